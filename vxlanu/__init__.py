@@ -1,0 +1,3 @@
+"""vxlanu: a userspace VXLAN overlay network for containers."""
+
+__version__ = "0.1.0"
