@@ -1,0 +1,321 @@
+"""The shapes that cross the API: what a client sends and what the agent answers.
+
+Rules of this file
+  1. Every body of /v1 is a struct here, and nothing else is. Golden files in the tests pin them; fields are only added.
+  2. snake_case, units in names, ids as lower-case hex, addresses as text. A list answers {"items": [...]}.
+  3. No behaviour and no import beyond msgspec, so that a command-line call stays quick.
+
+Routes (each answers 200 with the struct named, or an ErrorReply with the status of its class)
+  GET    /v1/status                                  Status
+  GET    /v1/networks                                Items[Network]
+  POST   /v1/networks            NetworkCreate       Network
+  GET    /v1/networks/{ref}                          NetworkDetail      ref: name, NAME~ID4, or id prefix
+  DELETE /v1/networks/{ref}                          Network
+  GET    /v1/endpoints[?network=REF]                 Items[Endpoint]
+  POST   /v1/endpoints           Attach              EndpointDetail
+  GET    /v1/endpoints/{ref}                         EndpointDetail     ref: NAME, NAME.NETWORK, id prefix, IP or MAC
+  DELETE /v1/endpoints?network=REF&target=TARGET     Endpoint
+  GET    /v1/members                                 Items[Member]
+  POST   /v1/members/join        Join                Joined
+  POST   /v1/members/leave                           Left
+  DELETE /v1/members/{ref}                           Member             forget: ref is a name or an id prefix
+  GET    /v1/vteps                                   Items[Vtep]
+  POST   /v1/vteps               VtepAdd             VtepAdded
+  DELETE /v1/vteps?network=REF&address=IP[:PORT]     Vtep
+  GET    /v1/fdb[?network=REF]                       Items[FdbEntry]
+  GET    /v1/neighbors[?network=REF]                 Items[Neighbor]
+  GET    /v1/drops                                   Items[Drop]
+  GET    /v1/stats                                   Items[Counters]
+  GET    /v1/verify                                  Verify
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from msgspec import Struct, field
+
+T = TypeVar("T")
+
+
+class Items(Struct, Generic[T]):
+    """The body of every list."""
+
+    items: list[T]
+
+
+class ErrorBody(Struct):
+    """One failure: stable name, exit code of its class, and the three parts of the line a user reads."""
+
+    name: str
+    exit: int
+    what: str
+    why: str
+    try_: str = field(name="try", default="")
+    detail: dict[str, str] = {}
+
+
+class ErrorReply(Struct):
+    """The body of every answer that is not 2xx."""
+
+    error: ErrorBody
+
+
+class Network(Struct):
+    """One row of `network ls`. `state` is active, removing or conflict."""
+
+    id: str
+    name: str
+    vni: int
+    subnets: list[str]
+    mtu: int
+    endpoints: int
+    scope: str = "global"
+    state: str = "active"
+
+
+class NetworkCreate(Struct, forbid_unknown_fields=True):
+    """`network create`; what is left out is chosen by the agent (DESIGN.md 4)."""
+
+    name: str
+    subnets: list[str] = []
+    gateways: list[str] = []
+    ip_range: str = ""
+    aux: dict[str, str] = {}
+    vni: int | None = None
+    mtu: int | None = None
+    ipv6: bool = False
+    internal: bool = False
+    ipam: str = "strict"
+    vlan: str = "drop"
+    labels: dict[str, str] = {}
+
+
+class NetworkDetail(Network):
+    """`network inspect`: the record, and which hosts and endpoints it has."""
+
+    gateways: list[str] = []
+    ip_range: str = ""
+    aux: dict[str, str] = {}
+    ipv6: bool = False
+    internal: bool = True
+    ipam: str = "strict"
+    vlan: str = "drop"
+    labels: dict[str, str] = {}
+    created_by: str = ""
+    hosts: list[str] = []
+    members: list[Endpoint] = []
+    conflict_with: str = ""
+
+
+class Endpoint(Struct):
+    """One row of `endpoint ls`. `state` is up, down (its host is dead), or conflict; `down_s` says since when."""
+
+    id: str
+    name: str
+    network: str
+    network_id: str
+    addresses: list[str]
+    mac: str
+    node: str
+    vtep: str
+    target: str
+    state: str = "up"
+    down_s: float | None = None
+    local: bool = False
+    aliases: list[str] = []
+
+
+class Attach(Struct, forbid_unknown_fields=True):
+    """`attach NETWORK TARGET`: TARGET is an ip-netns name, a /path, pid:N, docker:NAME or podman:NAME."""
+
+    network: str
+    target: str
+    ip: str = ""
+    ip6: str = ""
+    mac: str = ""
+    name: str = ""
+    aliases: list[str] = []
+    ifname: str = ""
+    allow_spoof: bool = False
+    allow_addresses: list[str] = []
+    take_over: bool = False
+
+
+class Counters(Struct):
+    """Traffic of one thing: `scope` is host, network, endpoint or vtep; frames and bytes as the thing sees them."""
+
+    scope: str
+    name: str
+    network: str = ""
+    id: str = ""
+    sent_frames: int = 0
+    sent_bytes: int = 0
+    received_frames: int = 0
+    received_bytes: int = 0
+    encapsulated_frames: int = 0
+    decapsulated_frames: int = 0
+    flooded_frames: int = 0
+    arp_answered: int = 0
+    nd_answered: int = 0
+    arp_nd_underlay: int = 0
+    dropped_frames: int = 0
+
+
+class EndpointDetail(Endpoint):
+    """`endpoint inspect`; the part after `mtu` is known only on the endpoint's own host."""
+
+    mtu: int = 1450
+    ifname: str = ""
+    ifindex: int = 0
+    netns_path: str = ""
+    netns_inode: int = 0
+    allow_spoof: bool = False
+    allow_addresses: list[str] = []
+    counters: Counters | None = None
+    drops: list[Drop] = []
+
+
+class Member(Struct):
+    """One row of `member ls`. `state` is alive, suspect, dead or left; `since_s` its age."""
+
+    id: str
+    name: str
+    address: str
+    control_port: int
+    data_port: int
+    state: str
+    since_s: float
+    epoch: int
+    incarnation: int
+    version: str
+    endpoints: int
+    self: bool = False
+    rtt_ms: float | None = None
+
+
+class Join(Struct, forbid_unknown_fields=True):
+    """`member join HOST[:PORT]…`."""
+
+    addresses: list[str]
+
+
+class Joined(Struct):
+    """Which of the addresses answered; the others are retried for ever."""
+
+    reached: list[str]
+    retrying: list[str]
+
+
+class Left(Struct):
+    """`member leave`: how many members heard the good-bye."""
+
+    name: str
+    told: int
+
+
+class Vtep(Struct):
+    """One row of `vtep ls`. `kind` is gossip or static; a static one names the networks it serves."""
+
+    address: str
+    port: int
+    kind: str
+    node: str
+    state: str
+    networks: list[str]
+    macs: list[str] = []
+    path_mtu: int = 0
+
+
+class VtepAdd(Struct, forbid_unknown_fields=True):
+    """`vtep add NETWORK IP[:PORT]`: a VTEP that does not gossip (kernel vxlan, OVS, a switch)."""
+
+    network: str
+    address: str
+    port: int = 4789
+    macs: list[str] = []
+
+
+class VtepAdded(Vtep):
+    """The new row, and the commands that the other side needs (iproute2)."""
+
+    commands: list[str] = []
+
+
+class FdbEntry(Struct):
+    """MAC to port or VTEP. `origin` is record, learned (from a foreign VTEP) or pending (gossip is late)."""
+
+    network: str
+    mac: str
+    endpoint: str
+    node: str
+    vtep: str
+    local: bool
+    origin: str = "record"
+    age_s: float | None = None
+
+
+class Neighbor(Struct):
+    """Address to MAC, as the ARP and ND proxy answers it."""
+
+    network: str
+    address: str
+    mac: str
+    endpoint: str
+    node: str
+    state: str = "permanent"
+
+
+class Drop(Struct):
+    """Frames that were not delivered, under one reason; `text` is its sentence."""
+
+    reason: str
+    frames: int
+    scope: str
+    name: str
+    network: str = ""
+    text: str = ""
+
+
+class Difference(Struct):
+    """One table key whose programmed value is not what the records say."""
+
+    network: str
+    table: str
+    key: str
+    programmed: str
+    expected: str
+
+
+class Verify(Struct):
+    """`verify`: empty `differences` is the only good answer."""
+
+    checked: int
+    differences: list[Difference]
+
+
+class Status(Struct):
+    """What `vxlanu` alone prints."""
+
+    name: str
+    id: str
+    epoch: int
+    version: str
+    state: str
+    uptime_s: float
+    advertise: str
+    control_port: int
+    data_port: int
+    keyed: bool
+    workers: int
+    offload: str
+    members: dict[str, int]
+    networks: int
+    endpoints: int
+    local_endpoints: int
+    state_dir: str
+    socket: str
+    pid: int
+    warnings: list[str] = []
+    malformed_control: int = 0
+    wrong_key: int = 0
