@@ -1,0 +1,137 @@
+"""From HTTP to the agent: each route decodes one struct, asks the service, and encodes one struct.
+
+Rules of this file
+  1. No decision is made here: a route names a method of `Service` and the struct of its body.
+  2. A body is size-checked by the server and decoded strictly: an unknown or ill-typed field is the caller's error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from vxlanu.api import schema
+from vxlanu.api.schema import Items
+from vxlanu.errors import BadRequest
+
+T = TypeVar("T")
+
+
+class Service(Protocol):
+    """What the agent can be asked. Every method may raise a `VxlanuError`, which then changed nothing."""
+
+    async def status(self) -> schema.Status: ...
+    async def networks(self) -> list[schema.Network]: ...
+    async def create_network(self, wanted: schema.NetworkCreate) -> schema.Network: ...
+    async def network(self, ref: str) -> schema.NetworkDetail: ...
+    async def remove_network(self, ref: str) -> schema.Network: ...
+    async def endpoints(self, network: str) -> list[schema.Endpoint]: ...
+    async def attach(self, wanted: schema.Attach) -> schema.EndpointDetail: ...
+    async def endpoint(self, ref: str) -> schema.EndpointDetail: ...
+    async def detach(self, network: str, target: str) -> schema.Endpoint: ...
+    async def members(self) -> list[schema.Member]: ...
+    async def join(self, wanted: schema.Join) -> schema.Joined: ...
+    async def leave(self) -> schema.Left: ...
+    async def forget(self, ref: str) -> schema.Member: ...
+    async def vteps(self) -> list[schema.Vtep]: ...
+    async def add_vtep(self, wanted: schema.VtepAdd) -> schema.VtepAdded: ...
+    async def remove_vtep(self, network: str, address: str) -> schema.Vtep: ...
+    async def fdb(self, network: str) -> list[schema.FdbEntry]: ...
+    async def neighbors(self, network: str) -> list[schema.Neighbor]: ...
+    async def drops(self) -> list[schema.Drop]: ...
+    async def stats(self) -> list[schema.Counters]: ...
+    async def verify(self) -> schema.Verify: ...
+
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def answer(body: object, status: int = 200) -> web.Response:
+    """A struct as one line of JSON."""
+    return web.Response(body=msgspec.json.encode(body) + b"\n", status=status, content_type="application/json")
+
+
+async def _body(request: web.Request, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(await request.read(), type=kind)
+    except msgspec.MsgspecError as error:
+        raise BadRequest("request", str(error), name="bad_request") from error
+
+
+def _wanted(request: web.Request, name: str) -> str:
+    value = request.query.get(name, "")
+    if not value:
+        raise BadRequest("request", f"the query needs {name}=…", name="bad_request")
+    return value
+
+
+def _list(question: Callable[[], Awaitable[list[T]]]) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        return answer(Items(await question()))
+
+    return handle
+
+
+def _list_of_network(question: Callable[[str], Awaitable[list[T]]]) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        return answer(Items(await question(request.query.get("network", ""))))
+
+    return handle
+
+
+def _get(question: Callable[[], Awaitable[object]]) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        return answer(await question())
+
+    return handle
+
+
+def _by_ref(question: Callable[[str], Awaitable[object]]) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        return answer(await question(request.match_info["ref"]))
+
+    return handle
+
+
+def _with(kind: type[T], question: Callable[[T], Awaitable[object]]) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        return answer(await question(await _body(request, kind)))
+
+    return handle
+
+
+def _by_query(first: str, second: str, question: Callable[[str, str], Awaitable[object]]) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        return answer(await question(_wanted(request, first), _wanted(request, second)))
+
+    return handle
+
+
+def routes(service: Service) -> list[web.RouteDef]:
+    """The table at the head of `schema`, as code."""
+    return [
+        web.get("/v1/status", _get(service.status)),
+        web.get("/v1/networks", _list(service.networks)),
+        web.post("/v1/networks", _with(schema.NetworkCreate, service.create_network)),
+        web.get("/v1/networks/{ref}", _by_ref(service.network)),
+        web.delete("/v1/networks/{ref}", _by_ref(service.remove_network)),
+        web.get("/v1/endpoints", _list_of_network(service.endpoints)),
+        web.post("/v1/endpoints", _with(schema.Attach, service.attach)),
+        web.get("/v1/endpoints/{ref}", _by_ref(service.endpoint)),
+        web.delete("/v1/endpoints", _by_query("network", "target", service.detach)),
+        web.get("/v1/members", _list(service.members)),
+        web.post("/v1/members/join", _with(schema.Join, service.join)),
+        web.post("/v1/members/leave", _get(service.leave)),
+        web.delete("/v1/members/{ref}", _by_ref(service.forget)),
+        web.get("/v1/vteps", _list(service.vteps)),
+        web.post("/v1/vteps", _with(schema.VtepAdd, service.add_vtep)),
+        web.delete("/v1/vteps", _by_query("network", "address", service.remove_vtep)),
+        web.get("/v1/fdb", _list_of_network(service.fdb)),
+        web.get("/v1/neighbors", _list_of_network(service.neighbors)),
+        web.get("/v1/drops", _list(service.drops)),
+        web.get("/v1/stats", _list(service.stats)),
+        web.get("/v1/verify", _get(service.verify)),
+    ]

@@ -1,0 +1,139 @@
+"""The unix socket that serves the API.
+
+Rules of this file
+  1. The socket file appears with its final mode and group: nobody can connect a moment earlier than they may.
+  2. A socket that another agent listens on is never taken over; one that nobody listens on is stale and is replaced.
+  3. Every failure leaves as an ErrorReply; a bug leaves as one too, and in the log with its traceback.
+"""
+
+from __future__ import annotations
+
+import grp
+import logging
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from vxlanu.api.routes import Service, answer, routes
+from vxlanu.errors import BadRequest, NotFound, Refused, VxlanuError
+
+log = logging.getLogger("vxlanu.api")
+
+BODY_BYTES_MAX = 64 * 1024  # the largest request, a network with all its options, is some 10 KB
+SOCKET_GROUP = "vxlanu"
+_UCRED = struct.Struct("3i")
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Turn whatever goes wrong into the reply that the client understands."""
+    try:
+        return await handler(request)
+    except VxlanuError as error:
+        log.info("refused %s %s: %s", request.method, request.path, error, extra={"event": "api_refused"})
+        return answer(error.reply(), error.status)
+    except web.HTTPRequestEntityTooLarge:
+        return answer(BadRequest("request", f"longer than {BODY_BYTES_MAX} bytes", name="bad_request").reply(), 413)
+    except web.HTTPException as error:
+        return answer(NotFound(f"{request.method} {request.path}", error.reason, name="no_route").reply(), error.status)
+    except Exception as error:
+        log.exception("failed %s %s", request.method, request.path, extra={"event": "api_failed"})
+        fault = VxlanuError("agent", f"internal error: {type(error).__name__}: {error}", hint="the agent's log")
+        return answer(fault.reply(), fault.status)
+
+
+@web.middleware
+async def _log_peer(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Who asked for a change: the uid and pid that the kernel vouches for."""
+    if request.method != "GET":
+        peer = request.transport.get_extra_info("socket") if request.transport else None
+        if peer is not None:
+            pid, uid, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            log.info("%s %s by uid %d pid %d", request.method, request.path_qs, uid, pid, extra={"event": "api_change"})
+    return await handler(request)
+
+
+class ApiServer:
+    """One listening socket. `open` before the agent announces itself, `start` when it can answer, `close` last."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket: socket.socket | None = None
+        self._runner: web.AppRunner | None = None
+
+    def open(self) -> None:
+        """Bind the socket file.
+
+        Raises:
+            Refused: another agent listens there, or the directory cannot be written.
+        """
+        if _answers(self.path):
+            raise Refused(
+                f"socket {self.path}", "another agent listens on it", hint="--socket PATH", name="socket_in_use"
+            )
+        try:
+            self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self.path.unlink(missing_ok=True)
+            self._socket = _bind(self.path)
+        except OSError as error:
+            raise Refused(f"socket {self.path}", error.strerror or str(error), hint="--socket PATH") from error
+
+    async def start(self, service: Service) -> None:
+        """Serve until `close`."""
+        if self._socket is None:
+            raise RuntimeError("open() comes first")
+        app = web.Application(middlewares=[_errors, _log_peer], client_max_size=BODY_BYTES_MAX)
+        app.add_routes(routes(service))
+        self._runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._socket).start()
+
+    async def close(self) -> None:
+        """Stop serving and take the file away."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+            self.path.unlink(missing_ok=True)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def _bind(path: Path) -> socket.socket:
+    """A listening socket whose file is 0660 root:vxlanu, or 0600 for a user (umask covers the moment of birth)."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    if os.geteuid() == 0:
+        try:
+            os.chown(path, 0, grp.getgrnam(SOCKET_GROUP).gr_gid)
+        except KeyError:
+            log.debug("no group %s: the socket stays with root", SOCKET_GROUP)
+        path.chmod(0o660)
+    listener.listen(64)
+    listener.setblocking(False)
+    return listener
