@@ -1,0 +1,60 @@
+"""Doors into other namespaces: TAP devices and netlink, through a small helper process.
+
+How it works
+  `NamespaceHelper.start()` forks the helper before the agent has threads, an event loop or heavy imports. For each
+  request the helper forks a child; the child enters the namespaces asked for, does the work with pytun and pyroute2,
+  answers with msgpack and descriptors (SCM_RIGHTS) on a socket of its own, and exits. So requests run at the same
+  time, a crash is one caller's error, and nobody but a throw-away child is ever in a foreign namespace.
+
+  All netlink of the agent goes this way: pyroute2 neither runs on uvloop nor beside a running loop, and here it needs
+  no thread of its own. The agent process never imports pytun or pyroute2.
+
+Files
+  wire      the requests, the answers, the errors, as they cross the sockets
+  client    the agent's side: NamespaceHelper
+  helper    the helper process: fork per request, entering, answering
+  tap       what a child does to TAPs
+  survey    what a child reads: links, addresses, routes, who holds a port
+"""
+
+from vxlanu.nsopen.client import NamespaceHelper
+from vxlanu.nsopen.wire import (
+    AddressFailed,
+    HelperGone,
+    HelperTimeout,
+    InterfaceAddress,
+    InterfaceTaken,
+    KernelRefused,
+    Link,
+    NamespaceMissing,
+    OpenTap,
+    PermissionMissing,
+    PortHolder,
+    Route,
+    RouteTo,
+    TapBusy,
+    TapMissing,
+    TapPlan,
+    TunMissing,
+)
+
+__all__ = [
+    "AddressFailed",
+    "HelperGone",
+    "HelperTimeout",
+    "InterfaceAddress",
+    "InterfaceTaken",
+    "KernelRefused",
+    "Link",
+    "NamespaceHelper",
+    "NamespaceMissing",
+    "OpenTap",
+    "PermissionMissing",
+    "PortHolder",
+    "Route",
+    "RouteTo",
+    "TapBusy",
+    "TapMissing",
+    "TapPlan",
+    "TunMissing",
+]

@@ -1,0 +1,260 @@
+"""What crosses the sockets between agent, helper and child.
+
+Rules of this file
+  1. Values only: nothing here opens, enters or sends.
+  2. A request is one SOCK_SEQPACKET message, msgpack, at most REQUEST_BYTES, with the answer socket and then the target
+     namespace (if any) as its descriptors. An answer is a stream that ends with the child: msgpack, at most
+     ANSWER_BYTES, any descriptors beside its first byte. An answer cut short is a crash of the child.
+  3. Errors are typed by blame; raising one means that the child has left nothing behind.
+
+Both ends are forks of one program, so the shapes have no version.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import msgspec
+
+from vxlanu.errors import BadRequest, Conflict, NotFound, Refused, TryAgain, VxlanuError
+
+REQUEST_BYTES = 64 * 1024  # an endpoint with a few hundred addresses; the kernel takes one message whole
+ANSWER_BYTES = 32 * 1024 * 1024  # a host with a full Internet routing table, some 1.2 million routes, fits
+DESCRIPTORS_MAX = 64  # queues of one TAP; SCM_MAX_FD is 253
+TUN_F_CSUM = 0x01  # we take frames whose checksum is still to be filled in; the lowest rung of the offload ladder
+TAP_QUEUE_FRAMES = 1000  # txqueuelen: what the kernel keeps while the agent restarts
+
+
+def temporary_name(tag: str) -> str:
+    """The name under which a TAP is born, in a namespace where nobody looks."""
+    return f"t-{tag}"
+
+
+def alternative_name(tag: str) -> str:
+    """The name by which a TAP is found again, whatever the container calls it (14 of IFNAMSIZ-1 = 15 characters)."""
+    return f"v-{tag}"
+
+
+# ---------------------------------------------------------------- requests
+
+
+class TapPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="create_tap"):
+    """Make a TAP in the target namespace.
+
+    tag        the endpoint's id, 12 hex digits: makes the names
+    ifname     name inside the target; empty: the lowest free ethN
+    addresses  with prefix length, "192.168.0.100/24"
+    onlink     prefixes reached directly through the interface besides those of the addresses
+    queues     one per worker; IFF_MULTI_QUEUE is set even for one
+    offloads   TUN_F_ bits that the fast path can take
+    """
+
+    tag: str
+    mac: str
+    mtu: int
+    addresses: tuple[str, ...] = ()
+    ifname: str = ""
+    onlink: tuple[str, ...] = ()
+    queues: int = 1
+    offloads: int = TUN_F_CSUM
+
+
+class AdoptTap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="adopt_tap"):
+    """Open a TAP again that an earlier agent left in the target namespace."""
+
+    tag: str
+    queues: int = 1
+    offloads: int = TUN_F_CSUM
+
+
+class DeleteTap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="delete_tap"):
+    """Delete a TAP in the target namespace, whoever has it open."""
+
+    tag: str
+
+
+class ListLinks(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="links"):
+    """All interfaces of the target, or of the agent's own namespace."""
+
+
+class ListAddresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="addresses"):
+    """All addresses of the target, or of the agent's own namespace."""
+
+
+class ListRoutes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="routes"):
+    """The unicast routes of every table."""
+
+
+class AskRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="route_to"):
+    """The way to one address."""
+
+    address: str
+
+
+class AskUdpPort(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="udp_port"):
+    """Who holds a UDP port."""
+
+    port: int
+
+
+Request = TapPlan | AdoptTap | DeleteTap | ListLinks | ListAddresses | ListRoutes | AskRoute | AskUdpPort
+
+
+# ---------------------------------------------------------------- answers
+
+
+class TapFacts(msgspec.Struct, frozen=True):
+    """A TAP as the kernel shows it in the target namespace; its descriptors travel beside."""
+
+    ifname: str
+    ifindex: int
+    mac: str
+    mtu: int
+    namespace_inode: int
+
+
+class OpenTap(msgspec.Struct, frozen=True):
+    """A TAP and its queue descriptors, which belong to whoever holds this value: non-blocking, close-on-exec."""
+
+    ifname: str
+    ifindex: int
+    mac: str
+    mtu: int
+    namespace_inode: int
+    fds: tuple[int, ...]
+
+
+class Link(msgspec.Struct, frozen=True):
+    """One interface. `kind` is empty for a physical one; `udp_port` is that of a vxlan device, else 0."""
+
+    index: int
+    name: str
+    altnames: tuple[str, ...]
+    kind: str
+    mac: str
+    mtu: int
+    up: bool
+    carrier: bool
+    udp_port: int = 0
+    rx_dropped: int = 0
+    tx_dropped: int = 0
+
+
+class InterfaceAddress(msgspec.Struct, frozen=True):
+    """One address; `scope` as ip(8) prints it: global, link, host, site."""
+
+    ifname: str
+    ifindex: int
+    address: str
+    prefix: int
+    scope: str
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One unicast route; `destination` is a prefix, `0.0.0.0/0` and `::/0` being the default ones."""
+
+    destination: str
+    gateway: str
+    ifindex: int
+    source: str
+    metric: int
+    table: int
+
+
+class RouteTo(msgspec.Struct, frozen=True):
+    """The kernel's answer to "how do I reach it": the source address it would take, and the way out."""
+
+    source: str
+    gateway: str
+    ifindex: int
+    ifname: str
+    mtu: int
+
+
+class PortHolder(msgspec.Struct, frozen=True):
+    """Who holds a UDP port. kind: process, vxlan (a kernel device), kernel (another kernel socket)."""
+
+    kind: str
+    name: str
+    pid: int = 0
+
+    def text(self) -> str:
+        """As a user reads it."""
+        if self.kind == "process":
+            return f"process {self.name} (pid {self.pid})"
+        return f"kernel vxlan device {self.name}" if self.kind == "vxlan" else "a socket of the kernel"
+
+
+# ---------------------------------------------------------------- errors
+
+
+class NamespaceMissing(NotFound):
+    """The target is not there, or is not the namespace it was."""
+
+    default_name: ClassVar[str] = "namespace_missing"
+
+
+class TapMissing(NotFound):
+    """No TAP of that id in the target."""
+
+    default_name: ClassVar[str] = "tap_missing"
+
+
+class InterfaceTaken(Conflict):
+    """The target has an interface of that name already, or has been given this endpoint already."""
+
+    default_name: ClassVar[str] = "interface_taken"
+
+
+class TapBusy(Conflict):
+    """Another process has the TAP open."""
+
+    default_name: ClassVar[str] = "tap_busy"
+
+
+class AddressFailed(BadRequest):
+    """The kernel does not take the address, route, MAC or MTU."""
+
+    default_name: ClassVar[str] = "address_failed"
+
+
+class TunMissing(Refused):
+    """/dev/net/tun is not there or not ours to open."""
+
+    default_name: ClassVar[str] = "tun_missing"
+
+
+class PermissionMissing(Refused):
+    """The agent may not enter the target or configure links there."""
+
+    default_name: ClassVar[str] = "permission_missing"
+
+
+class KernelRefused(VxlanuError):
+    """A refusal that nothing above names: our bug, or a kernel without the feature."""
+
+    default_name: ClassVar[str] = "kernel_refused"
+
+
+class HelperGone(VxlanuError):
+    """The helper, or the child at work on this request, ended without an answer."""
+
+    default_name: ClassVar[str] = "helper_gone"
+
+
+class HelperTimeout(TryAgain):
+    """The child did not answer in time; it has been told to undo its work."""
+
+    default_name: ClassVar[str] = "helper_timeout"
+
+
+ERRORS: tuple[type[VxlanuError], ...] = (
+    NamespaceMissing,
+    TapMissing,
+    InterfaceTaken,
+    TapBusy,
+    AddressFailed,
+    TunMissing,
+    PermissionMissing,
+    KernelRefused,
+)
