@@ -1,0 +1,217 @@
+/* vxlanu.cdef.h - the boundary between C and Python, read by cffi and by the compiler alike
+ *
+ * Rules of the boundary
+ *   1. Only integers, spans and plain structs cross it; ids are small integers, never pointers; nothing calls back.
+ *   2. Every function that can fail returns a negative errno; a returned id or count is >= 0.
+ *   3. One thread at a time calls the functions that take an engine ("the writer"). None of them blocks, except
+ *      vx_engine_stop() and vx_engine_free(), which wait for the workers' current turn (milliseconds).
+ *   4. An address is 16 bytes: IPv6, or IPv4 as ::ffff:a.b.c.d. A MAC is 6 bytes. Prefix lengths count the 128 bits.
+ *   5. Ids are reused only after vx_engine_reclaim() saw every worker pass; a generation in each forwarding value
+ *      makes sure that a stale one cannot deliver to the new owner.
+ * cffi reads this file without a preprocessor: no conditionals, no includes here.
+ */
+
+typedef struct vx_engine vx_engine;
+
+#define VX_REASON_SLOTS 40
+
+/* vx_config.flags */
+#define VX_ENGINE_SAME_KERNEL 1     /* as if every VTEP had VX_VTEP_SAME_KERNEL; set by itself on a veth or bridge underlay */
+
+/* vx_network_add flags */
+#define VX_NETWORK_VLAN_PASS 1      /* forward inner VLAN tags instead of dropping them */
+#define VX_NETWORK_CONFLICT 2       /* another network owns the VNI: keep the ports, drop their frames */
+
+/* vx_port_add flags */
+#define VX_PORT_ALLOW_SPOOF 1       /* no check of source MAC and addresses */
+#define VX_PORT_ALLOW_SERVER 2      /* may send router advertisements and DHCP answers */
+
+/* vx_prefix.flags */
+#define VX_PREFIX_FLOATING 1        /* --allow-address: may move here by gratuitous ARP or NA, which makes an event */
+
+/* vx_vtep_add flags */
+#define VX_VTEP_SAME_KERNEL 1       /* reached over veth on this kernel: its inner checksums may be partial */
+
+/* vx_member.flags */
+#define VX_MEMBER_FLOOD 1           /* gets broadcast and multicast */
+#define VX_MEMBER_FOREIGN 2         /* not run by vxlanu: gets unknown unicast, ARP and ND too, and is learned from */
+
+/* where a MAC is, and whose counters */
+#define VX_AT_ENGINE 0
+#define VX_AT_PORT 1
+#define VX_AT_VTEP 2
+#define VX_AT_NETWORK 3
+#define VX_AT_WORKER 4
+
+/* vx_neighbor.flags */
+#define VX_NEIGHBOR_ROUTER 1        /* neighbour advertisements carry the R bit */
+
+/* vx_port_info.state */
+#define VX_PORT_UP 1
+#define VX_PORT_PARKED 2            /* its descriptor died (event PORT_GONE); waits for vx_port_del() */
+
+/* vx_event.kind */
+#define VX_EVENT_PORT_GONE 1        /* port, value: errno; the namespace vanished. Once per port */
+#define VX_EVENT_PORT_CLOSED 2      /* port: its descriptors are closed, nothing here pins its namespace any more */
+#define VX_EVENT_FDB_MISS 3         /* network, port, mac: unknown destination */
+#define VX_EVENT_NEIGHBOR_MISS 4    /* network, port, addr: asked for by ARP or ND, unknown */
+#define VX_EVENT_MAC_LEARNED 5      /* network, vtep, mac: new or moved, from a foreign VTEP */
+#define VX_EVENT_MAC_PENDING 6      /* network, vtep, mac: no record yet, passes for 5 s */
+#define VX_EVENT_MAC_CONFLICT 7     /* network, vtep, mac, reason: vtep_mac or local_mac */
+#define VX_EVENT_PATH_MTU 8         /* vtep, value: largest outer IP packet from now on */
+#define VX_EVENT_ADDRESS_MOVED 9    /* network, port, mac, addr: announced within a floating prefix */
+#define VX_EVENT_VTEP_UNKNOWN 10    /* network, addr: outer source that is no member */
+#define VX_EVENT_SOCKET_ERROR 11    /* vtep, value: errno of a send */
+
+/* vx_soft_entry.kind */
+#define VX_SOFT_LEARNED 1           /* from a foreign VTEP, 300 s */
+#define VX_SOFT_PENDING 2           /* from a member, no record yet, passes */
+#define VX_SOFT_BLOCKED 3           /* was pending, grace is over: dropped as mac_pending while it keeps sending */
+
+/* vx_verdict.act */
+#define VX_ACT_DROP 0
+#define VX_ACT_PORT 1               /* to the port `target` */
+#define VX_ACT_VTEP 2               /* to the VTEP `target` */
+#define VX_ACT_FLOOD 3              /* to ports and VTEPs of the network */
+#define VX_ACT_REPLY 4              /* ARP or ND answered: goes back where it came from */
+#define VX_ACT_ABSORB 5             /* announcement that nobody needs */
+
+typedef struct {
+	uint8_t address[16];            /* advertised address: receive and transmit sockets bind to it */
+	uint16_t data_port;             /* 4789 */
+	uint16_t workers;               /* 0: one on <= 2 CPUs, else min(CPUs, 4) */
+	uint16_t tx_sockets;            /* per worker; 0: 16 */
+	uint16_t reserved;
+	uint32_t receive_bytes;         /* size wanted for each receive buffer; 0: 16 MiB */
+	uint32_t flags;
+} vx_config;
+
+typedef struct {
+	uint8_t address[16];
+	uint8_t length;                 /* of 128 bits: an IPv4 /24 is 120 */
+	uint8_t flags;
+} vx_prefix;
+
+typedef struct {
+	uint32_t vtep;
+	uint32_t flags;
+} vx_member;
+
+typedef struct {
+	uint8_t mac[6];
+	uint16_t kind;                  /* VX_AT_PORT or VX_AT_VTEP */
+	uint32_t id;
+} vx_fdb_entry;
+
+typedef struct {
+	uint8_t address[16];
+	uint8_t mac[6];
+	uint16_t flags;
+} vx_neighbor;
+
+typedef struct {
+	uint8_t mac[6];
+	uint16_t kind;
+	uint32_t vtep;
+	uint32_t left_ms;               /* until it expires (pending: until it is blocked) */
+} vx_soft_entry;
+
+typedef struct {
+	uint32_t network;
+	uint32_t generation;
+	uint32_t mtu;
+	uint32_t flags;
+	uint32_t state;
+	uint8_t mac[6];
+	uint16_t queues;
+} vx_port_info;
+
+typedef struct {
+	uint64_t time_ns;               /* CLOCK_MONOTONIC */
+	uint16_t kind;
+	uint16_t worker;
+	uint32_t network;               /* an id that does not apply is 0xffffffff */
+	uint32_t port;
+	uint32_t vtep;
+	uint8_t mac[6];
+	uint16_t reason;
+	uint8_t address[16];
+	uint64_t value;
+	uint32_t generation;            /* of the port, so that an event about its predecessor is recognised */
+	uint32_t lost;                  /* events that did not fit the ring since the one before this */
+} vx_event;
+
+/* "in" is from the port or VTEP into the switch, "out" is from the switch to it. */
+typedef struct {
+	uint64_t in_frames;
+	uint64_t in_bytes;
+	uint64_t out_frames;
+	uint64_t out_bytes;
+	uint64_t encapsulated;          /* datagrams handed to the underlay */
+	uint64_t decapsulated;          /* datagrams with a whole VXLAN header and a known network */
+	uint64_t arp_answered;
+	uint64_t nd_answered;
+	uint64_t absorbed;              /* announcements that nobody needs */
+	uint64_t flooded;               /* copies made of broadcast, multicast and unknown unicast */
+	uint64_t arp_nd_underlay;       /* ARP, NS and NA that crossed the underlay, either direction */
+	uint64_t pending_passed;        /* frames that passed although their MAC had no record yet */
+	uint64_t reserved_bits;         /* VXLAN headers with bits that RFC 7348 reserves */
+	uint64_t events_lost;
+	uint64_t spare[2];
+	uint64_t drops[40];             /* by reason; VX_REASON_SLOTS */
+} vx_counters;
+
+typedef struct {
+	uint32_t reason;
+	uint32_t act;
+	uint32_t network;
+	uint32_t target;
+	uint32_t copies;                /* of a flood: ports and VTEPs that get one */
+	uint32_t rewritten;             /* length of the frame as it leaves, without tunnel headers */
+} vx_verdict;
+
+/* reasons */
+int vx_reason_count(void);
+const char *vx_reason_name(int reason);
+const char *vx_reason_text(int reason);
+
+/* life of the engine; vx_engine_new() opens and binds all sockets, nothing runs until vx_engine_start() */
+int vx_engine_new(const vx_config *config, vx_engine **engine);
+int vx_engine_start(vx_engine *engine);
+int vx_engine_stop(vx_engine *engine);
+void vx_engine_free(vx_engine *engine);
+int vx_engine_workers(const vx_engine *engine);
+uint64_t vx_engine_heartbeat(const vx_engine *engine, int worker);
+int vx_engine_reclaim(vx_engine *engine);           /* once a second: frees, sweeps soft state; returns what is left to free */
+int vx_engine_event_fd(const vx_engine *engine);
+int vx_engine_events(vx_engine *engine, vx_event *events, int max);
+
+/* networks */
+int vx_network_add(vx_engine *engine, uint32_t vni, uint32_t mtu, uint32_t flags);
+int vx_network_del(vx_engine *engine, int network);                 /* -EBUSY while it has ports */
+int vx_network_vteps(vx_engine *engine, int network, const vx_member *members, int count);  /* replaces the set */
+
+/* ports: the descriptors belong to the engine once vx_port_add() succeeded; descriptor i serves worker i */
+int vx_port_add(vx_engine *engine, int network, const uint8_t *mac, uint32_t mtu, uint32_t flags,
+		const int *fds, int count);
+int vx_port_allow(vx_engine *engine, int port, const vx_prefix *prefixes, int count);       /* replaces the set */
+int vx_port_del(vx_engine *engine, int port);
+int vx_port_info_get(const vx_engine *engine, int port, vx_port_info *info);
+
+/* VTEPs: one per outer address */
+int vx_vtep_add(vx_engine *engine, const uint8_t *address, uint16_t data_port, uint32_t flags);
+int vx_vtep_del(vx_engine *engine, int vtep);                       /* -EBUSY while a network has it as a member */
+int vx_vtep_path_mtu(vx_engine *engine, int vtep, uint32_t mtu);    /* mtu 0 only reads; returns the value, 0: no limit */
+
+/* forwarding records */
+int vx_fdb_set(vx_engine *engine, int network, const uint8_t *mac, int kind, int id);
+int vx_fdb_del(vx_engine *engine, int network, const uint8_t *mac);
+int vx_fdb_dump(const vx_engine *engine, int network, uint64_t *cursor, vx_fdb_entry *entries, int max);
+int vx_neighbor_set(vx_engine *engine, int network, const uint8_t *address, const uint8_t *mac, uint32_t flags);
+int vx_neighbor_del(vx_engine *engine, int network, const uint8_t *address);
+int vx_neighbor_dump(const vx_engine *engine, int network, uint64_t *cursor, vx_neighbor *entries, int max);
+int vx_soft_dump(const vx_engine *engine, int network, uint64_t *cursor, vx_soft_entry *entries, int max);
+
+/* looking in */
+int vx_counters_read(const vx_engine *engine, int kind, int id, vx_counters *counters);
+int vx_trace(vx_engine *engine, int kind, int id, const uint8_t *frame, int length, vx_verdict *verdict);

@@ -1,0 +1,232 @@
+"""The C boundary as Python sees it; native/vxlanu.cdef.h says what each call means.
+
+Rules of this file
+  1. One line per declaration of the cdef, in its order; tests/native/test_boundary.py compares the two.
+  2. `vxlanu.dataplane` is the only importer.
+
+A struct pointer made by `ffi.new("vx_event *")` and an element of `ffi.new("vx_event[]", n)` have the same attributes.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol, TypeVar, overload
+
+_T = TypeVar("_T")
+
+class Pointer(Protocol[_T]):
+    def __getitem__(self, index: int) -> _T: ...
+    def __setitem__(self, index: int, value: _T) -> None: ...
+
+class Array(Protocol[_T]):
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> _T: ...
+    def __setitem__(self, index: int, value: _T) -> None: ...
+    def __iter__(self) -> Iterator[_T]: ...
+
+class Engine: ...
+class CString: ...
+
+class Config:
+    address: Array[int] | bytes
+    data_port: int
+    workers: int
+    tx_sockets: int
+    receive_bytes: int
+    flags: int
+
+class Prefix:
+    address: Array[int] | bytes
+    length: int
+    flags: int
+
+class Member:
+    vtep: int
+    flags: int
+
+class FdbEntry:
+    mac: Array[int]
+    kind: int
+    id: int
+
+class Neighbor:
+    address: Array[int]
+    mac: Array[int]
+    flags: int
+
+class SoftEntry:
+    mac: Array[int]
+    kind: int
+    vtep: int
+    left_ms: int
+
+class PortInfo:
+    network: int
+    generation: int
+    mtu: int
+    flags: int
+    state: int
+    mac: Array[int]
+    queues: int
+
+class Event:
+    time_ns: int
+    kind: int
+    worker: int
+    network: int
+    port: int
+    vtep: int
+    mac: Array[int]
+    reason: int
+    address: Array[int]
+    value: int
+    generation: int
+    lost: int
+
+class Counters:
+    in_frames: int
+    in_bytes: int
+    out_frames: int
+    out_bytes: int
+    encapsulated: int
+    decapsulated: int
+    arp_answered: int
+    nd_answered: int
+    absorbed: int
+    flooded: int
+    arp_nd_underlay: int
+    pending_passed: int
+    reserved_bits: int
+    events_lost: int
+    spare: Array[int]
+    drops: Array[int]
+
+class Verdict:
+    reason: int
+    act: int
+    network: int
+    target: int
+    copies: int
+    rewritten: int
+
+_Fields = dict[str, int | bytes]
+
+class FFI:
+    NULL: None
+    @overload
+    def new(self, cdecl: Literal["vx_engine **"]) -> Pointer[Engine]: ...
+    @overload
+    def new(self, cdecl: Literal["vx_config *"], init: _Fields = ...) -> Config: ...
+    @overload
+    def new(self, cdecl: Literal["vx_prefix[]"], init: int | Sequence[_Fields]) -> Array[Prefix]: ...
+    @overload
+    def new(self, cdecl: Literal["vx_member[]"], init: int | Sequence[_Fields]) -> Array[Member]: ...
+    @overload
+    def new(self, cdecl: Literal["vx_fdb_entry[]"], init: int) -> Array[FdbEntry]: ...
+    @overload
+    def new(self, cdecl: Literal["vx_neighbor[]"], init: int) -> Array[Neighbor]: ...
+    @overload
+    def new(self, cdecl: Literal["vx_soft_entry[]"], init: int) -> Array[SoftEntry]: ...
+    @overload
+    def new(self, cdecl: Literal["vx_event[]"], init: int) -> Array[Event]: ...
+    @overload
+    def new(self, cdecl: Literal["vx_port_info *"]) -> PortInfo: ...
+    @overload
+    def new(self, cdecl: Literal["vx_counters *"]) -> Counters: ...
+    @overload
+    def new(self, cdecl: Literal["vx_verdict *"]) -> Verdict: ...
+    @overload
+    def new(self, cdecl: Literal["uint64_t *"], init: int = ...) -> Pointer[int]: ...
+    @overload
+    def new(self, cdecl: Literal["int[]"], init: int | Sequence[int]) -> Array[int]: ...
+    def string(self, text: CString) -> bytes: ...
+    def buffer(self, span: Array[int]) -> memoryview: ...
+
+class Lib:
+    VX_REASON_SLOTS: int
+    VX_ENGINE_SAME_KERNEL: int
+    VX_NETWORK_VLAN_PASS: int
+    VX_NETWORK_CONFLICT: int
+    VX_PORT_ALLOW_SPOOF: int
+    VX_PORT_ALLOW_SERVER: int
+    VX_PREFIX_FLOATING: int
+    VX_VTEP_SAME_KERNEL: int
+    VX_MEMBER_FLOOD: int
+    VX_MEMBER_FOREIGN: int
+    VX_AT_ENGINE: int
+    VX_AT_PORT: int
+    VX_AT_VTEP: int
+    VX_AT_NETWORK: int
+    VX_AT_WORKER: int
+    VX_NEIGHBOR_ROUTER: int
+    VX_PORT_UP: int
+    VX_PORT_PARKED: int
+    VX_EVENT_PORT_GONE: int
+    VX_EVENT_PORT_CLOSED: int
+    VX_EVENT_FDB_MISS: int
+    VX_EVENT_NEIGHBOR_MISS: int
+    VX_EVENT_MAC_LEARNED: int
+    VX_EVENT_MAC_PENDING: int
+    VX_EVENT_MAC_CONFLICT: int
+    VX_EVENT_PATH_MTU: int
+    VX_EVENT_ADDRESS_MOVED: int
+    VX_EVENT_VTEP_UNKNOWN: int
+    VX_EVENT_SOCKET_ERROR: int
+    VX_SOFT_LEARNED: int
+    VX_SOFT_PENDING: int
+    VX_SOFT_BLOCKED: int
+    VX_ACT_DROP: int
+    VX_ACT_PORT: int
+    VX_ACT_VTEP: int
+    VX_ACT_FLOOD: int
+    VX_ACT_REPLY: int
+    VX_ACT_ABSORB: int
+
+    def vx_reason_count(self) -> int: ...
+    def vx_reason_name(self, reason: int, /) -> CString: ...
+    def vx_reason_text(self, reason: int, /) -> CString: ...
+    def vx_engine_new(self, config: Config, engine: Pointer[Engine], /) -> int: ...
+    def vx_engine_start(self, engine: Engine, /) -> int: ...
+    def vx_engine_stop(self, engine: Engine, /) -> int: ...
+    def vx_engine_free(self, engine: Engine, /) -> None: ...
+    def vx_engine_workers(self, engine: Engine, /) -> int: ...
+    def vx_engine_heartbeat(self, engine: Engine, worker: int, /) -> int: ...
+    def vx_engine_reclaim(self, engine: Engine, /) -> int: ...
+    def vx_engine_event_fd(self, engine: Engine, /) -> int: ...
+    def vx_engine_events(self, engine: Engine, events: Array[Event], max: int, /) -> int: ...
+    def vx_network_add(self, engine: Engine, vni: int, mtu: int, flags: int, /) -> int: ...
+    def vx_network_del(self, engine: Engine, network: int, /) -> int: ...
+    def vx_network_vteps(self, engine: Engine, network: int, members: Array[Member], count: int, /) -> int: ...
+    def vx_port_add(
+        self,
+        engine: Engine,
+        network: int,
+        mac: bytes,
+        mtu: int,
+        flags: int,
+        fds: Array[int] | Sequence[int],
+        count: int,
+        /,
+    ) -> int: ...
+    def vx_port_allow(self, engine: Engine, port: int, prefixes: Array[Prefix], count: int, /) -> int: ...
+    def vx_port_del(self, engine: Engine, port: int, /) -> int: ...
+    def vx_port_info_get(self, engine: Engine, port: int, info: PortInfo, /) -> int: ...
+    def vx_vtep_add(self, engine: Engine, address: bytes, data_port: int, flags: int, /) -> int: ...
+    def vx_vtep_del(self, engine: Engine, vtep: int, /) -> int: ...
+    def vx_vtep_path_mtu(self, engine: Engine, vtep: int, mtu: int, /) -> int: ...
+    def vx_fdb_set(self, engine: Engine, network: int, mac: bytes, kind: int, id: int, /) -> int: ...
+    def vx_fdb_del(self, engine: Engine, network: int, mac: bytes, /) -> int: ...
+    def vx_fdb_dump(
+        self, engine: Engine, network: int, cursor: Pointer[int], entries: Array[FdbEntry], max: int, /
+    ) -> int: ...
+    def vx_neighbor_set(self, engine: Engine, network: int, address: bytes, mac: bytes, flags: int, /) -> int: ...
+    def vx_neighbor_del(self, engine: Engine, network: int, address: bytes, /) -> int: ...
+    def vx_neighbor_dump(
+        self, engine: Engine, network: int, cursor: Pointer[int], entries: Array[Neighbor], max: int, /
+    ) -> int: ...
+    def vx_soft_dump(
+        self, engine: Engine, network: int, cursor: Pointer[int], entries: Array[SoftEntry], max: int, /
+    ) -> int: ...
+    def vx_counters_read(self, engine: Engine, kind: int, id: int, counters: Counters, /) -> int: ...
+    def vx_trace(self, engine: Engine, kind: int, id: int, frame: bytes, length: int, verdict: Verdict, /) -> int: ...
+
+ffi: FFI
+lib: Lib
