@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from vxlanu.api import schema as s
-from vxlanu.errors import AgentUnreachable, BadRequest, Refused, VxlanuError, from_reply
+from vxlanu.errors import AgentUnreachable, BadRequest, NotFound, Refused, VxlanuError, from_reply
 
 __all__ = ["Client", "Reply", "socket_path"]
 
@@ -101,19 +101,19 @@ class Client:
         return self._ask("GET", "/v1/networks", s.Items[s.Network])
 
     def network(self, ref: str) -> Reply[s.NetworkDetail]:
-        return self._ask("GET", f"/v1/networks/{quote(ref, safe='')}", s.NetworkDetail)
+        return self._ask("GET", f"/v1/networks/{_segment(ref)}", s.NetworkDetail)
 
     def network_create(self, wanted: s.NetworkCreate) -> Reply[s.Network]:
         return self._ask("POST", "/v1/networks", s.Network, send=wanted, slow=True)
 
     def network_remove(self, ref: str) -> Reply[s.Network]:
-        return self._ask("DELETE", f"/v1/networks/{quote(ref, safe='')}", s.Network, slow=True)
+        return self._ask("DELETE", f"/v1/networks/{_segment(ref)}", s.Network, slow=True)
 
     def endpoints(self, network: str = "") -> Reply[s.Items[s.Endpoint]]:
         return self._ask("GET", "/v1/endpoints", s.Items[s.Endpoint], query={"network": network})
 
     def endpoint(self, ref: str) -> Reply[s.EndpointDetail]:
-        return self._ask("GET", f"/v1/endpoints/{quote(ref, safe='')}", s.EndpointDetail)
+        return self._ask("GET", f"/v1/endpoints/{_segment(ref)}", s.EndpointDetail)
 
     def attach(self, wanted: s.Attach) -> Reply[s.EndpointDetail]:
         return self._ask("POST", "/v1/endpoints", s.EndpointDetail, send=wanted, slow=True)
@@ -132,7 +132,7 @@ class Client:
         return self._ask("POST", "/v1/members/leave", s.Left, slow=True)
 
     def forget(self, ref: str) -> Reply[s.Member]:
-        return self._ask("DELETE", f"/v1/members/{quote(ref, safe='')}", s.Member)
+        return self._ask("DELETE", f"/v1/members/{_segment(ref)}", s.Member)
 
     def vteps(self) -> Reply[s.Items[s.Vtep]]:
         return self._ask("GET", "/v1/vteps", s.Items[s.Vtep])
@@ -194,6 +194,13 @@ class Client:
         return answer.status, body
 
 
+def _segment(ref: str) -> str:
+    """A reference as one path segment. Empty, `.` and `..` would name another route, and nothing is called so."""
+    if ref in ("", ".", ".."):
+        raise NotFound(f"{ref!r}", "nothing has that name", hint="a name or the beginning of an id")
+    return quote(ref, safe="")
+
+
 def _refusal(status: int, body: bytes) -> VxlanuError:
     """The error that a reply other than 2xx carries; a body that is not ours is itself the failure."""
     try:
@@ -207,10 +214,10 @@ def _blame(error: Exception, path: str, timeout: float) -> VxlanuError:
     """Whose fault it is that no answer came."""
     match error:
         case FileNotFoundError() | NotADirectoryError():
-            why, hint = f"no socket at {path}", "start one: vxlanu agent; or name its socket: --socket PATH"
+            why, hint = f"no socket at {path}", "vxlanu agent, or --socket PATH of one that runs"
             return AgentUnreachable("agent not running", why, hint=hint, detail={"socket": path})
         case ConnectionRefusedError():
-            why, hint = f"{path} is left over from an agent that is gone", "start it again: vxlanu agent"
+            why, hint = f"{path} is left over from an agent that is gone", "vxlanu agent"
             return AgentUnreachable("agent not running", why, hint=hint, detail={"socket": path})
         case PermissionError():
             why, hint = f"you may not open {path}", "be root or in the group vxlanu"

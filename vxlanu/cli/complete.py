@@ -1,0 +1,79 @@
+"""Live names for the shell: networks, endpoints, members, targets.
+
+Rules of this file
+  1. A completion never speaks: with the agent away, slow or refusing there are simply no names.
+  2. It waits at most a second; a person is between two keystrokes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+from vxlanu.api.client import Client
+from vxlanu.cli.command import SOCKET, Completer
+from vxlanu.errors import VxlanuError
+
+__all__ = ["attached_targets", "endpoints", "members", "networks", "targets", "vteps"]
+
+TIMEOUT_S = 1.0
+NETNS = Path("/run/netns")
+
+Names = Iterable[tuple[str, str]]
+"""(name, what the shell may show beside it)"""
+
+
+def _completer(names: Callable[[Client, click.Context], Names]) -> Completer:
+    def complete(context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+        asked = Client(context.meta.get(SOCKET, ""), timeout_s=TIMEOUT_S)
+        try:
+            found = dict(names(asked, context))
+        except (VxlanuError, OSError):
+            return []
+        return [CompletionItem(name, help=help_) for name, help_ in sorted(found.items()) if name.startswith(typed)]
+
+    return complete
+
+
+def _networks(asked: Client, _context: click.Context) -> Names:
+    return [(n.name, f"vni {n.vni} {' '.join(n.subnets)}") for n in asked.networks().value.items]
+
+
+def _endpoints(asked: Client, _context: click.Context) -> Names:
+    """A name that two networks use is offered with its network, which is how it must be said."""
+    found = asked.endpoints().value.items
+    used = [e.name for e in found]
+    return [
+        (e.name if used.count(e.name) == 1 else f"{e.name}.{e.network}", f"{' '.join(e.addresses)} on {e.node}")
+        for e in found
+    ]
+
+
+def _members(asked: Client, _context: click.Context) -> Names:
+    return [(m.name, f"{m.state} {m.address}") for m in asked.members().value.items]
+
+
+def _targets(_asked: Client, _context: click.Context) -> Names:
+    """What may be attached: the namespaces of ip-netns(8), which no agent has to be asked for."""
+    return [(entry.name, "") for entry in NETNS.iterdir()]
+
+
+def _attached(asked: Client, context: click.Context) -> Names:
+    network = context.params.get("network") or ""
+    return [(e.target, e.name) for e in asked.endpoints(network).value.items if e.local]
+
+
+def _vteps(asked: Client, context: click.Context) -> Names:
+    network = context.params.get("network")
+    return [(v.address, v.kind) for v in asked.vteps().value.items if v.kind == "static" and network in v.networks]
+
+
+networks = _completer(_networks)
+endpoints = _completer(_endpoints)
+members = _completer(_members)
+targets = _completer(_targets)
+attached_targets = _completer(_attached)
+vteps = _completer(_vteps)

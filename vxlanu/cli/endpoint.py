@@ -1,0 +1,133 @@
+"""`vxlanu attach`, `detach` and `endpoint`: interfaces of containers in networks.
+
+Rules of this file
+  1. A target is passed on as it was typed: the agent, which may live in another mount namespace, resolves it.
+  2. `attach` prints one line, name, address, MAC, interface, in that order for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import click
+import msgspec
+
+from vxlanu.api.schema import Attach, Drop, Endpoint, EndpointDetail, Items
+from vxlanu.cli import complete
+from vxlanu.cli.command import Command, Group, client, show
+from vxlanu.cli.progress import waiting
+from vxlanu.cli.render import age, block, size, table
+
+__all__ = ["attach", "detach", "draw_drops", "endpoint", "state"]
+
+ID_SHOWN = 12
+HEADER = ("ENDPOINT ID", "NAME", "NETWORK", "ADDRESS", "MAC", "NODE", "TARGET", "STATE")
+
+
+@click.command(
+    "attach",
+    cls=Command,
+    examples=[
+        "vxlanu attach demonet c0 --ip 192.168.0.100 --name C0",
+        "vxlanu attach demonet pid:4711 --alias db --alias db.local",
+    ],
+)
+@click.argument("network", shell_complete=complete.networks)
+@click.argument("target", shell_complete=complete.targets)
+@click.option("--ip", default="", metavar="IP", help="A fixed IPv4 address.  [the next free one]")
+@click.option("--ip6", default="", metavar="IP", help="A fixed IPv6 address.")
+@click.option("--mac", default="", metavar="MAC", help="[02:42 and the IPv4 address]")
+@click.option("--name", default="", metavar="NAME", help="Unique in the network.  [from the target]")
+@click.option("--alias", "aliases", multiple=True, metavar="NAME", help="A further name; may be repeated.")
+@click.option("--ifname", default="", metavar="IF", help="Interface in the container.  [lowest free ethN]")
+@click.option("--allow-spoof", is_flag=True, help="Let it send from any MAC and address.")
+@click.option(
+    "--allow-address", "allow_addresses", multiple=True, metavar="CIDR", help="Let it also use these addresses."
+)
+@click.option("--take-over", is_flag=True, help="Take the fixed address from a dead host's endpoint.")
+def attach(**wanted: object) -> None:
+    """Give TARGET an interface in NETWORK; prints name, address, MAC and interface.
+
+    TARGET is the name of a network namespace (ip netns), a /path to one, pid:N, docker:NAME or podman:NAME.
+    """
+    said = msgspec.convert(wanted, Attach)
+    with waiting(f"attaching {said.target} to {said.network}"):
+        reply = client().attach(said)
+    show(reply, lambda made: [f"{made.name} {','.join(made.addresses)} {made.mac} {made.ifname}"])
+
+
+@click.command("detach", cls=Command, examples=["vxlanu detach demonet c0"])
+@click.argument("network", shell_complete=complete.networks)
+@click.argument("target", shell_complete=complete.attached_targets)
+def detach(network: str, target: str) -> None:
+    """Take TARGET's interface in NETWORK away; prints the endpoint's name."""
+    with waiting(f"detaching {target} from {network}"):
+        reply = client().detach(network, target)
+    show(reply, lambda gone: [gone.name])
+
+
+endpoint = Group(
+    "endpoint",
+    help="The endpoints of the cluster. One is named by NAME, NAME.NETWORK, the beginning of its id, IP or MAC.",
+    examples=["vxlanu endpoint ls demonet", "vxlanu endpoint inspect C0"],
+)
+
+
+@endpoint.verb("ls", examples=["vxlanu endpoint ls", "vxlanu endpoint ls demonet --json"])
+@click.argument("network", required=False, default="", shell_complete=complete.networks)
+def ls(network: str) -> None:
+    """List the endpoints, of one network or of all."""
+    show(client().endpoints(network), draw_endpoints)
+
+
+def draw_endpoints(found: Items[Endpoint]) -> Iterator[str]:
+    rows = [
+        (e.id[:ID_SHOWN], e.name, e.network, ",".join(e.addresses), e.mac, e.node, e.target, state(e))
+        for e in found.items
+    ]
+    return table(HEADER, rows)
+
+
+def state(e: Endpoint) -> str:
+    """`down 12s`: since when its host is dead."""
+    return e.state if e.down_s is None else f"{e.state} {age(e.down_s)}"
+
+
+@endpoint.verb("inspect", examples=["vxlanu endpoint inspect C0", "vxlanu endpoint inspect 192.168.0.100 --json"])
+@click.argument("endpoint", shell_complete=complete.endpoints)
+def inspect(endpoint: str) -> None:
+    """Show one endpoint whole; its interface and counters are known on its own host only."""
+    show(client().endpoint(endpoint), draw_endpoint)
+
+
+def draw_endpoint(e: EndpointDetail) -> Iterator[str]:
+    c = e.counters
+    yield from block(
+        "endpoint",
+        f"{e.name}.{e.network}",
+        [
+            ("id", e.id),
+            ("state", state(e)),
+            ("address", ", ".join(e.addresses)),
+            ("mac", e.mac),
+            ("alias", ", ".join(e.aliases)),
+            ("node", f"{e.node} (vtep {e.vtep}{', this host' if e.local else ''})"),
+            ("target", e.target),
+            ("mtu", str(e.mtu)),
+            ("interface", f"{e.ifname} (index {e.ifindex})" if e.ifname else ""),
+            ("netns", f"{e.netns_path} (inode {e.netns_inode})" if e.netns_inode else ""),
+            ("allowed", "any address (--allow-spoof)" if e.allow_spoof else ", ".join(e.allow_addresses)),
+            ("sent", f"{size(c.sent_bytes)} in {c.sent_frames} frames" if c else ""),
+            ("received", f"{size(c.received_bytes)} in {c.received_frames} frames" if c else ""),
+            ("answered", f"{c.arp_answered} ARP, {c.nd_answered} ND" if c else ""),
+        ],
+    )
+    if e.drops:
+        yield ""
+        yield from draw_drops(e.drops)
+
+
+def draw_drops(drops: Sequence[Drop]) -> Iterator[str]:
+    """The table of `vxlanu drops`, also under an endpoint."""
+    rows = [(d.reason, d.frames, d.scope, d.name, d.network, d.text) for d in drops]
+    return table(("REASON", "FRAMES", "SCOPE", "NAME", "NETWORK", "MEANING"), rows)
