@@ -9,52 +9,233 @@ Rules of this file
 
 from __future__ import annotations
 
-from vxlanu.nsopen.wire import InterfaceAddress, Link, OpenTap, PortHolder, Request, Route, RouteTo, TapPlan
+import asyncio
+import contextlib
+import os
+import select
+import socket
+import time
+
+import msgspec
+
+from vxlanu.errors import VxlanuError
+from vxlanu.nsopen import helper, wire
+from vxlanu.nsopen.wire import (
+    AdoptTap,
+    AskRoute,
+    AskUdpPort,
+    DeleteTap,
+    HelperGone,
+    HelperTimeout,
+    InterfaceAddress,
+    Link,
+    ListAddresses,
+    ListLinks,
+    ListRoutes,
+    OpenTap,
+    PortHolder,
+    Request,
+    Route,
+    RouteTo,
+    TapPlan,
+)
 
 TIMEOUT_S = 5.0  # a request takes some 10 ms; a loaded host with thousands of links takes a hundred times that
+AT_ONCE = 16  # children at the same time; each has the helper's 30 MB, shared until written to
+CHUNK_BYTES = 256 * 1024
+
+Result = OpenTap | bool | list[Link] | list[InterfaceAddress] | list[Route] | RouteTo | PortHolder | None
 
 
 class NamespaceHelper:
     """A running helper process and the way to ask it things. `target` is always a namespace descriptor, or None for
     the agent's own namespace; it is only borrowed."""
 
+    def __init__(self, pid: int, control: socket.socket) -> None:
+        self.pid = pid
+        self._control = control
+        self._slots: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
+
     @classmethod
     def start(cls) -> NamespaceHelper:
         """Fork the helper. Call it first of all: before threads, event loop and heavy imports."""
-        raise NotImplementedError
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        agent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            helper.serve(theirs, agent)
+        theirs.close()
+        ours.setblocking(False)
+        return cls(pid, ours)
 
     def close(self) -> None:
-        """End the helper and wait for it; work in flight ends with HelperGone."""
+        """End the helper and wait for it; work in flight still ends, each child by itself."""
+        if self._control.fileno() < 0:
+            return
+        self._control.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
 
     async def create_tap(self, target: int, plan: TapPlan, *, timeout: float = TIMEOUT_S) -> OpenTap:
         """A new TAP in `target`. Errors: InterfaceTaken, AddressFailed, TunMissing, PermissionMissing."""
-        raise NotImplementedError
+        try:
+            made = await self._call(plan, target, timeout)
+        except (HelperTimeout, HelperGone, asyncio.CancelledError):
+            await asyncio.shield(self._erase(os.dup(target), plan.tag))
+            raise
+        assert isinstance(made, OpenTap)
+        return made
 
     async def adopt_tap(self, target: int, tag: str, queues: int = 1, *, timeout: float = TIMEOUT_S) -> OpenTap:
         """The TAP of endpoint `tag`, opened again. Such descriptors pin the namespace. Errors: TapMissing, TapBusy."""
-        raise NotImplementedError
+        found = await self._call(AdoptTap(tag, queues), target, timeout)
+        assert isinstance(found, OpenTap)
+        return found
 
     async def delete_tap(self, target: int, tag: str, *, timeout: float = TIMEOUT_S) -> bool:
         """Delete it; False if there was none."""
-        raise NotImplementedError
+        return bool(await self._call(DeleteTap(tag), target, timeout))
 
     async def links(self, target: int | None = None) -> list[Link]:
-        raise NotImplementedError
+        found = await self._call(ListLinks(), target, TIMEOUT_S)
+        return [link for link in found if isinstance(link, Link)] if isinstance(found, list) else []
 
     async def addresses(self, target: int | None = None) -> list[InterfaceAddress]:
-        raise NotImplementedError
+        found = await self._call(ListAddresses(), target, TIMEOUT_S)
+        return [item for item in found if isinstance(item, InterfaceAddress)] if isinstance(found, list) else []
 
     async def routes(self, target: int | None = None) -> list[Route]:
-        raise NotImplementedError
+        found = await self._call(ListRoutes(), target, TIMEOUT_S)
+        return [route for route in found if isinstance(route, Route)] if isinstance(found, list) else []
 
     async def route_to(self, address: str, target: int | None = None) -> RouteTo | None:
         """None when there is no route."""
-        raise NotImplementedError
+        found = await self._call(AskRoute(address), target, TIMEOUT_S)
+        return found if isinstance(found, RouteTo) else None
 
     async def udp_port_holder(self, port: int) -> PortHolder | None:
         """Who holds UDP `port` in the agent's own namespace; None if it is free."""
-        raise NotImplementedError
+        found = await self._call(AskUdpPort(port), None, TIMEOUT_S)
+        return found if isinstance(found, PortHolder) else None
 
-    def call_sync(self, request: Request, target: int | None = None, *, timeout: float = TIMEOUT_S) -> object:
-        """The same without a loop, for tests and for the start of the agent; answers OpenTap, bool, list, ..."""
-        raise NotImplementedError
+    def call_sync(self, request: Request, target: int | None = None, *, timeout: float = TIMEOUT_S) -> Result:
+        """The same without a loop, for tests and for the start of the agent."""
+        with _Answer() as answer:
+            self._send(request, answer, target)
+            deadline = time.monotonic() + timeout
+            while not answer.ended:
+                left = deadline - time.monotonic()
+                ready = select.select([answer.ours], [], [], max(left, 0))[0]
+                if not ready:
+                    raise _too_late(timeout)
+                answer.receive()
+            return answer.result()
+
+    async def _call(self, request: Request, target: int | None, timeout: float) -> Result:
+        loop = asyncio.get_running_loop()
+        if self._slots is None or self._slots[0] is not loop:
+            self._slots = (loop, asyncio.Semaphore(AT_ONCE))
+        async with self._slots[1]:
+            with _Answer() as answer:
+                self._send(request, answer, target)
+                await answer.arrive(loop, timeout)
+                return answer.result()
+
+    def _send(self, request: Request, answer: _Answer, target: int | None) -> None:
+        fds = [answer.theirs.fileno()] + ([] if target is None else [target])
+        try:
+            socket.send_fds(self._control, [msgspec.msgpack.encode(request)], fds)
+        except OSError as why:
+            raise HelperGone("ask the namespace helper", f"it does not listen ({why.strerror})") from why
+        finally:
+            answer.theirs.close()
+
+    async def _erase(self, target: int, tag: str) -> None:
+        try:
+            await self.delete_tap(target, tag)
+        except VxlanuError:
+            return  # the helper is gone: its children die with what they had half made
+        finally:
+            os.close(target)
+
+
+class _Answer:
+    """One answer on its way: bytes and descriptors until end of file. Owns what it has received until `result`."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setblocking(False)
+        self.ended = False
+        self._body = bytearray()
+        self._fds: list[int] = []
+
+    def __enter__(self) -> _Answer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ours.close()
+        self.theirs.close()
+        for fd in self._fds:
+            os.close(fd)
+
+    def receive(self) -> None:
+        """Take what there is."""
+        try:
+            data, fds, _, _ = socket.recv_fds(
+                self.ours, CHUNK_BYTES, wire.DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+            )
+        except BlockingIOError:
+            return
+        self._fds += fds
+        self._body += data
+        self.ended = not data or len(self._body) > wire.ANSWER_BYTES
+
+    async def arrive(self, loop: asyncio.AbstractEventLoop, timeout: float) -> None:
+        """Wait for the end of the answer."""
+        done: asyncio.Future[None] = loop.create_future()
+
+        def readable() -> None:
+            try:
+                self.receive()
+            except OSError as why:
+                self.ended = True
+                self._body.clear()
+                self._body += f"({why})".encode()
+            if self.ended and not done.done():
+                done.set_result(None)
+
+        loop.add_reader(self.ours.fileno(), readable)
+        try:
+            await asyncio.wait_for(done, timeout)
+        except TimeoutError:
+            raise _too_late(timeout) from None
+        finally:
+            loop.remove_reader(self.ours.fileno())
+
+    def result(self) -> Result:
+        """What the child said, or raise what it raised."""
+        try:
+            answer: wire.Answer = msgspec.msgpack.decode(self._body, type=wire.Answer)
+        except msgspec.DecodeError as why:
+            said = f"after {len(self._body)} bytes" if self._body else "without an answer"
+            raise HelperGone("work in a namespace", f"the child of the namespace helper ended {said}") from why
+        match answer:
+            case wire.Failure():
+                raise answer.error()
+            case wire.TapFacts():
+                fds, self._fds = tuple(self._fds), []
+                where = answer.namespace_inode
+                return OpenTap(answer.ifname, answer.ifindex, answer.mac, answer.mtu, where, fds)
+            case wire.Deleted():
+                return answer.existed
+            case wire.RouteAnswer():
+                return answer.route
+            case wire.PortAnswer():
+                return answer.holder
+        return answer.items
+
+
+def _too_late(timeout: float) -> HelperTimeout:
+    return HelperTimeout(
+        "work in a namespace", f"no answer within {timeout:g} s", hint="again, when the host is less busy"
+    )

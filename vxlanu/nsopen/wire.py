@@ -103,7 +103,7 @@ Request = TapPlan | AdoptTap | DeleteTap | ListLinks | ListAddresses | ListRoute
 # ---------------------------------------------------------------- answers
 
 
-class TapFacts(msgspec.Struct, frozen=True):
+class TapFacts(msgspec.Struct, frozen=True, tag="tap"):
     """A TAP as the kernel shows it in the target namespace; its descriptors travel beside."""
 
     ifname: str
@@ -111,6 +111,7 @@ class TapFacts(msgspec.Struct, frozen=True):
     mac: str
     mtu: int
     namespace_inode: int
+    created: bool
 
 
 class OpenTap(msgspec.Struct, frozen=True):
@@ -183,6 +184,48 @@ class PortHolder(msgspec.Struct, frozen=True):
         if self.kind == "process":
             return f"process {self.name} (pid {self.pid})"
         return f"kernel vxlan device {self.name}" if self.kind == "vxlan" else "a socket of the kernel"
+
+
+class Deleted(msgspec.Struct, frozen=True, tag="deleted"):
+    """Whether there was something to delete."""
+
+    existed: bool
+
+
+class Links(msgspec.Struct, frozen=True, tag="links"):
+    items: list[Link]
+
+
+class Addresses(msgspec.Struct, frozen=True, tag="addresses"):
+    items: list[InterfaceAddress]
+
+
+class Routes(msgspec.Struct, frozen=True, tag="routes"):
+    items: list[Route]
+
+
+class RouteAnswer(msgspec.Struct, frozen=True, tag="route"):
+    route: RouteTo | None
+
+
+class PortAnswer(msgspec.Struct, frozen=True, tag="port"):
+    holder: PortHolder | None
+
+
+class Failure(msgspec.Struct, frozen=True, tag="failure"):
+    """An error of this file by its stable name, to be raised at the caller's."""
+
+    name: str
+    what: str
+    why: str
+    hint: str = ""
+
+    def error(self) -> VxlanuError:
+        kind = next((kind for kind in ERRORS if kind.default_name == self.name), KernelRefused)
+        return kind(self.what, self.why, hint=self.hint)
+
+
+Answer = TapFacts | Deleted | Links | Addresses | Routes | RouteAnswer | PortAnswer | Failure
 
 
 # ---------------------------------------------------------------- errors

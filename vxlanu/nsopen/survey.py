@@ -1,0 +1,180 @@
+"""What a child reads: interfaces, addresses, routes, and who holds a UDP port.
+
+Rules of this file
+  1. Runs in a child only, changes nothing.
+  2. What the kernel says is copied into the values of wire.py here; nothing of pyroute2 gets further.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from vxlanu.nsopen.wire import InterfaceAddress, KernelRefused, Link, PortHolder, Route, RouteTo
+
+SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
+IFF_UP, RTN_UNICAST = 0x1, 1
+AF_INET, AF_INET6 = 2, 10
+ANY_ADDRESS = {AF_INET: "0.0.0.0", AF_INET6: "::"}
+ROUTE_NOT_FOUND = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH)
+
+
+class Message(Protocol):
+    """As much of a pyroute2 message as is used here: header fields by [], attributes by get."""
+
+    def __getitem__(self, key: str) -> object: ...
+
+    def get(self, key: str, default: object = None) -> object: ...
+
+
+def links() -> list[Link]:
+    with IPRoute() as netlink:
+        return [_link(message) for message in netlink.get_links()]
+
+
+def addresses() -> list[InterfaceAddress]:
+    with IPRoute() as netlink:
+        names = {_number(link["index"]): _text(link.get("ifname")) for link in netlink.get_links()}
+        return [_address(message, names) for message in netlink.get_addr()]
+
+
+def routes() -> list[Route]:
+    with IPRoute() as netlink:
+        return [_route(message) for message in netlink.get_routes() if message["type"] == RTN_UNICAST]
+
+
+def route_to(address: str) -> RouteTo | None:
+    """The kernel's choice for `address`, or None."""
+    with IPRoute() as netlink:
+        try:
+            found = netlink.route("get", dst=address)[0]
+            index = _number(found.get("oif"))
+            link = netlink.link("get", index=index)[0]
+        except NetlinkError as why:
+            if why.code in ROUTE_NOT_FOUND:
+                return None
+            raise KernelRefused(f"find the route to {address}", os.strerror(why.code)) from why
+    source, gateway = _text(found.get("prefsrc")), _text(found.get("gateway"))
+    return RouteTo(source, gateway, index, _text(link.get("ifname")), _number(link.get("mtu")))
+
+
+def udp_port_holder(port: int) -> PortHolder | None:
+    """A kernel vxlan device first: its socket has no process, and the user knows the device."""
+    for link in links():
+        if link.kind == "vxlan" and link.udp_port == port:
+            return PortHolder("vxlan", link.name)
+    sockets = set(_sockets_on(port))
+    if not sockets:
+        return None
+    return _process_with(sockets - {0}) or PortHolder("kernel", "")
+
+
+def _link(message: Message) -> Link:
+    info = _nested(message.get("linkinfo"))
+    data = _nested(info.get("data"))
+    statistics = message.get("stats64")
+    counted = statistics if isinstance(statistics, dict) else {}
+    # Port 0 in a dump stands for nothing: the driver always fills in what it listens on.
+    port = _number(data.get("vxlan_port"))
+    return Link(
+        index=_number(message["index"]),
+        name=_text(message.get("ifname")),
+        altnames=tuple(_altnames(message)),
+        kind=_text(info.get("kind")),
+        mac=_text(message.get("address")),
+        mtu=_number(message.get("mtu")),
+        up=bool(_number(message["flags"]) & IFF_UP),
+        carrier=bool(_number(message.get("carrier"))),
+        udp_port=port,
+        rx_dropped=_number(counted.get("rx_dropped")),
+        tx_dropped=_number(counted.get("tx_dropped")),
+    )
+
+
+def _altnames(message: Message) -> Iterator[str]:
+    listed = message.get("prop_list")
+    pairs = listed.get("attrs", ()) if isinstance(listed, dict) else ()
+    for name, value in pairs:
+        if name == "IFLA_ALT_IFNAME":
+            yield _text(value)
+
+
+def _address(message: Message, names: dict[int, str]) -> InterfaceAddress:
+    index = _number(message["index"])
+    own = _text(message.get("local")) or _text(message.get("address"))  # IFA_ADDRESS is the far end on point to point
+    scope = SCOPES.get(_number(message["scope"]), "global")
+    return InterfaceAddress(names.get(index, ""), index, own, _number(message["prefixlen"]), scope)
+
+
+def _route(message: Message) -> Route:
+    family = _number(message["family"])
+    network = _text(message.get("dst")) or ANY_ADDRESS.get(family, "")
+    return Route(
+        destination=f"{network}/{message['dst_len']}",
+        gateway=_text(message.get("gateway")),
+        ifindex=_number(message.get("oif")),
+        source=_text(message.get("prefsrc")),
+        metric=_number(message.get("priority")),
+        table=_number(message.get("table")) or _number(message["table"]),
+    )
+
+
+def _sockets_on(port: int) -> Iterator[int]:
+    """Inodes of the UDP sockets bound to `port` here; 0 for those that the kernel itself has."""
+    for table in ("/proc/self/net/udp", "/proc/self/net/udp6"):
+        try:
+            rows = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue  # a kernel without IPv6
+        for row in rows:
+            fields = row.split()
+            if int(fields[1].rpartition(":")[2], 16) == port:
+                yield int(fields[9])
+
+
+def _process_with(inodes: set[int]) -> PortHolder | None:
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        try:
+            if any(_is_one_of(entry, wanted) for entry in (process / "fd").iterdir()):
+                return PortHolder("process", (process / "comm").read_text().strip(), int(process.name))
+        except OSError:
+            continue  # it ended, or is not ours to look into
+    return None
+
+
+def _is_one_of(entry: Path, wanted: set[str]) -> bool:
+    try:
+        return str(entry.readlink()) in wanted
+    except OSError:
+        return False
+
+
+class _Nothing:
+    """A nested attribute that was not sent."""
+
+    def get(self, key: str, default: object = None) -> object:
+        return default
+
+    def __getitem__(self, key: str) -> object:
+        raise KeyError(key)
+
+
+def _nested(value: object) -> Message:
+    return value if hasattr(value, "get") else _Nothing()  # type: ignore[return-value]  # pyroute2 is untyped
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

@@ -1,0 +1,46 @@
+"""The ioctls of a TAP descriptor that pytun does not offer.
+
+Rules of this file
+  1. Everything acts on a descriptor, never on a name: names mean something else in every namespace.
+
+Numbers: include/uapi/linux/if_tun.h. They hold for x86, Arm, RISC-V, LoongArch and s390; MIPS, PowerPC and SPARC
+encode the direction of an ioctl differently.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+
+TUNSETPERSIST = 0x400454CB
+TUNSETOFFLOAD = 0x400454D0
+TUNGETIFF = 0x800454D2
+TUNSETVNETHDRSZ = 0x400454D8
+TUNSETVNETLE = 0x400454DC
+
+VNET_HEADER_BYTES = 10  # struct virtio_net_hdr; the two more of mergeable buffers say nothing here
+IFREQ_BYTES = 40
+
+
+def prepare_queue(fd: int, offloads: int) -> None:
+    """What every queue descriptor needs after TUNSETIFF, after a re-opening too: the last close forgets it.
+
+    Little endian is said aloud: "legacy virtio" would mean the byte order of the host.
+    """
+    os.set_blocking(fd, False)
+    fcntl.ioctl(fd, TUNSETVNETLE, struct.pack("i", 1))
+    fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_HEADER_BYTES))
+    fcntl.ioctl(fd, TUNSETOFFLOAD, offloads)
+
+
+def set_persistent(fd: int, wanted: bool) -> None:
+    """Whether the device outlives its last descriptor. EBADFD: the device has gone already."""
+    fcntl.ioctl(fd, TUNSETPERSIST, int(wanted))
+
+
+def interface_of(fd: int) -> tuple[str, int]:
+    """Current name and IFF_ flags of the device behind a descriptor. EBADFD: it has gone."""
+    answer = fcntl.ioctl(fd, TUNGETIFF, bytes(IFREQ_BYTES))
+    name, flags = struct.unpack_from("16sH", answer)
+    return name.split(b"\0", 1)[0].decode(), int(flags)
