@@ -1,0 +1,158 @@
+"""An agent that answers from the golden files: the real server and routes, nothing behind them.
+
+Rules of this file
+  1. What is tested against it is the client's side; it decides nothing and remembers only what it was asked.
+  2. It serves from a thread of its own, so that a test can use the blocking client in-process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import msgspec
+
+from vxlanu.api import schema as s
+from vxlanu.api.server import ApiServer
+from vxlanu.errors import VxlanuError
+
+GOLDEN = Path(__file__).parent / "unit" / "golden"
+T = TypeVar("T")
+
+
+def golden(kind: type[T]) -> T:
+    """The pinned body of a struct."""
+    return msgspec.json.decode((GOLDEN / f"{kind.__name__}.json").read_bytes(), type=kind)
+
+
+class SampleService:
+    """`asked` is what came in; `error`, when set, is the answer to everything; `gate` holds `attach` back."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+        self.error: VxlanuError | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.differences = True
+        self.reached = True
+        self.fdb_rows = 1
+
+    def _note(self, *what: object) -> None:
+        self.asked.append(what if len(what) > 1 else what[0])
+        if self.error:
+            raise self.error
+
+    async def status(self) -> s.Status:
+        self._note("status")
+        return golden(s.Status)
+
+    async def networks(self) -> list[s.Network]:
+        self._note("networks")
+        return [golden(s.Network)]
+
+    async def create_network(self, wanted: s.NetworkCreate) -> s.Network:
+        self._note(wanted)
+        return golden(s.Network)
+
+    async def network(self, ref: str) -> s.NetworkDetail:
+        self._note("network", ref)
+        return golden(s.NetworkDetail)
+
+    async def remove_network(self, ref: str) -> s.Network:
+        self._note("remove_network", ref)
+        return golden(s.Network)
+
+    async def endpoints(self, network: str) -> list[s.Endpoint]:
+        self._note("endpoints", network)
+        return [golden(s.Endpoint)]
+
+    async def attach(self, wanted: s.Attach) -> s.EndpointDetail:
+        self._note(wanted)
+        await asyncio.to_thread(self.gate.wait)
+        return golden(s.EndpointDetail)
+
+    async def endpoint(self, ref: str) -> s.EndpointDetail:
+        self._note("endpoint", ref)
+        return golden(s.EndpointDetail)
+
+    async def detach(self, network: str, target: str) -> s.Endpoint:
+        self._note("detach", network, target)
+        return golden(s.Endpoint)
+
+    async def members(self) -> list[s.Member]:
+        self._note("members")
+        other = msgspec.structs.replace(golden(s.Member), name="h2", address="fd89::2", self=False, state="suspect")
+        return [golden(s.Member), other]
+
+    async def join(self, wanted: s.Join) -> s.Joined:
+        self._note(wanted)
+        return golden(s.Joined) if self.reached else s.Joined([], wanted.addresses)
+
+    async def leave(self) -> s.Left:
+        self._note("leave")
+        return golden(s.Left)
+
+    async def forget(self, ref: str) -> s.Member:
+        self._note("forget", ref)
+        return golden(s.Member)
+
+    async def vteps(self) -> list[s.Vtep]:
+        self._note("vteps")
+        return [golden(s.Vtep)]
+
+    async def add_vtep(self, wanted: s.VtepAdd) -> s.VtepAdded:
+        self._note(wanted)
+        return golden(s.VtepAdded)
+
+    async def remove_vtep(self, network: str, address: str) -> s.Vtep:
+        self._note("remove_vtep", network, address)
+        return golden(s.Vtep)
+
+    async def fdb(self, network: str) -> list[s.FdbEntry]:
+        self._note("fdb", network)
+        return [golden(s.FdbEntry)] * self.fdb_rows
+
+    async def neighbors(self, network: str) -> list[s.Neighbor]:
+        self._note("neighbors", network)
+        return [golden(s.Neighbor)]
+
+    async def drops(self) -> list[s.Drop]:
+        self._note("drops")
+        return [golden(s.Drop)]
+
+    async def stats(self) -> list[s.Counters]:
+        self._note("stats")
+        return [golden(s.Counters)]
+
+    async def verify(self) -> s.Verify:
+        self._note("verify")
+        return golden(s.Verify) if self.differences else s.Verify(42, [])
+
+
+class SampleAgent:
+    """`with SampleAgent(path) as agent:` serves on the socket `path` until the block is left."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.service = SampleService()
+        self._server = ApiServer(path)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> SampleAgent:
+        self._thread.start()
+        self._server.open()
+        asyncio.run_coroutine_threadsafe(self._server.start(self.service), self._loop).result(10)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.service.gate.set()
+        asyncio.run_coroutine_threadsafe(self._server.close(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
