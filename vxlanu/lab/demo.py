@@ -1,10 +1,10 @@
 """The story that `vxlanu lab demo` tells: one network over three hosts, what crosses the wire, and who cannot reach it.
 
 How it works
-  A step is a command as a user types it, on a host (`h1 #`), in a container (`c2-1 #`) or on the underlay, with what
-  its output must show and one sentence of what to notice. The steps are a table; a step whose output does not show what it
-  must ends the demo with that step's name and a non-zero exit. Steps that only look are asked again for a few seconds:
-  news travels by gossip.
+  A step is a command as a user types it, on a host (`h1 #`), in a container (`c2-1 #`) or on the underlay, with
+  what its output must show and one sentence of what to notice. The steps are a table; a step whose output does not show
+  what it must ends the demo with that step's name and a non-zero exit. Steps that only look are asked again for a few
+  seconds: news travels by gossip.
 
 Rules of this file
   1. Nothing is staged: the commands are run exactly as they are printed.

@@ -50,9 +50,7 @@ def address_of(lab: str) -> str:
 
 def peer(connection: socket.socket) -> tuple[int, int]:
     """Process and user at the other end; for a listener, those that called listen()."""
-    pid, uid, _ = _CREDENTIALS.unpack(
-        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    )
+    pid, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return pid, uid
 
 

@@ -143,9 +143,7 @@ class Lab:
         passed = [writer] if detached else [writer, alive]
         command = [sys.executable, "-m", "vxlanu.lab.supervisor", self.plan.to_json(), *map(str, passed)]
         try:
-            subprocess.run(
-                command, pass_fds=passed, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False
-            )
+            subprocess.run(command, pass_fds=passed, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
         finally:
             os.close(writer)
             os.close(alive)

@@ -1,0 +1,83 @@
+# Everything that a person runs from a clone. Each target does its own set-up, once:
+#
+#   .venv               a virtual environment with the pinned dependencies and the program itself (editable)
+#   system packages     as root on Debian or Ubuntu, what tests/apt-*.txt name and is missing (tests/setup-debian);
+#                       SETUP=no forbids it, and elsewhere it is left out: then what is missing is a named skip
+#
+# Stamps under .venv remember what was done, so a second `make test` starts at once; a changed C file is rebuilt,
+# a changed pyproject.toml or constraints.txt installed again. PYTHON=... chooses the interpreter (3.11 or newer).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP ?= yes
+PYTEST := $(BIN)/python -m pytest
+PYTEST_FLAGS ?=
+NATIVE := $(wildcard native/*.c native/*.h native/*.py) setup.py
+
+export SETUP
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.PHONY: help demo test accept fuzz sim lint wheel build setup-demo setup-test clean
+
+help:
+	@echo 'make demo     see it work: three hosts and their containers on this machine, in namespaces (root)'
+	@echo 'make test     style, types, packages and all tests (root for most of them)'
+	@echo 'make lint     style and types alone'
+	@echo 'make sim      the control plane in the simulator, 10 000 seeds'
+	@echo 'make fuzz     the fuzzers, a hundred times longer than in make test'
+	@echo 'make accept   the figures that this version promises'
+	@echo 'make clean    remove everything that was made here, .venv too'
+
+demo: setup-demo build
+	@$(BIN)/vxlanu lab demo
+
+test: setup-test lint wheel
+	@echo '==> tests'
+	@$(PYTEST) -m 'not accept' $(PYTEST_FLAGS)
+
+accept: setup-test build
+	@$(PYTEST) -m accept -s $(PYTEST_FLAGS)
+
+fuzz: setup-test build
+	@VXLANU_FUZZ_RUNS=$${VXLANU_FUZZ_RUNS:-2000000} $(PYTEST) tests/fuzz --timeout 3600 $(PYTEST_FLAGS)
+
+sim: build
+	@VXLANU_SIM_SEEDS=$${VXLANU_SIM_SEEDS:-10000} $(PYTEST) tests/sim --timeout 36000 $(PYTEST_FLAGS)
+
+lint: build
+	@echo '==> style and types'
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+
+wheel: build
+	@echo '==> sdist, wheel, and the unit tests on the wheel in a clean environment'
+	@tests/check-wheel $(BIN)/python
+
+setup-demo:
+	@tests/setup-debian tests/apt-demo.txt
+
+setup-test:
+	@tests/setup-debian tests/apt-demo.txt tests/apt-test.txt
+
+# The order matters on a fresh machine: headers and compiler come before the environment that needs them.
+build: $(VENV)/.built
+
+$(VENV)/.built: $(VENV)/.installed $(NATIVE)
+	@echo '==> building vxlanu._native'
+	@$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@tests/setup-venv $(VENV) $(PYTHON)
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info vxlanu/_native*.so vxlanu._native.c
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
