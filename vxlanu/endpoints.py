@@ -9,11 +9,17 @@ Rules of this file
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from vxlanu.errors import Conflict, VxlanuError
 from vxlanu.netns import EndOfLifeWatch, Target
-from vxlanu.nsopen import NamespaceHelper
+from vxlanu.nsopen import KernelRefused, NamespaceHelper, OpenTap, TapPlan, tun
+
+TAG_DIGITS = 12  # of the endpoint's id, in the names of its device: v-<12 digits> is as long as a name may be, less one
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,11 @@ class LocalEndpoint:
     adopted: bool
     fds: tuple[int, ...]
 
+    def close_fds(self) -> None:
+        """For a caller that could not pass them on."""
+        for fd in self.fds:
+            os.close(fd)
+
 
 class Endpoints:
     """All local endpoints, by id (hex; the first 12 digits make the device's names)."""
@@ -41,21 +52,77 @@ class Endpoints:
         self, helper: NamespaceHelper, watch: EndOfLifeWatch, vanished: Callable[[str], None], *, queues: int = 1
     ) -> None:
         """`vanished(endpoint_id)` is called once on the loop when a target ends; the agent then calls `close`."""
+        self._helper = helper
+        self._watch = watch
+        self._vanished = vanished
+        self._queues = queues
+        self._open: dict[str, tuple[Target, int]] = {}  # target and our duplicate of queue 0
+        self._busy: set[str] = set()
 
     async def open(
-        self, endpoint_id: str, target: Target, *, mac: str, mtu: int, addresses: tuple[str, ...], ifname: str = ""
+        self,
+        endpoint_id: str,
+        target: Target,
+        *,
+        mac: str,
+        mtu: int,
+        addresses: tuple[str, ...],
+        ifname: str = "",
+        onlink: tuple[str, ...] = (),
     ) -> LocalEndpoint:
         """Make the TAP in `target`, addressed and up. Empty `ifname`: the lowest free ethN."""
-        raise NotImplementedError
+        plan = TapPlan(endpoint_id[:TAG_DIGITS], mac, mtu, addresses, ifname, onlink, self._queues)
+        with self._reserved(endpoint_id), target.open() as namespace:
+            made = await self._helper.create_tap(namespace, plan)
+        return self._keep(endpoint_id, target, made, adopted=False)
 
     async def adopt(self, endpoint_id: str, target: Target) -> LocalEndpoint:
         """Open the TAP that an earlier agent left. NamespaceMissing or TapMissing mean: it ended while we were away."""
-        raise NotImplementedError
+        with self._reserved(endpoint_id), target.open() as namespace:
+            found = await self._helper.adopt_tap(namespace, endpoint_id[:TAG_DIGITS], self._queues)
+        return self._keep(endpoint_id, target, found, adopted=True)
 
     async def close(self, endpoint_id: str) -> None:
         """Delete the device, end the watch. Idempotent; never fails because the target is gone."""
-        raise NotImplementedError
+        self._watch.discard(endpoint_id)
+        kept = self._open.pop(endpoint_id, None)
+        if kept is None:
+            return
+        target, anchor = kept
+        with contextlib.suppress(OSError):
+            tun.set_persistent(anchor, False)
+        # Off the loop: the last close of a TAP waits for the kernel to unregister it, some 10 ms.
+        await asyncio.to_thread(os.close, anchor)
+        # By now the device is going, unless somebody still has a queue open; who returns from here finds it gone.
+        with contextlib.suppress(VxlanuError), target.open() as namespace:
+            await self._helper.delete_tap(namespace, endpoint_id[:TAG_DIGITS])
 
     def leave(self) -> None:
         """Let go of everything and leave the devices as they are: the agent stops, the containers go on."""
-        raise NotImplementedError
+        for endpoint_id, (_, anchor) in self._open.items():
+            self._watch.discard(endpoint_id)
+            os.close(anchor)
+        self._open.clear()
+
+    @contextlib.contextmanager
+    def _reserved(self, endpoint_id: str) -> Iterator[None]:
+        """One at a time per endpoint: a second `open` must not undo the device of the first."""
+        if endpoint_id in self._open or endpoint_id in self._busy:
+            raise Conflict(f"attach {endpoint_id[:TAG_DIGITS]}", "this endpoint is open here", name="already_attached")
+        self._busy.add(endpoint_id)
+        try:
+            yield
+        finally:
+            self._busy.discard(endpoint_id)
+
+    def _keep(self, endpoint_id: str, target: Target, tap: OpenTap, *, adopted: bool) -> LocalEndpoint:
+        try:
+            self._open[endpoint_id] = (target, os.dup(tap.fds[0]))
+        except OSError as why:  # out of descriptors
+            if not adopted:
+                tun.set_persistent(tap.fds[0], False)
+            for fd in tap.fds:
+                os.close(fd)
+            raise KernelRefused("keep the TAP open", why.strerror or str(why)) from why
+        self._watch.add(endpoint_id, target, self._vanished)
+        return LocalEndpoint(endpoint_id, target, tap.ifname, tap.ifindex, tap.mac, tap.mtu, adopted, tap.fds)

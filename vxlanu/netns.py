@@ -5,14 +5,40 @@ Rules of this file
      comes back later opens the path and compares: a recycled pid or a re-made name is not our namespace.
   2. No descriptor of a namespace is kept: it would pin the namespace, and its links would outlive the container.
   3. Every watched target is reported at most once, on the loop, within a second of its end.
+
+A TAP that was born outside its target dies with it and says so (POLLERR). One that was adopted after a crash was opened
+inside: it pins the namespace and says nothing. The watch here is what ends such a namespace, so it never asks the TAP.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+from vxlanu.errors import BadRequest
+from vxlanu.nsopen import syscalls
+from vxlanu.nsopen.wire import KernelRefused, NamespaceMissing, PermissionMissing
+
+RUN_NETNS = Path("/run/netns")
+NS_GET_NSTYPE = 0xB703  # include/uapi/linux/nsfs.h
+RUNTIMES = ("docker", "podman")
+RUNTIME_TIMEOUT_S = 10.0  # a busy dockerd takes seconds to inspect
+PROCESS_NAMESPACE = re.compile(r"/proc/([1-9][0-9]*)/(?:task/[0-9]+/)?ns/net")
+NAME = re.compile(r"[A-Za-z0-9_.@:+-]+")
+
+IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE = 0x40, 0x80, 0x100, 0x200
+IN_DELETE_SELF, IN_MOVE_SELF, IN_UNMOUNT, IN_Q_OVERFLOW, IN_IGNORED = 0x400, 0x800, 0x2000, 0x4000, 0x8000
+IN_ONLYDIR = 0x1000000
+CHANGES = IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR
+EVENT = struct.Struct("iIII")  # struct inotify_event: watch, mask, cookie, length of the name that follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +62,22 @@ class Target:
     @contextmanager
     def open(self) -> Iterator[int]:
         """A descriptor of this very namespace for the time of a `with`; NamespaceMissing if it has ended."""
-        raise NotImplementedError
-        yield 0
+        fd = _open(self.text, self.path)
+        try:
+            status = os.fstat(fd)
+            if (status.st_dev, status.st_ino) != (self.device, self.inode):
+                raise NamespaceMissing(f"target {self.text}", "the namespace has ended and another has its place")
+            yield fd
+        finally:
+            os.close(fd)
 
     def alive(self) -> bool:
         """Whether the path still leads to this namespace."""
-        raise NotImplementedError
+        try:
+            status = Path(self.path).stat()
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == (self.device, self.inode)
 
 
 async def resolve(text: str) -> Target:
@@ -49,7 +85,84 @@ async def resolve(text: str) -> Target:
 
     Errors: BadRequest (no such form), NamespaceMissing (nothing of that name), PermissionMissing.
     """
-    raise NotImplementedError
+    kind, colon, rest = text.partition(":")
+    if text.startswith("/"):
+        process = PROCESS_NAMESPACE.fullmatch(text)
+        return _identified("path", text, text, int(process[1]) if process else 0)
+    if colon and kind == "pid":
+        if not rest.isascii() or not rest.isdigit() or int(rest) == 0:
+            raise BadRequest(f"target {text}", "what follows pid: must be a process id")
+        return _of_process("pid", text, int(rest))
+    if colon and kind in RUNTIMES:
+        return _of_process(kind, text, await _runtime_pid(kind, text, rest))
+    if not NAME.fullmatch(text) or text in (".", ".."):
+        forms = "NAME of ip netns, /path, pid:N, docker:NAME, podman:NAME"
+        raise BadRequest(f"target {text!r}", "this names no namespace", hint=forms)
+    return _identified("name", text, str(RUN_NETNS / text), 0)
+
+
+def _of_process(kind: str, text: str, pid: int) -> Target:
+    return _identified(kind, text, f"/proc/{pid}/ns/net", pid)
+
+
+def _identified(kind: str, text: str, path: str, pid: int) -> Target:
+    fd = _open(text, path)
+    try:
+        status = os.fstat(fd)
+    finally:
+        os.close(fd)
+    return Target(kind, text, path, status.st_dev, status.st_ino, pid)
+
+
+def _open(text: str, path: str) -> int:
+    """A descriptor of the network namespace at `path`, checked to be one: the file of a removed name is not."""
+    what = f"target {text}"
+    try:
+        # O_NONBLOCK: a path can be a FIFO, and opening one must not stop the agent.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, ProcessLookupError, NotADirectoryError) as why:
+        hint = "ip netns list" if path.startswith(str(RUN_NETNS)) else ""
+        raise NamespaceMissing(what, f"there is no {path}", hint=hint) from why
+    except PermissionError as why:
+        hint = "run the agent as root, or as the user who made the namespace"
+        raise PermissionMissing(what, f"{path}: {why.strerror}", hint=hint) from why
+    except OSError as why:
+        raise NamespaceMissing(what, f"{path}: {why.strerror}") from why
+    try:
+        found = fcntl.ioctl(fd, NS_GET_NSTYPE)
+    except OSError:
+        found = 0
+    if found != syscalls.CLONE_NEWNET:
+        os.close(fd)
+        raise NamespaceMissing(what, f"{path} is not a network namespace")
+    return fd
+
+
+async def _runtime_pid(runtime: str, text: str, name: str) -> int:
+    """The container's first process, asked of the runtime's own command line."""
+    what = f"target {text}"
+    if not NAME.fullmatch(name) or name.startswith("-"):
+        raise BadRequest(what, f"what follows {runtime}: must be a container's name or id")
+    command = (runtime, "inspect", "--type", "container", "--format", "{{.State.Pid}}", name)
+    pipe = asyncio.subprocess.PIPE
+    try:
+        asked = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    except OSError as why:
+        raise NamespaceMissing(what, f"cannot run {runtime}: {why.strerror}") from why
+    try:
+        said, complaint = await asyncio.wait_for(asked.communicate(), RUNTIME_TIMEOUT_S)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            asked.kill()
+        raise NamespaceMissing(what, f"{runtime} does not answer within {RUNTIME_TIMEOUT_S:g} s") from None
+    if asked.returncode != 0:
+        lines = complaint.decode(errors="replace").strip().splitlines()
+        raise NamespaceMissing(what, lines[-1] if lines else f"{runtime} inspect failed")
+    # A stopped container has pid 0; nothing below 2 is ever a container.
+    answer = said.decode(errors="replace").strip()
+    if not answer.isdigit() or int(answer) < 2:
+        raise NamespaceMissing(what, "the container is not running", hint=f"{runtime} start {name}")
+    return int(answer)
 
 
 class EndOfLifeWatch:
@@ -57,14 +170,95 @@ class EndOfLifeWatch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._watched: dict[str, tuple[Target, Callable[[str], None]]] = {}
+        self._pidfds: dict[str, int] = {}
+        self._directories: dict[int, set[str]] = {}  # inotify watch number: keys of the targets in that directory
+        try:
+            self._inotify = syscalls.watch_open()
+        except OSError as why:
+            hint = "sysctl fs.inotify.max_user_instances=512"
+            raise KernelRefused("watch namespaces", why.strerror or str(why), hint=hint) from why
+        loop.add_reader(self._inotify, self._directory_changed)
 
     def add(self, key: str, target: Target, ended: Callable[[str], None]) -> None:
         """Call `ended(key)` once on the loop when `target` ends; soon, if it has ended already."""
-        raise NotImplementedError
+        self.discard(key)
+        self._watched[key] = (target, ended)
+        watching = self._add_process(key, target.pid) if target.pid else self._add_path(key, target.path)
+        # Asked after the watch stands, so that no end falls between.
+        if not watching or not target.alive():
+            self._loop.call_soon(self._ended, key, target)
 
     def discard(self, key: str) -> None:
         """Stop watching; fine if it is not watched."""
-        raise NotImplementedError
+        self._watched.pop(key, None)
+        pidfd = self._pidfds.pop(key, None)
+        if pidfd is not None:
+            self._loop.remove_reader(pidfd)
+            os.close(pidfd)
+        for number, keys in list(self._directories.items()):
+            keys.discard(key)
+            if not keys:
+                del self._directories[number]
+                with contextlib.suppress(OSError):
+                    syscalls.watch_remove(self._inotify, number)
 
     def close(self) -> None:
-        raise NotImplementedError
+        """Stop watching everything."""
+        for key in list(self._watched):
+            self.discard(key)
+        if self._inotify >= 0:
+            self._loop.remove_reader(self._inotify)
+            os.close(self._inotify)
+            self._inotify = -1
+
+    def _add_process(self, key: str, pid: int) -> bool:
+        target, _ = self._watched[key]
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return False
+        self._pidfds[key] = pidfd
+        self._loop.add_reader(pidfd, self._ended, key, target)
+        return True
+
+    def _add_path(self, key: str, path: str) -> bool:
+        try:
+            number = syscalls.watch_add(self._inotify, str(Path(path).parent), CHANGES)
+        except OSError:
+            return False
+        self._directories.setdefault(number, set()).add(key)
+        return True
+
+    def _ended(self, key: str, target: Target) -> None:
+        """Report once; a key that was discarded or given to another target since is none of ours."""
+        watched = self._watched.get(key)
+        if watched is None or watched[0] is not target:
+            return
+        self.discard(key)
+        watched[1](key)
+
+    def _directory_changed(self) -> None:
+        """Something happened beside our targets: look which are still what they were."""
+        suspects: set[str] = set()
+        for number, mask in self._read_events():
+            if mask & IN_Q_OVERFLOW:
+                suspects.update(*self._directories.values())
+            suspects |= self._directories.get(number, set())
+            if mask & IN_IGNORED:  # the directory itself has gone, and the kernel's watch with it
+                self._directories.pop(number, None)
+        for key in suspects:
+            target = self._watched[key][0] if key in self._watched else None
+            if target and not target.alive():
+                self._ended(key, target)
+
+    def _read_events(self) -> Iterator[tuple[int, int]]:
+        try:
+            data = os.read(self._inotify, 64 * 1024)
+        except BlockingIOError:
+            return
+        at = 0
+        while at < len(data):
+            number, mask, _, length = EVENT.unpack_from(data, at)
+            yield number, mask
+            at += EVENT.size + length

@@ -19,7 +19,7 @@ import time
 import msgspec
 
 from vxlanu.errors import VxlanuError
-from vxlanu.nsopen import helper, wire
+from vxlanu.nsopen import helper, syscalls, wire
 from vxlanu.nsopen.wire import (
     AdoptTap,
     AskRoute,
@@ -181,9 +181,7 @@ class _Answer:
     def receive(self) -> None:
         """Take what there is."""
         try:
-            data, fds, _, _ = socket.recv_fds(
-                self.ours, CHUNK_BYTES, wire.DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-            )
+            data, fds, _ = syscalls.receive_fds(self.ours, CHUNK_BYTES, wire.DESCRIPTORS_MAX)
         except BlockingIOError:
             return
         self._fds += fds

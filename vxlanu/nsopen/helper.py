@@ -20,9 +20,8 @@ from typing import NoReturn
 
 import msgspec
 
-from vxlanu._native import lib
 from vxlanu.errors import VxlanuError
-from vxlanu.nsopen import tun, wire
+from vxlanu.nsopen import syscalls, tun, wire
 from vxlanu.nsopen.place import Place
 
 CHILD_SECONDS = 20  # longer than any caller waits (client.TIMEOUT_S), so that it never cuts short what is wanted
@@ -33,10 +32,9 @@ def serve(control: socket.socket, agent: int) -> NoReturn:
     """Life of the helper, from just after the fork. Never returns into the agent's program."""
     try:
         control = _settle_in(control)
-        if lib.vx_ns_die_with_parent(agent) < 0:
-            os._exit(0)
+        syscalls.die_with_parent(agent)
         home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        private = lib.vx_ns_new_net() == 0
+        private = _own_nursery()
         _load()
         while True:
             _next_request(control, home, private)
@@ -63,6 +61,15 @@ def _settle_in(control: socket.socket) -> socket.socket:
     return socket.socket(fileno=kept)
 
 
+def _own_nursery() -> bool:
+    """False without the privilege: then every child makes one where it may (place.py)."""
+    try:
+        syscalls.new_net()
+    except OSError:
+        return False
+    return True
+
+
 def _load() -> None:
     """Import here, once, what every child needs (0.2 s), and after the fork: the agent never carries it."""
     from vxlanu.nsopen import survey, tap
@@ -71,13 +78,13 @@ def _load() -> None:
 
 
 def _next_request(control: socket.socket, home: int, private: bool) -> None:
-    request, fds, flags, _ = socket.recv_fds(control, wire.REQUEST_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
+    request, fds, whole = syscalls.receive_fds(control, wire.REQUEST_BYTES, 2)
     if not request:
         os._exit(0)  # the agent has closed, or ended
-    whole = bool(fds) and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
-    if whole and os.fork() == 0:
-        control.close()
-        _child(request, fds[0], Place(home, fds[1] if len(fds) > 1 else None, private))
+    with contextlib.suppress(OSError):  # no process to be had: the caller sees its answer socket close
+        if whole and fds and os.fork() == 0:
+            control.close()
+            _child(request, fds[0], Place(home, fds[1] if len(fds) > 1 else None, private))
     for fd in fds:
         os.close(fd)
 

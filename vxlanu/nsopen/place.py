@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from vxlanu._native import lib
+from vxlanu.nsopen import syscalls
+from vxlanu.nsopen.syscalls import CLONE_NEWNET, CLONE_NEWUSER
 from vxlanu.nsopen.wire import KernelRefused, NamespaceMissing, PermissionMissing
-
-CLONE_NEWUSER = 0x10000000
-CLONE_NEWNET = 0x40000000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +37,27 @@ class Place:
         """Be where a TAP may be born that is to move into the target."""
         if self.private:
             return
-        owner = _checked(lib.vx_ns_owner(self._target()), "find the owner of the target namespace")
-        # Root of a user namespace that owns the target is there already: EINVAL says so.
-        code = lib.vx_ns_enter(owner, CLONE_NEWUSER)
-        os.close(owner)
-        if code not in (0, -errno.EINVAL):
-            _checked(code, "enter the user namespace of the target")
-        _checked(lib.vx_ns_new_net(), "make a namespace to create the TAP in")
+        _enter_owner(self._target())
+        with _blame("make a namespace to create the TAP in"):
+            syscalls.new_net()
 
     def go_to_target(self) -> None:
         """Be in the target; without one, at home."""
         if self.target is None:
             if self.private:
-                _checked(lib.vx_ns_enter(self.home, CLONE_NEWNET), "return to the agent's namespace")
+                with _blame("return to the agent's namespace"):
+                    syscalls.enter(self.home, CLONE_NEWNET)
             return
-        code = lib.vx_ns_enter(self.target, CLONE_NEWNET)
-        if code == -errno.EPERM:
-            owner = _checked(lib.vx_ns_owner(self.target), "find the owner of the target namespace")
-            _checked(lib.vx_ns_enter(owner, CLONE_NEWUSER), "enter the user namespace of the target")
-            os.close(owner)
-            code = lib.vx_ns_enter(self.target, CLONE_NEWNET)
-        if code == -errno.EINVAL:
-            raise NamespaceMissing("enter the target namespace", "what it names is not a network namespace")
-        _checked(code, "enter the target namespace")
+        try:
+            syscalls.enter(self.target, CLONE_NEWNET)
+        except OSError as why:
+            if why.errno == errno.EINVAL:
+                raise NamespaceMissing("enter the target", "what it names is not a network namespace") from why
+            if why.errno != errno.EPERM:
+                raise KernelRefused("enter the target", why.strerror or str(why)) from why
+            _enter_owner(self.target)
+            with _blame("enter the target"):
+                syscalls.enter(self.target, CLONE_NEWNET)
 
     def target_inode(self) -> int:
         return os.fstat(self._target()).st_ino
@@ -69,11 +68,24 @@ class Place:
         return self.target
 
 
-def _checked(code: int, what: str) -> int:
-    if code >= 0:
-        return int(code)
-    why = os.strerror(-code)
-    if code in (-errno.EPERM, -errno.EACCES):
-        hint = "run the agent as root, or as the user who made the namespace"
-        raise PermissionMissing(what, why, hint=hint)
-    raise KernelRefused(what, why)
+def _enter_owner(namespace: int) -> None:
+    """Become its creator: the user namespace of a rootless container, if it is not our own."""
+    with _blame("enter the user namespace of the target"):
+        owner = syscalls.owner(namespace)
+        try:
+            if os.fstat(owner).st_ino != Path("/proc/self/ns/user").stat().st_ino:
+                syscalls.enter(owner, CLONE_NEWUSER)
+        finally:
+            os.close(owner)
+
+
+@contextmanager
+def _blame(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as why:
+        text = why.strerror or str(why)
+        if why.errno in (errno.EPERM, errno.EACCES):
+            hint = "run the agent as root, or as the user who made the namespace"
+            raise PermissionMissing(what, text, hint=hint) from why
+        raise KernelRefused(what, text) from why

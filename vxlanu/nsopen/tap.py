@@ -162,7 +162,10 @@ def _settle(netlink: IPRoute, place: Place, plan: TapPlan) -> TapFacts:
 def _rename(netlink: IPRoute, index: int, wanted: str) -> None:
     """To the name wanted, or to the lowest ethN that is free at this very moment: asking first could be too late."""
     if wanted:
-        with _blame(f"name the interface {wanted}"), _taken(f"attach as {wanted}", "the target has such an interface"):
+        with (
+            _blame(f"name the interface {wanted}", AddressFailed),
+            _taken(f"attach as {wanted}", "the target has such an interface"),
+        ):
             netlink.link("set", index=index, ifname=wanted)
         return
     for number in range(ETHERNET_NAMES_MAX):

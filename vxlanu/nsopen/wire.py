@@ -256,7 +256,7 @@ class TapBusy(Conflict):
 
 
 class AddressFailed(BadRequest):
-    """The kernel does not take the address, route, MAC or MTU."""
+    """The kernel does not take the address, route, MAC, MTU or interface name."""
 
     default_name: ClassVar[str] = "address_failed"
 

@@ -1,0 +1,146 @@
+"""Traffic for tests, run inside containers: `python traffic.py VERB …`. Standard library only; prints one line of JSON.
+
+    receive tcp|udp ADDRESS PORT SECONDS     listen, print {"ready": true}, then {"bytes": n, "sha256": …}
+    send tcp ADDRESS PORT BYTES SEED RATE    connect and send BYTES pseudo-random bytes at RATE bytes/s (0: no limit)
+    send udp ADDRESS PORT COUNT SEED SIZE    COUNT datagrams of SIZE bytes, each numbered, slowly enough to arrive
+    frame INTERFACE HEX COUNT                send raw frames
+    watch INTERFACE HEX SECONDS              count frames that contain the bytes HEX; {"ready": true}, then {"frames": n}
+    forge ADDRESS PORT HEX COUNT             send the bytes as UDP datagrams (a VXLAN header and a frame, say)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import socket
+import sys
+import time
+
+CHUNK = 1 << 16
+ETH_P_ALL = 3
+
+
+def say(**fields: object) -> None:
+    print(json.dumps(fields), flush=True)
+
+
+def family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def receive(protocol: str, address: str, port: int, seconds: float) -> None:
+    digest, total = hashlib.sha256(), 0
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(family(address), kind) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        sock.settimeout(seconds)
+        if protocol == "udp":
+            say(ready=True)
+            parts: dict[bytes, bytes] = {}
+            try:
+                while (data := sock.recv(CHUNK)) != b"end":
+                    parts[data[:8]] = data
+                    sock.settimeout(3.0)
+            except TimeoutError:
+                pass
+            for key in sorted(parts):
+                digest.update(parts[key])
+                total += len(parts[key])
+            return say(bytes=total, sha256=digest.hexdigest())
+        sock.listen()
+        say(ready=True)
+        connection, _ = sock.accept()
+        connection.settimeout(seconds)
+        while data := connection.recv(CHUNK):
+            digest.update(data)
+            total += len(data)
+        connection.sendall(b"all")
+    return say(bytes=total, sha256=digest.hexdigest())
+
+
+def send_tcp(address: str, port: int, size: int, seed: int, rate: float) -> None:
+    rng, digest, left = random.Random(seed), hashlib.sha256(), size
+    with socket.socket(family(address), socket.SOCK_STREAM) as sock:
+        sock.settimeout(60.0)
+        sock.connect((address, port))
+        begun = time.monotonic()
+        while left:
+            data = rng.randbytes(min(CHUNK, left))
+            sock.sendall(data)
+            digest.update(data)
+            left -= len(data)
+            ahead = (size - left) / rate - (time.monotonic() - begun) if rate else 0.0
+            if ahead > 0:
+                time.sleep(ahead)
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(16):
+            pass
+    say(bytes=size, sha256=digest.hexdigest())
+
+
+def send_udp(address: str, port: int, count: int, seed: int, size: int) -> None:
+    rng, digest = random.Random(seed), hashlib.sha256()
+    with socket.socket(family(address), socket.SOCK_DGRAM) as sock:
+        for number in range(count):
+            data = number.to_bytes(8, "big") + rng.randbytes(size - 8)
+            sock.sendto(data, (address, port))
+            digest.update(data)
+            time.sleep(0.001)
+        sock.sendto(b"end", (address, port))
+    say(bytes=count * size, sha256=digest.hexdigest())
+
+
+def frame(interface: str, text: str, count: int) -> None:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+        sock.bind((interface, 0))
+        for _ in range(count):
+            sock.send(bytes.fromhex(text))
+            time.sleep(0.002)
+    say(sent=count)
+
+
+def watch(interface: str, text: str, seconds: float) -> None:
+    wanted, frames = bytes.fromhex(text), 0
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as sock:
+        sock.bind((interface, ETH_P_ALL))
+        say(ready=True)
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            sock.settimeout(left)
+            try:
+                data, (_, _, kind, _, _) = sock.recvfrom(CHUNK)
+            except TimeoutError:
+                break
+            frames += kind != socket.PACKET_OUTGOING and wanted in data
+    say(frames=frames)
+
+
+def forge(address: str, port: int, text: str, count: int) -> None:
+    with socket.socket(family(address), socket.SOCK_DGRAM) as sock:
+        for _ in range(count):
+            sock.sendto(bytes.fromhex(text), (address, port))
+            time.sleep(0.002)
+    say(sent=count)
+
+
+def main(verb: str, *words: str) -> None:
+    if verb == "receive":
+        receive(words[0], words[1], int(words[2]), float(words[3]))
+    elif verb == "send" and words[0] == "tcp":
+        send_tcp(words[1], int(words[2]), int(words[3]), int(words[4]), float(words[5]))
+    elif verb == "send":
+        send_udp(words[1], int(words[2]), int(words[3]), int(words[4]), int(words[5]))
+    elif verb == "frame":
+        frame(words[0], words[1], int(words[2]))
+    elif verb == "watch":
+        watch(words[0], words[1], float(words[2]))
+    elif verb == "forge":
+        forge(words[0], int(words[1]), words[2], int(words[3]))
+    else:
+        raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
