@@ -138,9 +138,9 @@ def names_say_something(path: str, text: str) -> Iterator[str]:
         yield f"{path}: the file's name"
     if path.endswith(".py"):
         for node in ast.walk(ast.parse(text)):
-            named = isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            if named and BANNED_NAMES & set(_words(node.name)):
-                yield f"{path}:{node.lineno}: {node.name}"
+            defined = isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            if defined and BANNED_NAMES & set(_words(getattr(node, "name", ""))):
+                yield f"{path}: {getattr(node, 'name', '')}"
 
 
 def _words(name: str) -> list[str]:

@@ -1,0 +1,56 @@
+"""The lab as a fixture, for every test that needs whole hosts with their agents.
+
+    def test_it(lab): ...                       three hosts with two containers each, shared by the tests of one module
+    def test_it(make_lab): make_lab(hosts=2)    one's own, with any argument of `Lab`; gone after the test
+
+When a test fails, the story of its labs (which agents run, the end of each log) is in the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+
+import pytest
+from conftest import NETNS_NEEDS, require
+
+from vxlanu.lab.topology import Lab
+
+_running: list[Lab] = []
+_number = count(1)
+
+
+def _started(stack: ExitStack, **arguments: object) -> Lab:
+    import os
+
+    require(*NETNS_NEEDS)
+    if not arguments.get("agent"):
+        require("native")
+    made = Lab(**arguments, lab=f"test-{os.getpid()}-{next(_number)}")  # type: ignore[arg-type]  # Lab checks them
+    _running.append(stack.enter_context(made))
+    stack.callback(_running.remove, made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """h1, h2, h3 with c1-1, c1-2, ... c3-2, all agents seeing each other; a test removes the networks that it made."""
+    with ExitStack() as stack:
+        yield _started(stack, hosts=3, containers=2)
+
+
+@pytest.fixture
+def make_lab() -> Iterator[Callable[..., Lab]]:
+    """`make_lab(hosts=3, containers=2, ...)`: a lab of one's own."""
+    with ExitStack() as stack:
+        yield lambda **arguments: _started(stack, **arguments)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if report.failed:
+        for made in _running:
+            report.sections.append((f"lab {made.plan.lab}", made.story()))
+    return report
