@@ -107,8 +107,8 @@ class Lab:
             with found._connect() as connection:
                 found.pid, owner = supervisor.peer(connection)
         except OSError as error:
-            why = f"no lab {lab} is running here"
-            raise NotFound("lab", why, hint="vxlanu lab up", name="lab_not_found") from error
+            why = "not running"
+            raise NotFound(f"lab {lab}", why, hint="vxlanu lab up", name="lab_not_found") from error
         if owner != os.geteuid():
             raise Refused("lab", f"lab {lab} belongs to user {owner}")
         found.plan = Plan.from_json(str(found._request(op="state")["plan"]))
