@@ -17,14 +17,24 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
 
 from vxlanu.errors import BadRequest
 
-__all__ = ["CONFIG_FILE", "KEY_FILE", "OFFLOADS", "AgentConfig", "environment_layer", "file_layer", "load"]
+__all__ = [
+    "CONFIG_FILE",
+    "KEY_FILE",
+    "OFFLOADS",
+    "AgentConfig",
+    "environment_layer",
+    "file_layer",
+    "is_ipv6",
+    "load",
+    "split_host_port",
+]
 
 CONFIG_FILE = "/etc/vxlanu/agent.toml"
 KEY_FILE = "/etc/vxlanu/cluster.key"
@@ -63,6 +73,11 @@ class AgentConfig(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unkn
 
 
 Layer = dict[str, object]
+CHOICES = {
+    name.replace("_", "-"): get_args(kind)
+    for name, kind in get_type_hints(AgentConfig).items()
+    if get_origin(kind) is Literal
+}
 SETTINGS = tuple(name.replace("_", "-") for name in AgentConfig.__struct_fields__)
 
 
@@ -128,11 +143,18 @@ def _checked(said: Layer, source: str, spelling: str, *, strict: bool) -> Layer:
         try:
             whole = msgspec.convert({key: value}, AgentConfig, strict=strict)
         except msgspec.ValidationError as error:
-            why = re.sub(r" - at `.*`$", "", str(error)).replace("`", "")
-            why = why[:1].lower() + why[1:]
+            why = _in_words(key, str(error))
             raise BadRequest(f"{source}: {shown}", why, name="config_invalid", hint="vxlanu agent --help") from error
         right[key] = getattr(whole, key.replace("-", "_"))
     return right
+
+
+def _in_words(key: str, error: str) -> str:
+    """msgspec's sentence without its path, which we say better, and with the choices where it forgets them."""
+    why = re.sub(r" - at `.*`$", "", error).replace("`", "").replace("Expected array", "expected list")
+    if "enum value" in why:
+        why += ", one of " + ", ".join(CHOICES[key])
+    return why[:1].lower() + why[1:]
 
 
 def _defaults(environ: Mapping[str, str], uid: int) -> Layer:
@@ -165,9 +187,19 @@ def _check_seeds(seeds: tuple[str, ...]) -> None:
 
 def split_host_port(text: str) -> tuple[str, str]:
     """HOST, HOST:PORT, IPV6 or [IPV6]:PORT as (host, port); an empty host means that the text is none of these."""
-    match = re.fullmatch(r"\[([0-9A-Fa-f:.]+(?:%\w+)?)\](?::(\d{1,5}))?|([^\s\[\]:]+)(?::(\d{1,5}))?", text)
-    if match:
-        return match[1] or match[3], match[2] or match[4] or ""
-    if re.fullmatch(r"[0-9A-Fa-f:.]+(?:%\w+)?", text) and text.count(":") > 1:
-        return text, ""
-    return "", ""
+    bracketed = re.fullmatch(r"\[([^\[\]]+)\](?::(\d{1,5}))?", text)
+    if bracketed:
+        return (bracketed[1], bracketed[2] or "") if is_ipv6(bracketed[1]) else ("", "")
+    plain = re.fullmatch(r"([^\s\[\]:]+)(?::(\d{1,5}))?", text)
+    if plain:
+        return plain[1], plain[2] or ""
+    return (text, "") if is_ipv6(text) else ("", "")
+
+
+def is_ipv6(text: str) -> bool:
+    """Whether `text` is an IPv6 address, with or without a zone."""
+    try:
+        socket.inet_pton(socket.AF_INET6, text.partition("%")[0])
+    except OSError:
+        return False
+    return True

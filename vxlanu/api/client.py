@@ -187,6 +187,8 @@ class Client:
             connection.request(method, target, body=send, headers=headers)
             answer = connection.getresponse()
             body = answer.read(BODY_MAX + 1)
+            if answer.length and len(body) <= BODY_MAX:  # a sized read ends early without a word in http.client
+                raise http.client.IncompleteRead(body, answer.length)
         finally:
             connection.close()
         if len(body) > BODY_MAX:
