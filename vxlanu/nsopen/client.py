@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import time
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -34,7 +35,7 @@ from vxlanu.nsopen.wire import (
     ListRoutes,
     OpenTap,
     PortHolder,
-    Request,
+    Question,
     Route,
     RouteTo,
     TapPlan,
@@ -44,7 +45,7 @@ TIMEOUT_S = 5.0  # a request takes some 10 ms; a loaded host with thousands of l
 AT_ONCE = 16  # children at the same time; each has the helper's 30 MB, shared until written to
 CHUNK_BYTES = 256 * 1024
 
-Result = OpenTap | bool | list[Link] | list[InterfaceAddress] | list[Route] | RouteTo | PortHolder | None
+R = TypeVar("R")
 
 
 class NamespaceHelper:
@@ -79,59 +80,52 @@ class NamespaceHelper:
     async def create_tap(self, target: int, plan: TapPlan, *, timeout: float = TIMEOUT_S) -> OpenTap:
         """A new TAP in `target`. Errors: InterfaceTaken, AddressFailed, TunMissing, PermissionMissing."""
         try:
-            made = await self._call(plan, target, timeout)
+            return await self._call(plan, target, timeout)
         except (HelperTimeout, HelperGone, asyncio.CancelledError):
             await asyncio.shield(self._erase(os.dup(target), plan.tag))
             raise
-        assert isinstance(made, OpenTap)
-        return made
 
     async def adopt_tap(self, target: int, tag: str, queues: int = 1, *, timeout: float = TIMEOUT_S) -> OpenTap:
         """The TAP of endpoint `tag`, opened again. Such descriptors pin the namespace. Errors: TapMissing, TapBusy."""
-        found = await self._call(AdoptTap(tag, queues), target, timeout)
-        assert isinstance(found, OpenTap)
-        return found
+        return await self._call(AdoptTap(tag, queues), target, timeout)
 
     async def delete_tap(self, target: int, tag: str, *, timeout: float = TIMEOUT_S) -> bool:
         """Delete it; False if there was none."""
-        return bool(await self._call(DeleteTap(tag), target, timeout))
+        return await self._call(DeleteTap(tag), target, timeout)
 
     async def links(self, target: int | None = None) -> list[Link]:
-        found = await self._call(ListLinks(), target, TIMEOUT_S)
-        return [link for link in found if isinstance(link, Link)] if isinstance(found, list) else []
+        """All interfaces, with their altnames and what the kernel dropped on them."""
+        return await self._call(ListLinks(), target)
 
     async def addresses(self, target: int | None = None) -> list[InterfaceAddress]:
-        found = await self._call(ListAddresses(), target, TIMEOUT_S)
-        return [item for item in found if isinstance(item, InterfaceAddress)] if isinstance(found, list) else []
+        """All addresses of all interfaces."""
+        return await self._call(ListAddresses(), target)
 
     async def routes(self, target: int | None = None) -> list[Route]:
-        found = await self._call(ListRoutes(), target, TIMEOUT_S)
-        return [route for route in found if isinstance(route, Route)] if isinstance(found, list) else []
+        """The unicast routes of every table: what a default subnet must not overlap."""
+        return await self._call(ListRoutes(), target)
 
     async def route_to(self, address: str, target: int | None = None) -> RouteTo | None:
         """None when there is no route."""
-        found = await self._call(AskRoute(address), target, TIMEOUT_S)
-        return found if isinstance(found, RouteTo) else None
+        return await self._call(AskRoute(address), target)
 
     async def udp_port_holder(self, port: int) -> PortHolder | None:
         """Who holds UDP `port` in the agent's own namespace; None if it is free."""
-        found = await self._call(AskUdpPort(port), None, TIMEOUT_S)
-        return found if isinstance(found, PortHolder) else None
+        return await self._call(AskUdpPort(port), None)
 
-    def call_sync(self, request: Request, target: int | None = None, *, timeout: float = TIMEOUT_S) -> Result:
+    def call_sync(self, request: Question[R], target: int | None = None, *, timeout: float = TIMEOUT_S) -> R:
         """The same without a loop, for tests and for the start of the agent."""
         with _Answer() as answer:
             self._send(request, answer, target)
             deadline = time.monotonic() + timeout
             while not answer.ended:
                 left = deadline - time.monotonic()
-                ready = select.select([answer.ours], [], [], max(left, 0))[0]
-                if not ready:
+                if not select.select([answer.ours], [], [], max(left, 0))[0]:
                     raise _too_late(timeout)
                 answer.receive()
-            return answer.result()
+            return cast(R, answer.result())
 
-    async def _call(self, request: Request, target: int | None, timeout: float) -> Result:
+    async def _call(self, request: Question[R], target: int | None, timeout: float = TIMEOUT_S) -> R:
         loop = asyncio.get_running_loop()
         if self._slots is None or self._slots[0] is not loop:
             self._slots = (loop, asyncio.Semaphore(AT_ONCE))
@@ -139,9 +133,9 @@ class NamespaceHelper:
             with _Answer() as answer:
                 self._send(request, answer, target)
                 await answer.arrive(loop, timeout)
-                return answer.result()
+                return cast(R, answer.result())
 
-    def _send(self, request: Request, answer: _Answer, target: int | None) -> None:
+    def _send(self, request: Question[R], answer: _Answer, target: int | None) -> None:
         fds = [answer.theirs.fileno()] + ([] if target is None else [target])
         try:
             socket.send_fds(self._control, [msgspec.msgpack.encode(request)], fds)
@@ -210,8 +204,8 @@ class _Answer:
         finally:
             loop.remove_reader(self.ours.fileno())
 
-    def result(self) -> Result:
-        """What the child said, or raise what it raised."""
+    def result(self) -> object:
+        """What the child said, of the type that the request promises (wire.Question), or raise what it raised."""
         try:
             answer: wire.Answer = msgspec.msgpack.decode(self._body, type=wire.Answer)
         except msgspec.DecodeError as why:

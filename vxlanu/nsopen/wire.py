@@ -12,11 +12,13 @@ Both ends are forks of one program, so the shapes have no version.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
 from vxlanu.errors import BadRequest, Conflict, NotFound, Refused, TryAgain, VxlanuError
+
+R = TypeVar("R")
 
 REQUEST_BYTES = 64 * 1024  # an endpoint with a few hundred addresses; the kernel takes one message whole
 ANSWER_BYTES = 32 * 1024 * 1024  # a host with a full Internet routing table, some 1.2 million routes, fits
@@ -38,7 +40,11 @@ def alternative_name(tag: str) -> str:
 # ---------------------------------------------------------------- requests
 
 
-class TapPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="create_tap"):
+class Question(msgspec.Struct, Generic[R], frozen=True):
+    """A request that is answered by an R."""
+
+
+class TapPlan(Question["OpenTap"], frozen=True, forbid_unknown_fields=True, tag="create_tap"):
     """Make a TAP in the target namespace.
 
     tag        the endpoint's id, 12 hex digits: makes the names
@@ -59,7 +65,7 @@ class TapPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="crea
     offloads: int = TUN_F_CSUM
 
 
-class AdoptTap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="adopt_tap"):
+class AdoptTap(Question["OpenTap"], frozen=True, forbid_unknown_fields=True, tag="adopt_tap"):
     """Open a TAP again that an earlier agent left in the target namespace."""
 
     tag: str
@@ -67,31 +73,31 @@ class AdoptTap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ado
     offloads: int = TUN_F_CSUM
 
 
-class DeleteTap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="delete_tap"):
+class DeleteTap(Question["bool"], frozen=True, forbid_unknown_fields=True, tag="delete_tap"):
     """Delete a TAP in the target namespace, whoever has it open."""
 
     tag: str
 
 
-class ListLinks(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="links"):
+class ListLinks(Question["list[Link]"], frozen=True, forbid_unknown_fields=True, tag="links"):
     """All interfaces of the target, or of the agent's own namespace."""
 
 
-class ListAddresses(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="addresses"):
+class ListAddresses(Question["list[InterfaceAddress]"], frozen=True, forbid_unknown_fields=True, tag="addresses"):
     """All addresses of the target, or of the agent's own namespace."""
 
 
-class ListRoutes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="routes"):
+class ListRoutes(Question["list[Route]"], frozen=True, forbid_unknown_fields=True, tag="routes"):
     """The unicast routes of every table."""
 
 
-class AskRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="route_to"):
+class AskRoute(Question["RouteTo | None"], frozen=True, forbid_unknown_fields=True, tag="route_to"):
     """The way to one address."""
 
     address: str
 
 
-class AskUdpPort(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="udp_port"):
+class AskUdpPort(Question["PortHolder | None"], frozen=True, forbid_unknown_fields=True, tag="udp_port"):
     """Who holds a UDP port."""
 
     port: int
