@@ -12,7 +12,8 @@ from __future__ import annotations
 import http.client
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -87,10 +88,22 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Client:
-    """The API of one agent. `slow_timeout_s` is for requests that wait for peers or for the kernel."""
+    """The API of one agent.
 
-    def __init__(self, path: str = "", *, timeout_s: float = TIMEOUT_S, slow_timeout_s: float = SLOW_TIMEOUT_S) -> None:
+    `slow_timeout_s` is for requests that wait for peers or for the kernel; every request is made within `around()`,
+    where a caller can say that it waits.
+    """
+
+    def __init__(
+        self,
+        path: str = "",
+        *,
+        timeout_s: float = TIMEOUT_S,
+        slow_timeout_s: float = SLOW_TIMEOUT_S,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self.path = socket_path(path)
+        self.around = around
         self.timeout_s = timeout_s
         self.slow_timeout_s = slow_timeout_s
 
@@ -173,7 +186,8 @@ class Client:
         target = f"{path}?{urlencode(said)}" if said else path
         timeout = self.slow_timeout_s if slow else self.timeout_s
         try:
-            status, body = self._exchange(method, target, msgspec.json.encode(send) if send else None, timeout)
+            with self.around():
+                status, body = self._exchange(method, target, msgspec.json.encode(send) if send else None, timeout)
         except (OSError, http.client.HTTPException) as error:
             raise _blame(error, self.path, timeout) from error
         if 200 <= status < 300:

@@ -16,6 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from vxlanu.api.client import Client, Reply
+from vxlanu.cli.progress import waiting
 from vxlanu.errors import BadRequest
 
 __all__ = ["Command", "Group", "client", "emit", "global_options", "near", "show", "socket_option", "wants_json"]
@@ -141,9 +142,9 @@ def wants_json() -> bool:
     return bool(context and context.meta.get(JSON))
 
 
-def client() -> Client:
-    """The agent this command line means."""
-    return Client(socket_option())
+def client(doing: str = "asking the agent") -> Client:
+    """The agent this command line means; whoever looks on is told what we are `doing` once it takes a while."""
+    return Client(socket_option(), around=lambda: waiting(doing))
 
 
 def show(reply: Reply[T], draw: Callable[[T], Iterable[str]]) -> None:

@@ -15,7 +15,6 @@ import msgspec
 from vxlanu.api.schema import Attach, Drop, Endpoint, EndpointDetail, Items
 from vxlanu.cli import complete
 from vxlanu.cli.command import Command, Group, client, show
-from vxlanu.cli.progress import waiting
 from vxlanu.cli.render import age, block, size, table
 
 __all__ = ["attach", "detach", "draw_drops", "endpoint", "state"]
@@ -51,8 +50,7 @@ def attach(**wanted: object) -> None:
     TARGET is the name of a network namespace (ip netns), a /path to one, pid:N, docker:NAME or podman:NAME.
     """
     said = msgspec.convert(wanted, Attach)
-    with waiting(f"attaching {said.target} to {said.network}"):
-        reply = client().attach(said)
+    reply = client(f"attaching {said.target} to {said.network}").attach(said)
     show(reply, lambda made: [f"{made.name} {','.join(made.addresses)} {made.mac} {made.ifname}"])
 
 
@@ -61,8 +59,7 @@ def attach(**wanted: object) -> None:
 @click.argument("target", shell_complete=complete.attached_targets)
 def detach(network: str, target: str) -> None:
     """Take TARGET's interface in NETWORK away; prints the endpoint's name."""
-    with waiting(f"detaching {target} from {network}"):
-        reply = client().detach(network, target)
+    reply = client(f"detaching {target} from {network}").detach(network, target)
     show(reply, lambda gone: [gone.name])
 
 

@@ -13,7 +13,6 @@ import click
 from vxlanu.api.schema import Items, Joined, Member
 from vxlanu.cli import complete
 from vxlanu.cli.command import Group, client, show
-from vxlanu.cli.progress import waiting
 from vxlanu.cli.render import age, count, table
 from vxlanu.errors import TryAgain
 
@@ -60,8 +59,7 @@ def draw_members(found: Items[Member]) -> Iterator[str]:
 @click.argument("addresses", nargs=-1, required=True, metavar="HOST[:PORT]...")
 def join(addresses: Sequence[str]) -> None:
     """Join the cluster that these hosts are in; those that do not answer are tried for ever."""
-    with waiting(f"joining {' '.join(addresses)}"):
-        reply = client().join(list(addresses))
+    reply = client(f"joining {' '.join(addresses)}").join(list(addresses))
     show(reply, draw_joined)
     if not reply.value.reached:
         why = f"no answer from {', '.join(reply.value.retrying)}; the agent goes on trying"
@@ -76,8 +74,7 @@ def draw_joined(joined: Joined) -> Iterator[str]:
 @member.verb("leave", examples=["vxlanu member leave"])
 def leave() -> None:
     """Say good-bye: this host's endpoints disappear everywhere. (Stopping the agent does not do that.)"""
-    with waiting("leaving"):
-        reply = client().leave()
+    reply = client("leaving").leave()
     show(reply, lambda left: [f"{left.name} left, {count(left.told, 'member')} told"])
 
 

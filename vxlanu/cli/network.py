@@ -15,7 +15,6 @@ import msgspec
 from vxlanu.api.schema import Items, Network, NetworkCreate, NetworkDetail
 from vxlanu.cli import complete
 from vxlanu.cli.command import Group, client, show
-from vxlanu.cli.progress import waiting
 from vxlanu.cli.render import block, table
 
 __all__ = ["network"]
@@ -85,8 +84,7 @@ def pairs(shape: str) -> Callable[[click.Context, click.Parameter, Sequence[str]
 def create(**wanted: object) -> None:
     """Create a network on every host; prints its id."""
     said = msgspec.convert(wanted, NetworkCreate)
-    with waiting(f"creating {said.name}"):
-        reply = client().network_create(said)
+    reply = client(f"creating {said.name}").network_create(said)
     show(reply, lambda made: [made.id[:ID_SHOWN]])
 
 
@@ -145,8 +143,6 @@ def draw_network(n: NetworkDetail) -> Iterator[str]:
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...", shell_complete=complete.networks)
 def rm(networks: Sequence[str]) -> None:
     """Remove networks, one after the other; prints each that is gone and stops at the first that is not."""
-    asked = client()
     for ref in networks:
-        with waiting(f"removing {ref}"):
-            reply = asked.network_remove(ref)
+        reply = client(f"removing {ref}").network_remove(ref)
         show(reply, lambda gone: [gone.name])

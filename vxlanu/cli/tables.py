@@ -17,7 +17,6 @@ from vxlanu.api.schema import Counters, Drop, FdbEntry, Items, Neighbor, Verify
 from vxlanu.cli import complete
 from vxlanu.cli.command import Command, Group, client, show
 from vxlanu.cli.endpoint import draw_drops
-from vxlanu.cli.progress import waiting
 from vxlanu.cli.render import age, count, size, table
 from vxlanu.errors import AnswerIsNo
 
@@ -101,8 +100,7 @@ def verify() -> None:
 
     Exit code 1 when there are differences.
     """
-    with waiting("verifying"):
-        reply = client().verify()
+    reply = client("verifying").verify()
     show(reply, draw_verify)
     wrong = len(reply.value.differences)
     if wrong:

@@ -14,7 +14,6 @@ from vxlanu.api.schema import Items, Vtep, VtepAdd, VtepAdded
 from vxlanu.cli import complete
 from vxlanu.cli.command import Group, client, show
 from vxlanu.cli.member import address
-from vxlanu.cli.progress import waiting
 from vxlanu.cli.render import table
 from vxlanu.config import split_host_port
 
@@ -64,8 +63,7 @@ def add(network: str, vtep: str, macs: Sequence[str]) -> None:
     host, port = split_host_port(vtep)
     if not host or (port and not 0 < int(port) < 65536):
         raise click.BadParameter(f"{vtep!r} is not IP, IP:PORT or [IPV6]:PORT", param_hint="'IP[:PORT]'")
-    with waiting(f"adding {vtep} to {network}"):
-        reply = client().vtep_add(VtepAdd(network, host, int(port or DATA_PORT), list(macs)))
+    reply = client(f"adding {vtep} to {network}").vtep_add(VtepAdd(network, host, int(port or DATA_PORT), list(macs)))
     show(reply, lambda added: draw_added(network, added))
 
 
@@ -79,6 +77,5 @@ def draw_added(network: str, added: VtepAdded) -> Iterator[str]:
 @click.argument("vtep", metavar="IP[:PORT]", shell_complete=complete.vteps)
 def rm(network: str, vtep: str) -> None:
     """Take a foreign tunnel end out of NETWORK; prints its address."""
-    with waiting(f"removing {vtep} from {network}"):
-        reply = client().vtep_remove(network, vtep)
+    reply = client(f"removing {vtep} from {network}").vtep_remove(network, vtep)
     show(reply, lambda gone: [address(gone.address, gone.port)])
