@@ -24,6 +24,7 @@ __all__ = [
     "CloseStream",
     "Effect",
     "Erase",
+    "Exchanged",
     "IdentityTaken",
     "JoinFailed",
     "Joined",
@@ -133,7 +134,15 @@ class MemberChanged:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """An exchange with a peer is complete: we are in the cluster, and hold what it held."""
+    """The first exchange of this process is complete: we are in the cluster, and hold what the peer held."""
+
+    node: NodeId
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """Any exchange is complete: both hold what the other held. Joined is the first one of a process."""
 
     node: NodeId
     address: Address
@@ -215,6 +224,7 @@ Effect = (
     | Changed
     | MemberChanged
     | Joined
+    | Exchanged
     | JoinFailed
     | Published
     | Allocated

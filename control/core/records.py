@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import NewType, TypeVar
 
 import msgspec
 
 from .errors import RemoteError
-from .limits import BODY_BYTES_MAX
+from .limits import BODY_BYTES_MAX, KEY_BYTES_MAX
 from .pack import convert, pack, unpack
 
 __all__ = [
@@ -43,6 +42,7 @@ __all__ = [
     "Record",
     "Vtep",
     "body_of",
+    "check_record",
     "encode_body",
     "short",
 ]
@@ -83,8 +83,7 @@ def is_shared(kind: int) -> bool:
     return kind in SHARED_KINDS
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True, array_like=True):
     """The envelope. `kind` is a plain int so that an unknown kind can be carried."""
 
     writer: NodeId
@@ -94,6 +93,16 @@ class Record:
     key: bytes
     body: bytes
     deleted: bool = False
+    life: int = 0  # of a tombstone: the seconds it still had when it was sent
+
+
+def check_record(record: Record) -> Record:
+    """The envelope's own limits; RemoteError when one is broken."""
+    sizes = len(record.writer) == 16 and 0 < len(record.key) <= KEY_BYTES_MAX and len(record.body) <= BODY_BYTES_MAX
+    numbers = record.epoch >= 0 and record.version > 0 and 0 < record.kind < 128 and record.life >= 0
+    if not (sizes and numbers):
+        raise RemoteError("record_invalid", f"kind {record.kind} version {record.version}")
+    return record
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,7 +147,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     """Owned, key = network id + prefix text: a piece of a subnet that its writer hands out from.
 
     `state`: claimed (asking the others), held (may allocate), released (given back; the record is then deleted).
-    `loans`: address text -> node id, single addresses lent to other nodes.
+    `loans`: address text -> borrower's node id + 8 bytes that number the loan: single addresses lent to other nodes.
     """
 
     network: bytes
@@ -230,7 +239,7 @@ def _check(record: Record, body: Body) -> None:
             _require(body.state in ("claimed", "held", "released"), "block: state")
             for address, borrower in body.loans.items():
                 ipaddress.ip_address(address)
-                _require(len(borrower) == 16, "block: borrower")
+                _require(len(borrower) == 24, "block: borrower")
         case Endpoint():
             _check_endpoint(record, body)
         case Vtep():

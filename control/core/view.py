@@ -8,12 +8,16 @@ Rules of this file
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .conflicts import AddressClaim, network_names, vni_owner, winner_of
 from .effects import Address, State
-from .records import Block, Endpoint, EndpointId, Network, NetworkId, Node, NodeId, Vtep
+from .index import Claimant, Index
+from .members import LIVE, Member, MemberTable
+from .records import Block, Endpoint, EndpointId, Network, NetworkId, Node, NodeId, Vtep, short
 
 __all__ = ["BlockView", "EndpointView", "MemberView", "NetworkState", "NetworkView", "View"]
 
@@ -82,66 +86,163 @@ class BlockView:
 class View:
     """Obtained as `core.view`; always current. Lists are sorted (by name, then id), so output is stable."""
 
+    def __init__(self, index: Index, table: MemberTable) -> None:
+        self._index = index
+        self._table = table
+
+    # networks
+
     def networks(self) -> list[NetworkView]:
         """Every network that is active, in conflict, or still being removed."""
-        raise NotImplementedError
+        shown = self._shown_networks()
+        names = network_names(shown)
+        views = [self._network_view(NetworkId(identifier), names[identifier], shown) for identifier in shown]
+        return sorted(views, key=lambda view: (view.name, view.id))
 
     def network(self, network: NetworkId) -> NetworkView | None:
         """One network by its full id."""
-        raise NotImplementedError
+        shown = self._shown_networks()
+        return self._network_view(network, network_names(shown)[network], shown) if network in shown else None
 
     def find_networks(self, reference: str) -> list[NetworkView]:
         """By shown name (exact; alone if it matches), else by id prefix in hex. More than one: ambiguous."""
-        raise NotImplementedError
+        networks = self.networks()
+        named = [view for view in networks if view.name == reference]
+        return named or [view for view in networks if reference and view.id.hex().startswith(reference.lower())]
 
     def is_removed(self, network: NetworkId) -> bool:
         """Whether this network was removed for ever, endpoints or not."""
-        raise NotImplementedError
+        return network in self._index.removed
+
+    def vnis_in_use(self) -> set[int]:
+        """The VNIs of all shown networks."""
+        return {network.vni for network in self._shown_networks().values()}
+
+    def subnets_in_use(self) -> list[str]:
+        """The subnets of all shown networks."""
+        return [subnet for network in self._shown_networks().values() for subnet in network.subnets]
+
+    # endpoints
 
     def endpoints(self, network: NetworkId | None = None) -> list[EndpointView]:
         """Endpoints (of one network) of alive, suspect and dead owners; left, gone and unknown owners hide theirs."""
-        raise NotImplementedError
+        claimants = self._index.endpoints if network is None else self._index.endpoints_of.get(network, ())
+        views = [view for claimant in claimants if (view := self._endpoint_view(claimant)) is not None]
+        return sorted(views, key=lambda view: (view.body.name, view.id))
 
-    def endpoint(self, endpoint: EndpointId) -> EndpointView | None:
-        """One endpoint by its full id."""
-        raise NotImplementedError
+    def endpoint(self, endpoint: EndpointId, network: NetworkId | None = None) -> EndpointView | None:
+        """One endpoint by its full id (and network, which makes it quick)."""
+        claimants = self._index.endpoints if network is None else self._index.endpoints_of.get(network, ())
+        views = [view for c in claimants if c[0] == endpoint and (view := self._endpoint_view(c)) is not None]
+        return min(views, key=lambda view: (view.owner_state not in LIVE, view.owner), default=None)
 
     def winner(self, network: NetworkId, address_or_mac: str) -> EndpointView | None:
         """Which endpoint an address (no prefix length) or MAC belongs to: alive beats dead, then see conflicts.py."""
-        raise NotImplementedError
+        claimant = self._winner(network, address_or_mac)
+        return self._endpoint_view(claimant) if claimant is not None else None
 
     def hosts(self, network: NetworkId, states: Iterable[State] = (State.ALIVE, State.SUSPECT)) -> list[NodeId]:
         """Nodes in one of `states` with at least one endpoint in the network: the flood list, ourselves included."""
-        raise NotImplementedError
+        wanted = frozenset(states)
+        owners = {owner for _, owner in self._index.endpoints_of.get(network, ())}
+        return sorted(owner for owner in owners if (m := self._table.by_id.get(owner)) and m.state in wanted)
 
     def networks_of(self, node: NodeId) -> list[NetworkId]:
         """Networks in which this node has an endpoint: what a change of its state touches."""
-        raise NotImplementedError
+        return sorted(NetworkId(network) for network in self._index.networks_of.get(node, ()))
+
+    # the rest
 
     def vteps(self, network: NetworkId | None = None) -> list[Vtep]:
         """Foreign VTEPs (of one network)."""
-        raise NotImplementedError
+        tables = self._index.vteps.values() if network is None else [self._index.vteps.get(network, {})]
+        found = [vtep for table in tables for vtep in table.values()]
+        return sorted(found, key=lambda vtep: (vtep.network, vtep.address, vtep.port))
 
     def node(self, node: NodeId) -> Node | None:
         """The node record: where its VTEP is."""
-        raise NotImplementedError
+        return self._index.nodes.get(node)
 
     def member(self, node: NodeId) -> MemberView | None:
         """One member by id."""
-        raise NotImplementedError
+        member = self._table.by_id.get(node)
+        return self._member_view(member) if member is not None else None
 
     def members(self) -> list[MemberView]:
         """All members but GONE ones, ourselves included."""
-        raise NotImplementedError
+        shown = [self._member_view(m) for m in self._table.by_id.values() if m.state is not State.GONE]
+        return sorted(shown, key=lambda view: (view.name, view.id))
 
     def find_members(self, reference: str) -> list[MemberView]:
         """By name (exact), else by id prefix in hex."""
-        raise NotImplementedError
+        members = self.members()
+        named = [view for view in members if view.name == reference]
+        return named or [view for view in members if reference and view.id.hex().startswith(reference.lower())]
 
     def blocks(self, network: NetworkId | None = None) -> list[BlockView]:
         """Blocks that are claimed or held, whoever holds them and whatever became of it."""
-        raise NotImplementedError
+        tables = self._index.blocks.values() if network is None else [self._index.blocks.get(network, {})]
+        views = []
+        for table in tables:
+            for (owner, _), block in table.items():
+                member = self._table.by_id.get(owner)
+                name, state = (member.name, member.state) if member is not None else (short(owner), State.GONE)
+                views.append(BlockView(block, owner, name, state))
+        return sorted(views, key=lambda view: (view.body.network, view.body.prefix, view.owner))
 
-    def free_addresses(self, network: NetworkId) -> int:
-        """How many IPv4 addresses this node could hand out now without asking anyone."""
-        raise NotImplementedError
+    # inside
+
+    def _shown_networks(self) -> dict[bytes, Network]:
+        index = self._index
+        return {i: body for i, body in index.networks.items() if i not in index.removed or index.populated(i)}
+
+    def _network_view(self, network: NetworkId, name: str, shown: dict[bytes, Network]) -> NetworkView:
+        body = shown[network]
+        if network in self._index.removed:
+            return NetworkView(network, name, NetworkState.REMOVING, body)
+        owner = vni_owner(shown, body.vni)
+        if owner is not None and owner != network:
+            return NetworkView(network, name, NetworkState.CONFLICT, body, NetworkId(owner))
+        return NetworkView(network, name, NetworkState.ACTIVE, body)
+
+    def _endpoint_view(self, claimant: Claimant) -> EndpointView | None:
+        body = self._index.endpoints[claimant]
+        member = self._table.by_id.get(claimant[1])
+        if member is None or member.state not in _SHOWN:
+            return None
+        network = NetworkId(body.network)
+        claims = [body.mac, *(str(ipaddress.ip_interface(address).ip) for address in body.addresses)]
+        lost = frozenset(claim for claim in claims if self._winner(network, claim) not in (None, claimant))
+        return EndpointView(body, member.id, member.name, member.state, member.since, lost)
+
+    def _winner(self, network: NetworkId, claim: str) -> Claimant | None:
+        claimants = self._index.claims.get((network, claim), ())
+        shown = [c for c in claimants if (m := self._table.by_id.get(c[1])) is not None and m.state in _SHOWN]
+        if len(shown) < 2:
+            return shown[0] if shown else None
+        winner = winner_of(self._claim(network, claim, claimant) for claimant in shown)
+        return (winner.endpoint, winner.owner) if winner is not None else None
+
+    def _claim(self, network: NetworkId, claim: str, claimant: Claimant) -> AddressClaim:
+        alive = self._table.by_id[claimant[1]].state in LIVE
+        entitled = ":" not in claim and self._entitled(network, claim, claimant[1])
+        return AddressClaim(*claimant, alive, entitled, self._index.endpoints[claimant].supersedes)
+
+    def _entitled(self, network: NetworkId, address: str, node: NodeId) -> bool:
+        """Whether a block of `node` covers the address, or the address is lent to it."""
+        ip = ipaddress.ip_address(address)
+        for (owner, prefix), block in self._index.blocks.get(network, {}).items():
+            lent = block.loans.get(address)
+            if lent is not None and lent[:16] == node:
+                return True
+            if owner == node and lent is None and ip in ipaddress.ip_network(prefix):
+                return True
+        return False
+
+    def _member_view(self, member: Member) -> MemberView:
+        node = self._index.nodes.get(member.id)
+        me = member.id == self._table.me
+        return MemberView(member.id, member.name, member.address, member.state, member.since, *member.stamp, me, node)
+
+
+_SHOWN = LIVE | {State.DEAD}

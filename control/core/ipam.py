@@ -1,0 +1,410 @@
+"""IPAM: one address for one endpoint, never the same one twice.
+
+How it works
+  A request becomes an errand. `_advance` looks at what is known and does the next thing: grant from a block of ours,
+  claim a block (claims.py), borrow a single address from its holder (loans.py), or wait for one of these to end. It is
+  called again whenever something ended, and from a timer; so the order of events does not matter.
+
+      a fixed address   our block -> grant;  nobody's block -> claim it;  another's -> borrow it;
+                        holder away -> try_again, naming it (--take-over: grant, if its user is dead)
+      any address       our blocks -> grant;  unclaimed block -> claim it;  none left -> borrow from whoever lends
+
+Rules of this file
+  1. An address is in the journal (leases.py) before Allocated leaves.
+  2. One claim per network at a time; requests that need a block wait for it together.
+  3. Every errand ends by its deadline, with a name that says whether trying again makes sense.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
+
+from .choose import ipv6_address
+from .claims import ClaimEnd, Claims
+from .config import Profile, Rng
+from .effects import Address, Allocated, AllocationRefused, State
+from .errors import Refusal
+from .index import Index
+from .leases import IPAddress, Leases
+from .loans import Loans, loan_tag
+from .members import LIVE, MemberTable
+from .messages import Claim, ClaimAnswer, Loan, LoanAnswer, LoanReturn, Message
+from .out import Outbox
+from .owned import Owned
+from .pool import Pool
+from .records import EndpointId, NetworkId, NodeId
+from .view import EndpointView, NetworkState, View
+from .writer import Writer
+
+__all__ = ["Ipam"]
+
+_RETRY = 0.25  # seconds between two looks at an errand that waits
+_LOAN_REPEAT = 0.1
+_LOAN_PATIENCE = 2.0  # then another holder is asked
+_BLOCKS_LOOKED_AT = 4096  # of a pool's preference order, before it counts as fully claimed
+
+
+@dataclass(slots=True)
+class _Borrowing:
+    """One question to one holder."""
+
+    holder: NodeId
+    number: int
+    message: Loan
+    next_send: float
+    end: float
+
+
+@dataclass(slots=True)
+class _Errand:
+    """One request for an address."""
+
+    request: int
+    network: NetworkId
+    endpoint: EndpointId
+    wanted: IPv4Address | None
+    take_over: bool
+    deadline: float
+    next_look: float
+    borrowing: _Borrowing | None = None
+    asked: set[NodeId] = field(default_factory=set)
+    why: str = ""
+    holder: str = ""
+
+
+class Ipam:
+    """Address management of one node."""
+
+    def __init__(self, table: MemberTable, index: Index, owned: Owned, writer: Writer, view: View, profile: Profile,
+                 out: Outbox, rng: Rng, now: float) -> None:
+        self._table = table
+        self._index = index
+        self._view = view
+        self._profile = profile
+        self._out = out
+        self._rng = rng
+        self.leases = Leases(table.me, index, writer, profile, out)
+        self.claims = Claims(table, owned, writer, index, profile, out, self._claim_ended)
+        self.loans = Loans(table, index, self.leases, out, now, self._in_flight)
+        self._errands: dict[int, _Errand] = {}
+        self._avoid: dict[tuple[bytes, str], float] = {}  # blocks that were refused to us a moment ago
+
+    def allocate(self, request: int, network: NetworkId, endpoint: EndpointId, wanted: str | None, ipv6: bool,
+                 take_over: bool, now: float) -> None:
+        """Begin; ends in Allocated or AllocationRefused."""
+        try:
+            address = ip_address(wanted) if wanted is not None else None
+        except ValueError as error:
+            self._refuse(request, Refusal("address_outside", str(wanted), str(error)))
+            return
+        try:
+            self._check_network(network)
+            if ipv6 or isinstance(address, IPv6Address):
+                wanted6 = address if isinstance(address, IPv6Address) else None
+                self._allocate_ipv6(request, network, endpoint, wanted6)
+                return
+            self._check_wanted(network, address)
+        except Refusal as refusal:
+            self._refuse(request, refusal)
+            return
+        known = self.leases.of_endpoint(network, endpoint, ipv6=False)
+        if isinstance(known, IPv4Address) and address in (None, known):
+            self._out.add(Allocated(request, endpoint, Pool(self._index.networks[network]).with_prefix(known)))
+            return
+        deadline = now + self._profile.allocate_deadline
+        errand = _Errand(request, network, endpoint, address, take_over, deadline, now)
+        self._errands[request] = errand
+        self._look(errand, now)
+
+    def release(self, network: NetworkId, endpoint: EndpointId, now: float) -> None:
+        """Give back every address of an endpoint."""
+        for address, lease in self.leases.release(network, endpoint, now):
+            if lease.tag:
+                self.loans.give_back(network, str(address), lease.tag)
+
+    def free_addresses(self, network: NetworkId) -> int:
+        """How many IPv4 addresses could be handed out now without asking anyone."""
+        body = self._index.networks.get(network)
+        return self.leases.count_free(network, Pool(body)) if body is not None else 0
+
+    def network_gone(self, network: bytes) -> None:
+        """Removed for ever, and nobody uses it."""
+        self.leases.drop_network(network)
+
+    # messages
+
+    def hear(self, message: Message, addr: Address, now: float) -> None:
+        """Everything that other nodes say about addresses."""
+        match message:
+            case Claim():
+                self.claims.asked(message, addr, now)
+            case ClaimAnswer():
+                self.claims.answered(message, now)
+            case Loan():
+                body = self._index.networks.get(message.network)
+                self.loans.asked(message, addr, Pool(body) if body is not None else None, now)
+            case LoanAnswer():
+                self._lent(message, now)
+            case LoanReturn():
+                self.loans.returned(message, now)
+
+    # timers
+
+    def next_timer(self) -> float:
+        """When something is due."""
+        times = [self.loans.next_timer(), *(errand.next_look for errand in self._errands.values())]
+        claims = self.claims.next_timer()
+        return min(times) if claims is None else min(claims, *times)
+
+    def handle_timer(self, now: float) -> None:
+        """Repeat, look again, give up."""
+        self.claims.handle_timer(now)
+        self.loans.handle_timer(now)
+        for errand in list(self._errands.values()):
+            if errand.next_look <= now and errand.request in self._errands:
+                self._look(errand, now)
+
+    # the errand's next step
+
+    def _look(self, errand: _Errand, now: float) -> None:
+        errand.next_look = min(now + _RETRY * (0.5 + self._rng.random()), errand.deadline)
+        body = self._index.networks.get(errand.network)
+        try:
+            if body is None or self._view.is_removed(errand.network):
+                raise Refusal("network_removed", errand.network.hex()[:12])
+            pool = Pool(body)
+            if errand.borrowing is not None:
+                self._repeat_loan(errand, errand.borrowing, now)
+            elif errand.wanted is not None:
+                self._look_fixed(errand, pool, errand.wanted, body.ipam == "strict", now)
+            else:
+                self._look_any(errand, pool, body.ipam == "strict", now)
+            if now >= errand.deadline and errand.request in self._errands:
+                raise Refusal("try_again", str(errand.wanted or "an address"), errand.why, errand.holder)
+        except Refusal as refusal:
+            del self._errands[errand.request]
+            self._refuse(errand.request, refusal)
+
+    def _look_fixed(self, errand: _Errand, pool: Pool, wanted: IPv4Address, strict: bool, now: float) -> None:
+        network = errand.network
+        user = self._user_of(network, str(wanted), errand.endpoint)
+        if user is not None:
+            if user.owner_state is State.DEAD and errand.take_over:
+                self._grant(errand, pool, wanted)
+                return
+            away = user.owner_state is State.DEAD
+            name = "try_again" if away else "address_in_use"
+            why = f"{user.body.name} on {user.owner_name} has it" + (", which is away" if away else "")
+            raise Refusal(name, str(wanted), why, f"{user.body.name}@{user.owner_name}")
+        block = self.leases.block_with(network, wanted)
+        if block is not None:
+            self._grant_fixed(errand, pool, wanted, block.loans.get(str(wanted)))
+            return
+        prefix = str(pool.block_of(wanted))
+        holder = self.claims.obstacle(network, prefix, self._table.me)
+        if holder is None:
+            self._claim(errand, prefix, strict, now, must=True)
+        elif self._away(holder):
+            raise Refusal("try_again", str(wanted), f"its block is held by {self._name(holder)}, which is away",
+                          self._name(holder))
+        else:
+            errand.why, errand.holder = f"{self._name(holder)} holds the block and does not lend it", self._name(holder)
+            self._borrow(errand, holder, prefix, str(wanted), now)
+
+    def _grant_fixed(self, errand: _Errand, pool: Pool, wanted: IPv4Address, lent: bytes | None) -> None:
+        lease = self.leases.given[errand.network].get(wanted)
+        if lease is not None:
+            raise Refusal("address_in_use", str(wanted), "given to another endpoint here", lease.endpoint.hex()[:12])
+        if lent is not None:
+            borrower = self._name(NodeId(lent[:16]))
+            raise Refusal("address_in_use", str(wanted), f"lent to {borrower}", borrower)
+        self._grant(errand, pool, wanted)
+
+    def _look_any(self, errand: _Errand, pool: Pool, strict: bool, now: float) -> None:
+        network = errand.network
+        address = self.leases.pick(network, pool, now)
+        if address is not None:
+            self._grant(errand, pool, address)
+            return
+        prefix = self._unclaimed(network, pool, now)
+        if prefix is not None and self._claim(errand, prefix, strict, now, must=False):
+            return
+        lenders = [
+            (owner, block_prefix)
+            for (owner, block_prefix), block in self._index.blocks.get(network, {}).items()
+            if owner not in errand.asked and owner != self._table.me and block.state == "held" and not self._away(owner)
+        ]
+        if lenders:
+            owner, block_prefix = self._rng.sample(sorted(lenders), 1)[0]
+            self._borrow(errand, owner, block_prefix, "", now)
+        elif prefix is None and not self._waiting(network, now):
+            away = any(self._away(owner) for owner, _ in self._index.blocks.get(network, {}))
+            why = "every block is held, and the holders have nothing to lend"
+            raise Refusal("try_again" if away else "pool_exhausted", "an address", why)
+
+    def _claim(self, errand: _Errand, prefix: str, strict: bool, now: float, must: bool) -> bool:
+        """Claim a block, or wait for the claim that runs. False: not possible now, and (must) the errand says why."""
+        running = self.claims.running(errand.network)
+        if running is not None:
+            return True
+        if (errand.network, prefix) in self._avoid and self._avoid[errand.network, prefix] > now:
+            return True
+        live, all_ = self._table.live_count(), self._table.electorate()
+        if strict and 2 * live <= all_:
+            errand.why = f"only {live} of {all_} members can be asked, and this network is strict"
+            if must:
+                raise Refusal("try_again", prefix, errand.why)
+            return False
+        self.claims.begin(errand.network, prefix, strict, now)
+        return True
+
+    def _claim_ended(self, end: ClaimEnd, now: float) -> None:
+        if not end.held:
+            self._avoid[end.network, end.prefix] = now + _RETRY * (0.5 + 2 * self._rng.random())
+        names = ", ".join(self._name(node) for node in end.missing)
+        for errand in list(self._errands.values()):
+            if errand.network == end.network and errand.request in self._errands:
+                if names:
+                    errand.why, errand.holder = f"no answer from {names}", names
+                if end.held:
+                    self._look(errand, now)
+                else:
+                    errand.next_look = min(errand.next_look, now + _RETRY * self._rng.random())
+
+    def _unclaimed(self, network: NetworkId, pool: Pool, now: float) -> str | None:
+        """The first block in our order of preference that nobody has and that has something to give."""
+        taken = {prefix for _, prefix in self._index.blocks.get(network, {})}
+        for count, block in enumerate(pool.preference(network, self._table.me)):
+            if count >= _BLOCKS_LOOKED_AT:
+                return None
+            prefix = str(block)
+            if prefix in taken or self._avoid.get((network, prefix), 0.0) > now:
+                continue
+            if next(pool.usable(block), None) is None or self._rests(network, block, now):
+                continue
+            if self.claims.obstacle(network, prefix, self._table.me) is None:
+                return prefix
+        return None
+
+    def _rests(self, network: NetworkId, block: IPv4Network, now: float) -> bool:
+        """A single address that somebody visibly uses without holding it (a take-over) is left alone."""
+        return block.prefixlen == 32 and self._view.winner(network, str(block.network_address)) is not None
+
+    def _waiting(self, network: NetworkId, now: float) -> bool:
+        """Whether a refusal a moment ago may turn out otherwise in a moment."""
+        return any(key[0] == network and until > now for key, until in self._avoid.items())
+
+    # borrowing
+
+    def _borrow(self, errand: _Errand, holder: NodeId, prefix: str, wanted: str, now: float) -> None:
+        number = self._rng.getrandbits(63)
+        key = errand.network + prefix.encode()
+        message = Loan(number, self._table.me, errand.network, key, wanted)
+        errand.asked.add(holder)
+        errand.borrowing = _Borrowing(holder, number, message, now, now + _LOAN_PATIENCE)
+        self._repeat_loan(errand, errand.borrowing, now)
+
+    def _repeat_loan(self, errand: _Errand, borrowing: _Borrowing, now: float) -> None:
+        member = self._table.by_id.get(borrowing.holder)
+        if member is None or now >= borrowing.end:
+            errand.borrowing = None
+            if errand.wanted is not None:
+                errand.asked.clear()
+            return
+        self._out.send(member.address, borrowing.message)
+        errand.next_look = min(now + _LOAN_REPEAT, errand.deadline)
+
+    def _lent(self, answer: LoanAnswer, now: float) -> None:
+        errand = next((e for e in self._errands.values() if e.borrowing and e.borrowing.number == answer.number), None)
+        if errand is None or errand.borrowing is None:
+            return  # too late: the audit gives back what was lent
+        errand.borrowing = None
+        body = self._index.networks.get(errand.network)
+        if answer.address and body is not None:
+            self._accept_loan(errand, Pool(body), answer)
+        elif errand.wanted is not None and answer.error in ("address_in_use", "address_reserved"):
+            del self._errands[errand.request]
+            self._refuse(errand.request, Refusal(answer.error, str(errand.wanted), "", answer.holder[:80]))
+        else:
+            errand.next_look = now
+
+    def _accept_loan(self, errand: _Errand, pool: Pool, answer: LoanAnswer) -> None:
+        try:
+            address = IPv4Address(answer.address)
+        except ValueError:
+            return
+        if pool.subnet_of(address) is None or address in self.leases.given[errand.network]:
+            return
+        if errand.wanted in (None, address):
+            self._grant(errand, pool, address, loan_tag(self._table.me, answer.number))
+
+    def _in_flight(self, tag: bytes) -> bool:
+        numbers = (errand.borrowing.number for errand in self._errands.values() if errand.borrowing is not None)
+        return any(tag == loan_tag(self._table.me, number) for number in numbers)
+
+    # ends and questions
+
+    def _grant(self, errand: _Errand, pool: Pool, address: IPv4Address, tag: bytes = b"") -> None:
+        del self._errands[errand.request]
+        self.leases.grant(errand.network, address, errand.endpoint, tag)
+        self._out.add(Allocated(errand.request, errand.endpoint, pool.with_prefix(address)))
+
+    def _refuse(self, request: int, refusal: Refusal) -> None:
+        self._out.add(AllocationRefused(request, refusal.name, refusal.what, refusal.why, refusal.holder))
+
+    def _check_network(self, network: NetworkId) -> None:
+        view = self._view.network(network)
+        if view is None:
+            name = "network_removed" if self._view.is_removed(network) else "not_found"
+            raise Refusal(name, network.hex()[:12])
+        if view.state is NetworkState.REMOVING:
+            raise Refusal("network_removed", view.name, "it is being removed")
+
+    def _check_wanted(self, network: NetworkId, wanted: IPAddress | None) -> None:
+        pool = Pool(self._index.networks[network])
+        if not pool.subnets:
+            raise Refusal("address_outside", "an IPv4 address", "the network has no IPv4 subnet")
+        if isinstance(wanted, IPv4Address):
+            if pool.subnet_of(wanted) is None:
+                raise Refusal("address_outside", str(wanted), "not in " + ", ".join(map(str, pool.subnets)))
+            if wanted in pool.reserved:
+                raise Refusal("address_reserved", str(wanted), "network, broadcast, gateway or auxiliary address")
+
+    def _allocate_ipv6(
+        self, request: int, network: NetworkId, endpoint: EndpointId, wanted: IPv6Address | None
+    ) -> None:
+        subnets = [subnet for subnet in self._index.networks[network].subnets if ":" in subnet]
+        if not subnets:
+            raise Refusal("address_outside", str(wanted or "an IPv6 address"), "the network has no IPv6 subnet")
+        known = self.leases.of_endpoint(network, endpoint, ipv6=True)
+        text = ipv6_address(subnets[0], self._table.me, endpoint)
+        if wanted is not None or known is not None:
+            address = wanted or known
+            subnet = next((subnet for subnet in subnets if address in ip_network(subnet)), None)
+            if subnet is None:
+                raise Refusal("address_outside", str(address), "not in " + ", ".join(subnets))
+            text = f"{address}/{ip_network(subnet).prefixlen}"
+        address = ip_address(text.partition("/")[0])
+        lease = self.leases.given[network].get(address)
+        if lease is not None and lease.endpoint != endpoint:
+            raise Refusal("address_in_use", str(address), "given to another endpoint here", lease.endpoint.hex()[:12])
+        user = self._user_of(network, str(address), endpoint)
+        if user is not None:
+            raise Refusal("address_in_use", str(address), f"{user.body.name} on {user.owner_name} has it",
+                          f"{user.body.name}@{user.owner_name}")
+        self.leases.grant(network, address, endpoint)
+        self._out.add(Allocated(request, endpoint, text))
+
+    def _user_of(self, network: NetworkId, address: str, endpoint: EndpointId) -> EndpointView | None:
+        """The visible endpoint that has an address, other than the asking one."""
+        user = self._view.winner(network, address)
+        return user if user is not None and user.id != endpoint else None
+
+    def _away(self, node: NodeId) -> bool:
+        member = self._table.by_id.get(node)
+        return node != self._table.me and (member is None or member.state not in LIVE)
+
+    def _name(self, node: NodeId) -> str:
+        member = self._table.by_id.get(node)
+        return member.name if member is not None else node.hex()[:12]

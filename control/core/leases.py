@@ -1,0 +1,141 @@
+"""Leases: which addresses of our blocks are given out, to our endpoints or on loan, and which rest.
+
+How it works
+  An allocation is a row "alloc" (network + address -> endpoint, loan tag), durable before anybody hears of it. A freed
+  address keeps its row with an empty endpoint and rests for 60 s; then it may be picked again, the longest free first.
+  A loan to another node is an entry in our block record, so it is as durable and as visible as the block itself.
+
+Why addresses rest: MAC and address of a new endpoint are those of the old one, and somebody may still have the old
+place in a cache (moby #52661). One that is asked for by name may be had at once: the user knows what he is doing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+
+import msgspec
+
+from .config import Profile
+from .index import Index
+from .out import Outbox
+from .pack import convert, pack, unpack
+from .pool import Pool
+from .records import Block, EndpointId, Kind, NodeId
+from .writer import Writer
+
+__all__ = ["IPAddress", "Lease", "Leases"]
+
+IPAddress = IPv4Address | IPv6Address
+
+
+class Lease(msgspec.Struct, frozen=True, array_like=True):
+    """One allocated address of ours; `tag` is set when it is borrowed; an empty endpoint means that it rests."""
+
+    endpoint: EndpointId
+    tag: bytes = b""
+
+
+class Leases:
+    """Our allocations, and the picking of addresses from our held blocks."""
+
+    def __init__(self, me: NodeId, index: Index, writer: Writer, profile: Profile, out: Outbox) -> None:
+        self.given: defaultdict[bytes, dict[IPAddress, Lease]] = defaultdict(dict)
+        self._freed: defaultdict[bytes, dict[IPAddress, float]] = defaultdict(dict)  # when it was freed
+        self._me = me
+        self._index = index
+        self._writer = writer
+        self._profile = profile
+        self._out = out
+
+    def held(self, network: bytes) -> list[tuple[IPv4Network, Block]]:
+        """Our blocks that we may hand out from."""
+        blocks = self._index.blocks.get(network, {})
+        mine = [b for (owner, _), b in blocks.items() if owner == self._me and b.state == "held"]
+        return sorted(((IPv4Network(block.prefix), block) for block in mine), key=lambda pair: pair[0])
+
+    def block_with(self, network: bytes, address: IPv4Address) -> Block | None:
+        """Our held block that covers an address."""
+        return next((block for prefix, block in self.held(network) if address in prefix), None)
+
+    def pick(self, network: bytes, pool: Pool, now: float) -> IPv4Address | None:
+        """A free address of a held block: never used ones first, then the one that has rested longest."""
+        freed = self._freed[network]
+        best: tuple[float, IPv4Address] | None = None
+        for address in self._free(network, pool):
+            since = freed.get(address)
+            if since is None:
+                return address
+            if now - since >= self._profile.address_cooldown and (best is None or since < best[0]):
+                best = (since, address)
+        return best[1] if best is not None else None
+
+    def count_free(self, network: bytes, pool: Pool) -> int:
+        """How many could be handed out without asking anyone (resting ones included)."""
+        return sum(1 for _ in self._free(network, pool))
+
+    def of_endpoint(self, network: bytes, endpoint: EndpointId, *, ipv6: bool) -> IPAddress | None:
+        """What an endpoint has already."""
+        kind = IPv6Address if ipv6 else IPv4Address
+        given = self.given[network].items()
+        return next((a for a, lease in given if lease.endpoint == endpoint and type(a) is kind), None)
+
+    def grant(self, network: bytes, address: IPAddress, endpoint: EndpointId, tag: bytes = b"") -> None:
+        """Write down that an address is an endpoint's. Durable before any effect that follows."""
+        lease = Lease(endpoint, tag)
+        self.given[network][address] = lease
+        self._freed[network].pop(address, None)
+        self._out.persist("alloc", network + address.packed, pack(lease), durable=True)
+
+    def release(self, network: bytes, endpoint: EndpointId, now: float) -> list[tuple[IPAddress, Lease]]:
+        """Take back everything of an endpoint; returns what it had."""
+        mine = [(a, lease) for a, lease in self.given[network].items() if lease.endpoint == endpoint]
+        for address, lease in mine:
+            del self.given[network][address]
+            if lease.tag or isinstance(address, IPv6Address):
+                self._out.erase("alloc", network + address.packed, durable=True)
+            else:
+                self._rest(network, address, now)
+        return mine
+
+    def lend(self, network: bytes, block: Block, address: IPv4Address, tag: bytes, now: float) -> None:
+        """Write a loan into our block record."""
+        self._put(network, block, {**block.loans, str(address): tag}, now)
+
+    def returned(self, network: bytes, block: Block, address: IPv4Address, now: float) -> None:
+        """A loan is over."""
+        loans = {text: tag for text, tag in block.loans.items() if text != str(address)}
+        self._put(network, block, loans, now)
+        self._rest(network, address, now)
+
+    def drop_network(self, network: bytes) -> None:
+        """The network is gone: forget what we gave out."""
+        for table in (self.given.pop(network, {}), self._freed.pop(network, {})):
+            for address in table:
+                self._out.erase("alloc", network + address.packed)
+
+    def load(self, key: bytes, row: bytes, now: float) -> None:
+        """An "alloc" row. What rested begins to rest anew: the clock did not survive."""
+        lease = convert(unpack(row, 256), Lease)
+        address = ip_address(key[16:])
+        if lease.endpoint:
+            self.given[key[:16]][address] = lease
+        else:
+            self._freed[key[:16]][address] = now
+
+    def _free(self, network: bytes, pool: Pool) -> Iterator[IPv4Address]:
+        given = self.given[network]
+        for prefix, block in self.held(network):
+            for address in pool.usable(prefix):
+                text = str(address)
+                if address not in given and text not in block.loans and (network, text) not in self._index.claims:
+                    yield address  # the last: not even by someone who has no right to it
+
+    def _rest(self, network: bytes, address: IPAddress, now: float) -> None:
+        self._freed[network][address] = now
+        self._out.persist("alloc", network + address.packed, pack(Lease(EndpointId(b""))), durable=True)
+
+    def _put(self, network: bytes, block: Block, loans: dict[str, bytes], now: float) -> None:
+        changed = Block(network=network, prefix=block.prefix, state=block.state, loans=loans)
+        self._writer.put(Kind.BLOCK, network + block.prefix.encode(), changed, now)

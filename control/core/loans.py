@@ -1,0 +1,143 @@
+"""Loans: single addresses of a block that another node holds.
+
+    borrower                       holder
+    Loan(wanted or any) ------->   writes it into its block record (durable, visible to all)
+              <--------------      LoanAnswer
+    journal, use, release
+    LoanReturn(tag) ----------->   strikes it out, lets the address rest
+
+Rules of this file
+  1. A loan has a tag, borrower id + number, so a late LoanReturn never ends a newer loan of the same address.
+  2. Lost answers and returns heal by audit: a loan to us that our journal does not know is given back, as often as it
+     takes. The record is the truth; nothing else has to be remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+from .effects import Address
+from .errors import RemoteError
+from .index import Index
+from .leases import Leases
+from .members import LIVE, MemberTable
+from .messages import Loan, LoanAnswer, LoanReturn
+from .out import Outbox
+from .pool import Pool
+from .records import NodeId
+
+__all__ = ["Loans", "loan_tag"]
+
+_AUDIT_INTERVAL = 10.0
+_ANSWERS_KEPT = 4096  # answers that can be repeated; older ones heal by audit
+
+
+def loan_tag(borrower: NodeId, number: int) -> bytes:
+    """What stands in the block record."""
+    return borrower + number.to_bytes(8, "big")
+
+
+class Loans:
+    """The holder's side, and the audit of the borrower's."""
+
+    def __init__(self, table: MemberTable, index: Index, leases: Leases, out: Outbox, now: float,
+                 in_flight: Callable[[bytes], bool]) -> None:
+        self._table = table
+        self._index = index
+        self._leases = leases
+        self._out = out
+        self._in_flight = in_flight  # whether a loan with this tag is being asked for right now
+        self._answers: dict[bytes, LoanAnswer] = {}
+        self._next_audit = now + _AUDIT_INTERVAL
+
+    def asked(self, message: Loan, addr: Address, pool: Pool | None, now: float) -> None:
+        """Somebody wants to borrow."""
+        if message.borrower not in self._table.by_id or message.number >> 64:
+            raise RemoteError("loan_invalid", "unknown borrower or number out of range")
+        tag = loan_tag(message.borrower, message.number)
+        answer = self._answers.get(tag)
+        if answer is None:
+            answer = self._lend(message, tag, pool, now)
+            while len(self._answers) >= _ANSWERS_KEPT:
+                del self._answers[next(iter(self._answers))]
+            self._answers[tag] = answer
+        self._out.send(addr, answer)
+
+    def returned(self, message: LoanReturn, now: float) -> None:
+        """Somebody gives back."""
+        address = _ipv4(message.address)
+        block = self._leases.block_with(message.network, address)
+        if block is not None and block.loans.get(str(address)) == message.tag:
+            self._answers.pop(message.tag, None)
+            self._leases.returned(message.network, block, address, now)
+
+    def give_back(self, network: bytes, address: str, tag: bytes) -> None:
+        """Tell the holder; the audit repeats it until the record shows it."""
+        for (owner, _), block in self._index.blocks.get(network, {}).items():
+            member = self._table.by_id.get(owner)
+            if block.loans.get(address) == tag and member is not None and member.state in LIVE:
+                key = network + block.prefix.encode()
+                self._out.send(member.address, LoanReturn(network, key, address, tag))
+
+    def next_timer(self) -> float:
+        """When the audit is due."""
+        return self._next_audit
+
+    def handle_timer(self, now: float) -> None:
+        """Audit."""
+        if now < self._next_audit:
+            return
+        self._next_audit = now + _AUDIT_INTERVAL
+        me = self._table.me
+        for network, blocks in list(self._index.blocks.items()):
+            for (owner, _), block in list(blocks.items()):
+                if not block.loans:
+                    continue
+                if owner == me:
+                    self._audit_lent(network, block.prefix, now)
+                else:
+                    self._audit_borrowed(network, block.loans)
+
+    def _audit_borrowed(self, network: bytes, loans: dict[str, bytes]) -> None:
+        for address, tag in loans.items():
+            if tag[:16] != self._table.me or self._in_flight(tag):
+                continue
+            lease = self._leases.given[network].get(IPv4Address(address))
+            if lease is None or lease.tag != tag:
+                self.give_back(network, address, tag)
+
+    def _audit_lent(self, network: bytes, prefix: str, now: float) -> None:
+        """A forgotten borrower gives nothing back."""
+        block = self._index.blocks[network][self._table.me, prefix]
+        for address, tag in block.loans.items():
+            borrower = NodeId(tag[:16])
+            if borrower not in self._table.by_id and borrower in self._index.forgotten:
+                self._leases.returned(network, block, IPv4Address(address), now)
+                return  # the next one at the next audit: the block record has changed
+
+    def _lend(self, message: Loan, tag: bytes, pool: Pool | None, now: float) -> LoanAnswer:
+        network, number = message.network, message.number
+        if pool is None:
+            return LoanAnswer(number, network, error="not_found")
+        address = _ipv4(message.wanted) if message.wanted else self._leases.pick(network, pool, now)
+        block = self._leases.block_with(network, address) if address is not None else None
+        if address is None or block is None:
+            return LoanAnswer(number, network, error="pool_exhausted" if address is None else "not_found")
+        lease = self._leases.given[network].get(address)
+        if lease is not None:
+            return LoanAnswer(number, network, error="address_in_use", holder=lease.endpoint.hex()[:12])
+        lent = block.loans.get(str(address))
+        if lent is not None and lent != tag:
+            return LoanAnswer(number, network, error="address_in_use", holder=lent.hex()[:12])
+        if address in pool.reserved:
+            return LoanAnswer(number, network, error="address_reserved")
+        self._leases.lend(network, block, address, tag, now)
+        return LoanAnswer(number, network, address=str(address))
+
+
+def _ipv4(text: str) -> IPv4Address:
+    try:
+        return IPv4Address(text)
+    except ValueError as error:
+        raise RemoteError("loan_invalid", str(error)) from error
