@@ -111,3 +111,11 @@ def test_a_neighbor_line_reads_like_ip() -> None:
     entry = s.Neighbor("n", "10.0.0.2", MAC, "C0", "h2")
     assert neighbor_line(entry, dev=True) == f"10.0.0.2 dev n lladdr {MAC} PERMANENT endpoint C0 node h2"
     assert neighbor_line(entry, dev=False) == f"10.0.0.2 lladdr {MAC} PERMANENT endpoint C0 node h2"
+
+
+def test_a_name_from_another_host_cannot_steer_the_terminal() -> None:
+    hostile = "h2\x1b[2J\nh3"
+    assert list(render.table(("NODE",), [(hostile,)])) == ["NODE", r"h2\x1b[2J\nh3"]
+    assert list(render.block("node", hostile, [("id", hostile)])) == [r"node: h2\x1b[2J\nh3", r"  id: h2\x1b[2J\nh3"]
+    assert r"node h2\x1b[2J\nh3" in fdb_line(s.FdbEntry("n", MAC, "C0", hostile, "", True), dev=True)
+    assert render.printable("größe…") == "größe…"

@@ -45,7 +45,7 @@ HEADER = ("ENDPOINT ID", "NAME", "NETWORK", "ADDRESS", "MAC", "NODE", "TARGET", 
 )
 @click.option("--take-over", is_flag=True, help="Take the fixed address from a dead host's endpoint.")
 def attach(**wanted: object) -> None:
-    """Give TARGET an interface in NETWORK; prints name, address, MAC and interface.
+    """Give TARGET an interface in NETWORK. Prints name, address, MAC and interface.
 
     TARGET is the name of a network namespace (ip netns), a /path to one, pid:N, docker:NAME or podman:NAME.
     """
@@ -58,7 +58,7 @@ def attach(**wanted: object) -> None:
 @click.argument("network", shell_complete=complete.networks)
 @click.argument("target", shell_complete=complete.attached_targets)
 def detach(network: str, target: str) -> None:
-    """Take TARGET's interface in NETWORK away; prints the endpoint's name."""
+    """Take TARGET's interface in NETWORK away. Prints the endpoint's name."""
     reply = client(f"detaching {target} from {network}").detach(network, target)
     show(reply, lambda gone: [gone.name])
 
@@ -93,7 +93,7 @@ def state(e: Endpoint) -> str:
 @endpoint.verb("inspect", examples=["vxlanu endpoint inspect C0", "vxlanu endpoint inspect 192.168.0.100 --json"])
 @click.argument("endpoint", shell_complete=complete.endpoints)
 def inspect(endpoint: str) -> None:
-    """Show one endpoint whole; its interface and counters are known on its own host only."""
+    """Show one endpoint whole. Its interface and counters are known on its own host only."""
     show(client().endpoint(endpoint), draw_endpoint)
 
 

@@ -21,6 +21,7 @@ import msgspec
 
 from vxlanu import __version__
 from vxlanu.cli.command import Group, emit, near, wants_json
+from vxlanu.cli.render import printable
 from vxlanu.errors import AnswerIsNo, BadRequest, VxlanuError
 
 __all__ = ["COMMANDS", "main", "root"]
@@ -142,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _fail(VxlanuError(str(error.filename or "output"), error.strerror or str(error), name="os_error"))
     except Exception as error:
-        why = f"{type(error).__name__}: {error}".replace("\n", " ")
+        why = f"{type(error).__name__}: {error}"
         return _fail(VxlanuError("internal error", why, name="internal", hint="VXLANU_DEBUG=1 shows where"))
 
 
@@ -163,7 +164,7 @@ def _fail(error: VxlanuError) -> int:
         import traceback
 
         traceback.print_exc()
-    print(error.line(), file=sys.stderr)
+    print(printable(error.line()), file=sys.stderr)
     return error.exit
 
 

@@ -34,7 +34,10 @@ def address(host: str, port: int) -> str:
 
 @member.verb("ls", examples=["vxlanu member ls", "vxlanu member ls --json"])
 def ls() -> None:
-    """List the members as this host sees them; its own row says `self` under RTT."""
+    """List the members as this host sees them.
+
+    Its own row says `self` under RTT.
+    """
     show(client().members(), draw_members)
 
 
@@ -58,7 +61,7 @@ def draw_members(found: Items[Member]) -> Iterator[str]:
 @member.verb("join", examples=["vxlanu member join 192.0.2.1", "vxlanu member join h1:7946 h2:7946"])
 @click.argument("addresses", nargs=-1, required=True, metavar="HOST[:PORT]...")
 def join(addresses: Sequence[str]) -> None:
-    """Join the cluster that these hosts are in; those that do not answer are tried for ever."""
+    """Join the cluster that these hosts are in. Those that do not answer are tried for ever."""
     reply = client(f"joining {' '.join(addresses)}").join(list(addresses))
     show(reply, draw_joined)
     if not reply.value.reached:
@@ -81,5 +84,5 @@ def leave() -> None:
 @member.verb("forget", examples=["vxlanu member forget h3"])
 @click.argument("member", shell_complete=complete.members)
 def forget(member: str) -> None:
-    """Give up a dead member for good: its endpoints, its address blocks, its name; prints the name."""
+    """Give up a dead member for good. Its endpoints, address blocks and name are free again; prints the name."""
     show(client().forget(member), lambda gone: [gone.name])

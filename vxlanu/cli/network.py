@@ -15,6 +15,7 @@ import msgspec
 from vxlanu.api.schema import Items, Network, NetworkCreate, NetworkDetail
 from vxlanu.cli import complete
 from vxlanu.cli.command import Group, client, show
+from vxlanu.cli.endpoint import state
 from vxlanu.cli.render import block, table
 
 __all__ = ["network"]
@@ -82,7 +83,7 @@ def pairs(shape: str) -> Callable[[click.Context, click.Parameter, Sequence[str]
 @click.option("--vlan", type=click.Choice(["drop", "pass"]), default="drop", help="Inner VLAN tags.  [drop]")
 @click.option("--label", "labels", multiple=True, metavar="K=V", callback=pairs("K=V"), help="May be repeated.")
 def create(**wanted: object) -> None:
-    """Create a network on every host; prints its id."""
+    """Create a network on every host. Prints its id."""
     said = msgspec.convert(wanted, NetworkCreate)
     reply = client(f"creating {said.name}").network_create(said)
     show(reply, lambda made: [made.id[:ID_SHOWN]])
@@ -107,7 +108,7 @@ def draw_networks(found: Items[Network]) -> Iterator[str]:
 @network.verb("inspect", examples=["vxlanu network inspect demonet", "vxlanu network inspect 3fa9 --json"])
 @click.argument("network", shell_complete=complete.networks)
 def inspect(network: str) -> None:
-    """Show one network whole: what it was created with, its hosts and its endpoints."""
+    """Show one network whole. What it was created with, its hosts and its endpoints."""
     show(client().network(network), draw_network)
 
 
@@ -135,14 +136,14 @@ def draw_network(n: NetworkDetail) -> Iterator[str]:
     )
     if n.members:
         yield ""
-        rows = [(e.name, ",".join(e.addresses), e.mac, e.node, e.state) for e in n.members]
+        rows = [(e.name, ",".join(e.addresses), e.mac, e.node, state(e)) for e in n.members]
         yield from table(("ENDPOINT", "ADDRESS", "MAC", "NODE", "STATE"), rows)
 
 
 @network.verb("rm", examples=["vxlanu network rm demonet"])
 @click.argument("networks", nargs=-1, required=True, metavar="NETWORK...", shell_complete=complete.networks)
 def rm(networks: Sequence[str]) -> None:
-    """Remove networks, one after the other; prints each that is gone and stops at the first that is not."""
+    """Remove networks, one after the other. Prints each that is gone and stops at the first that is not."""
     for ref in networks:
         reply = client(f"removing {ref}").network_remove(ref)
         show(reply, lambda gone: [gone.name])

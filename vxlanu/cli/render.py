@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
-__all__ = ["age", "block", "colour_wanted", "count", "marked", "size", "table"]
+__all__ = ["age", "block", "colour_wanted", "count", "marked", "printable", "size", "table"]
 
 STATES = {
     "alive": "green",
@@ -47,11 +47,16 @@ def bold(text: str) -> str:
     return click.style(text, bold=True) if colour_wanted() else text
 
 
+def printable(text: str) -> str:
+    """Control characters as escapes: names come from other hosts, and must not steer the terminal they end on."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str | int]]) -> Iterator[str]:
     """Aligned lines. A column of ints is right-aligned; so is its header."""
     filled = [list(row) for row in rows]
     right = [bool(filled) and all(isinstance(row[i], int) for row in filled) for i in range(len(header))]
-    cells = [[str(cell) if cell != "" else "-" for cell in row] for row in filled]
+    cells = [[printable(str(cell)) or "-" for cell in row] for row in filled]
     widths = [max(len(line[i]) for line in [header, *cells]) for i in range(len(header))]
     yield bold(_line(header, widths, right))
     for row in cells:
@@ -69,10 +74,10 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool], *,
 
 def block(title: str, name: str, fields: Iterable[tuple[str, str]]) -> Iterator[str]:
     """`title: name` and its fields indented under it, in the manner of wg(8); fields without a value are left out."""
-    yield f"{bold(title)}: {name}"
+    yield f"{bold(title)}: {printable(name)}"
     for key, value in fields:
         if value:
-            yield f"  {bold(key)}: {marked(value)}"
+            yield f"  {bold(key)}: {marked(printable(value))}"
 
 
 def age(seconds: float) -> str:

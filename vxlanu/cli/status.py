@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from vxlanu.api.schema import Status
 from vxlanu.cli.command import Command, client, show
-from vxlanu.cli.render import age, block, count
+from vxlanu.cli.render import age, block, count, printable
 
 __all__ = ["show_status", "status"]
 
@@ -46,7 +46,7 @@ def draw_status(s: Status) -> Iterator[str]:
     if s.warnings:
         yield ""
         for warning in s.warnings:
-            yield f"warning: {warning}"
+            yield f"warning: {printable(warning)}"
 
 
 status = Command("status", callback=show_status, help=show_status.__doc__, examples=["vxlanu status", "vxlanu"])

@@ -17,7 +17,7 @@ from vxlanu.api.schema import Counters, Drop, FdbEntry, Items, Neighbor, Verify
 from vxlanu.cli import complete
 from vxlanu.cli.command import Command, Group, client, show
 from vxlanu.cli.endpoint import draw_drops
-from vxlanu.cli.render import age, count, size, table
+from vxlanu.cli.render import age, count, printable, size, table
 from vxlanu.errors import AnswerIsNo
 
 __all__ = ["drops", "fdb", "neighbor", "stats", "verify"]
@@ -32,7 +32,7 @@ neighbor = Group(
 
 def _words(pairs: Iterable[tuple[str, str]]) -> str:
     """`keyword value` for what has a value."""
-    return "".join(f" {keyword} {value}" for keyword, value in pairs if value)
+    return "".join(f" {keyword} {printable(value)}" for keyword, value in pairs if value)
 
 
 @fdb.verb("show", examples=["vxlanu fdb show", "vxlanu fdb show demonet --json"])
@@ -105,7 +105,7 @@ def verify() -> None:
     wrong = len(reply.value.differences)
     if wrong:
         why = f"{count(wrong, 'difference')} in {count(reply.value.checked, 'key')}"
-        raise AnswerIsNo("verify", why, name="differences", hint="again in a second; if they stay, restart the agent")
+        raise AnswerIsNo("verify", why, name="differences", hint="vxlanu verify again; if they stay, restart the agent")
 
 
 def draw_verify(answer: Verify) -> Iterator[str]:

@@ -59,7 +59,7 @@ def draw_vteps(found: Items[Vtep]) -> Iterator[str]:
 @click.argument("vtep", metavar="IP[:PORT]")
 @click.option("--mac", "macs", multiple=True, metavar="MAC", help="A MAC behind it, known from the start; repeatable.")
 def add(network: str, vtep: str, macs: Sequence[str]) -> None:
-    """Add a foreign tunnel end to NETWORK on every host; prints the commands for the other side."""
+    """Add a foreign tunnel end to NETWORK on every host. Prints the commands for the other side."""
     host, port = split_host_port(vtep)
     if not host or (port and not 0 < int(port) < 65536):
         raise click.BadParameter(f"{vtep!r} is not IP, IP:PORT or [IPV6]:PORT", param_hint="'IP[:PORT]'")
@@ -76,6 +76,6 @@ def draw_added(network: str, added: VtepAdded) -> Iterator[str]:
 @click.argument("network", shell_complete=complete.networks)
 @click.argument("vtep", metavar="IP[:PORT]", shell_complete=complete.vteps)
 def rm(network: str, vtep: str) -> None:
-    """Take a foreign tunnel end out of NETWORK; prints its address."""
+    """Take a foreign tunnel end out of NETWORK. Prints its address."""
     reply = client(f"removing {vtep} from {network}").vtep_remove(network, vtep)
     show(reply, lambda gone: [address(gone.address, gone.port)])
