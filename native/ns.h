@@ -1,4 +1,7 @@
-/* ns.h - what Python 3.11 cannot do with namespaces, see ns.c */
+/* ns.h - what Python 3.11 cannot do with namespaces; contracts in ns.c
+ *
+ * All seven stand in vxlanu.cdef.h: vxlanu/nsopen/syscalls.py is their only caller.
+ */
 #ifndef VX_NS_H
 #define VX_NS_H
 

@@ -17,6 +17,7 @@ import contextlib
 import fcntl
 import os
 import re
+import select
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -166,7 +167,8 @@ async def _runtime_pid(runtime: str, text: str, name: str) -> int:
 
 
 class EndOfLifeWatch:
-    """Tells when a target ends: pidfd for processes, inotify on the directory of a bind mount."""
+    """Tells when a target ends: pidfd for processes; for a bind mount inotify on its directory, which sees the name go,
+    and the mount table, which sees a mount go whose name stays."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -179,6 +181,11 @@ class EndOfLifeWatch:
             hint = "sysctl fs.inotify.max_user_instances=512"
             raise KernelRefused("watch namespaces", why.strerror or str(why), hint=hint) from why
         loop.add_reader(self._inotify, self._directory_changed)
+        self._mounts = open("/proc/self/mountinfo")  # noqa: SIM115 - open as long as the watch
+        self._mount_changes = select.epoll()
+        # A changed table is POLLPRI, which add_reader cannot ask for; an epoll of its own turns it into input.
+        self._mount_changes.register(self._mounts, select.EPOLLPRI)
+        loop.add_reader(self._mount_changes.fileno(), self._mounts_changed)
 
     def add(self, key: str, target: Target, ended: Callable[[str], None]) -> None:
         """Call `ended(key)` once on the loop when `target` ends; soon, if it has ended already."""
@@ -211,6 +218,9 @@ class EndOfLifeWatch:
             self._loop.remove_reader(self._inotify)
             os.close(self._inotify)
             self._inotify = -1
+            self._loop.remove_reader(self._mount_changes.fileno())
+            self._mount_changes.close()
+            self._mounts.close()
 
     def _add_process(self, key: str, pid: int) -> bool:
         target, _ = self._watched[key]
@@ -247,6 +257,14 @@ class EndOfLifeWatch:
             suspects |= self._directories.get(number, set())
             if mask & IN_IGNORED:  # the directory itself has gone, and the kernel's watch with it
                 self._directories.pop(number, None)
+        self._look_at(suspects)
+
+    def _mounts_changed(self) -> None:
+        """Some mount came or went: every container start does that, so what is done here is one stat per target."""
+        self._mount_changes.poll(0)  # asking is what takes the news off
+        self._look_at(set().union(*self._directories.values()))
+
+    def _look_at(self, suspects: set[str]) -> None:
         for key in suspects:
             target = self._watched[key][0] if key in self._watched else None
             if target and not target.alive():

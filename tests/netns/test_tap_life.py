@@ -16,6 +16,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -378,6 +379,69 @@ def test_a_process_target_that_ended_leaves_no_device_behind(namespaces: Namespa
 
     run_async(story())
     assert links_of(container) == []
+
+
+def test_a_device_that_the_container_deleted_is_closed_like_any_other(
+    namespaces: Namespaces, helper: NamespaceHelper
+) -> None:
+    container = namespaces.make("c")
+
+    async def story() -> None:
+        host = Host.start(helper)
+        endpoint = await host.open(1, await resolve(container.name))
+        container.ip("link", "del", "eth0")
+        endpoint.close_fds()
+        await host.endpoints.close(endpoint_id(1))
+        await host.endpoints.close(endpoint_id(1))  # again, as when watch and fast path both tell of an end
+        again = await host.open(1, endpoint.target)
+        again.close_fds()
+        await host.endpoints.close(endpoint_id(1))
+        host.watch.close()
+        assert host.ended == []
+
+    run_async(story())
+    assert links_of(container) == []
+
+
+@pytest.mark.parametrize("on_uvloop", [False, True], ids=["asyncio", "uvloop"])
+def test_a_bind_mount_ends_with_its_name_or_without(
+    namespaces: Namespaces, helper: NamespaceHelper, on_uvloop: bool
+) -> None:
+    """Runtimes bind namespaces where they like: any directory is watched, and only what is gone is told."""
+    container = namespaces.make("c")
+    with tempfile.TemporaryDirectory() as folder:
+        mounts = [f"{folder}/{name}" for name in ("removed", "unmounted", "stays")]
+        for mount in mounts:
+            run("touch", mount)
+            run("mount", "--bind", str(container.path), mount)
+
+        async def story() -> None:
+            host = Host.start(helper)
+            targets = [await resolve(mount) for mount in mounts]
+            for number, target in enumerate(targets):
+                host.watch.add(endpoint_id(number), target, host.ended.append)
+            run("touch", f"{folder}/unrelated")
+            run("mount", "--bind", str(container.path), f"{folder}/unrelated")
+            run("umount", f"{folder}/unrelated")
+            assert not await host.told_of_end(0, 0.2)
+            run("umount", mounts[0])
+            run("rm", mounts[0])
+            assert await host.told_of_end(0, 1.0)
+            host.ended.clear()
+            run("umount", mounts[1])
+            assert await host.told_of_end(1, 1.0)
+            host.ended.clear()
+            host.watch.add(endpoint_id(1), targets[1], host.ended.append)
+            assert await host.told_of_end(1, 1.0), "what has ended before the watch is told at once"
+            host.ended.clear()
+            assert not await host.told_of_end(2, 0.2)
+            host.watch.close()
+
+        try:
+            run_async(story(), on_uvloop=on_uvloop)
+        finally:
+            for mount in mounts:
+                run("umount", mount, check=False)
 
 
 def test_twenty_at_once(namespaces: Namespaces, helper: NamespaceHelper) -> None:

@@ -118,9 +118,11 @@ class NamespaceHelper:
         with _Answer() as answer:
             self._send(request, answer, target)
             deadline = time.monotonic() + timeout
+            arriving = select.poll()
+            arriving.register(answer.ours, select.POLLIN)
             while not answer.ended:
                 left = deadline - time.monotonic()
-                if not select.select([answer.ours], [], [], max(left, 0))[0]:
+                if not arriving.poll(max(left, 0) * 1000):
                     raise _too_late(timeout)
                 answer.receive()
             return cast(R, answer.result())
