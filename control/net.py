@@ -1,84 +1,165 @@
-"""The shell: sockets, one timer and a journal around the core. Everything here does, nothing here decides.
+"""The control plane as the agent holds it: coroutines around the core. They run on its loop and never block it.
 
-`ControlPlane` is what the agent holds. Its coroutines run on the agent's loop; none of them blocks it.
+`ControlPlane` turns a request into core calls and waits for the effect that answers it. shell.py does the I/O.
 """
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import random
+import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import TypeVar
 
 from .core.config import Config, Row
 from .core.core import Core
-from .core.effects import Changed, Effect, Erase, Persist, Published
-from .core.records import Endpoint, EndpointId, Network, NetworkId, NodeId, Record, Vtep
+from .core.effects import (
+    Allocated,
+    AllocationRefused,
+    Changed,
+    Effect,
+    Exchanged,
+    IdentityTaken,
+    Joined,
+    NameTaken,
+    Published,
+)
+from .core.errors import Refusal
+from .core.records import Endpoint, EndpointId, Kind, Network, NetworkId, NodeId, Record, Vtep
+from .seeds import parse_seed, resolve
+from .shell import Journal, Shell
 
 __all__ = ["ControlPlane", "Journal"]
 
-
-class Journal(Protocol):
-    """Stable storage, e.g. one SQLite table (table, key) -> value."""
-
-    async def commit(self, changes: Sequence[Persist | Erase], durable: bool) -> None:
-        """Apply all changes in one transaction, in order. `durable`: on stable storage (fsync) when this returns."""
+_JOIN_SECONDS = 5.0
+_POLL_SECONDS = 0.02
+_SLACK_SECONDS = 5.0  # beyond a deadline of the core, for a slow disk; only a bug or a dead disk gets there
+_T = TypeVar("_T")
 
 
 class ControlPlane:
     """The control plane of one agent."""
 
-    core: Core
-
     def __init__(self, config: Config, rows: Iterable[Row], journal: Journal, *, bind_host: str = "") -> None:
         """`bind_host`: address to bind UDP and TCP to; default the advertised one."""
-        raise NotImplementedError
+        self.core = Core(config, rows, random.SystemRandom(), time.monotonic())
+        self._config = config
+        host = bind_host or config.control_host
+        timeout = config.profile.stream_timeout
+        self._shell = Shell(self.core, journal, host, config.control_port, timeout, self._effect)
+        self._requests = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Effect]] = {}
+        self._changed: list[Callable[[Changed], None]] = []
+        self._events: list[Callable[[Effect], None]] = []
+        self._exchanges = asyncio.Event()
+        self._barred: NameTaken | IdentityTaken | None = None
+
+    # life
 
     async def start(self) -> None:
-        """Persist the epoch, bind, begin to join. Raises OSError (EADDRINUSE) when the port is held."""
-        raise NotImplementedError
+        """Bind, persist the epoch, begin to join. Raises OSError (EADDRINUSE) when the port is held."""
+        await self._shell.start()
 
     async def stop(self, leave: bool = False) -> None:
         """Flush the journal and close; with `leave`, say goodbye first (at most 2 s)."""
-        raise NotImplementedError
+        if leave:
+            self.core.leave(time.monotonic())
+            self._shell.pump()
+            while not self.core.has_left(time.monotonic()):
+                await asyncio.sleep(_POLL_SECONDS)
+        await self._shell.stop()
+        for future in self._waiting.values():
+            future.cancel()
 
     async def first_join(self, deadline: float) -> None:
         """Wait until joined or `deadline` seconds passed. Raises Refusal(name_taken, identity_taken)."""
-        raise NotImplementedError
+        end = time.monotonic() + deadline
+        while not self.core.joined() and time.monotonic() < end:
+            self._raise_if_barred()
+            await asyncio.sleep(_POLL_SECONDS)
+        self._raise_if_barred()
 
     def subscribe(self, callback: Callable[[Changed], None]) -> None:
         """Called on the loop after every change of the view; must not block."""
-        raise NotImplementedError
+        self._changed.append(callback)
 
     def on_event(self, callback: Callable[[Effect], None]) -> None:
-        """Called with MemberChanged, Joined, JoinFailed, NameTaken, IdentityTaken, WrongKey."""
-        raise NotImplementedError
+        """Called with MemberChanged, Joined, Exchanged, JoinFailed, NameTaken, IdentityTaken, WrongKey."""
+        self._events.append(callback)
+
+    # cluster
 
     async def join(self, seeds: Sequence[str]) -> None:
         """Add HOST[:PORT] seeds and try them now; returns when one answered. Raises Refusal("try_again") after 5 s."""
-        raise NotImplementedError
+        for seed in seeds:
+            parse_seed(seed)
+        self._barred = None
+        self.core.add_seeds(seeds)
+        addresses = await resolve(seeds, self._config.control_host)
+        self._exchanges.clear()
+        self.core.join(addresses, time.monotonic())
+        self._shell.pump()
+        end = time.monotonic() + _JOIN_SECONDS
+        while time.monotonic() < end and not self._exchanges.is_set():
+            self._raise_if_barred()
+            await asyncio.sleep(_POLL_SECONDS)
+        if not self._exchanges.is_set():
+            raise Refusal("try_again", ", ".join(seeds), "no answer yet; it is tried again for ever")
+
+    async def forget(self, node: NodeId) -> Record:
+        """Raises Refusal("not_found" | "member_alive")."""
+        record = self.core.forget(node, time.monotonic())
+        await self._publish([record], None, 1.0)
+        return record
+
+    async def refresh(self, timeout: float = 1.0) -> bool:
+        """Exchange state with one random peer now: what `attach` does before it says that a network is unknown."""
+        self._exchanges.clear()
+        if not self.core.refresh(time.monotonic()):
+            return False
+        self._shell.pump()
+        try:
+            await asyncio.wait_for(self._exchanges.wait(), timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    # records
 
     async def create_network(self, network: Network, timeout: float = 1.0) -> Published:
         """Durable here, then pushed to every alive member. Raises Refusal."""
-        raise NotImplementedError
+        return await self._publish([self.core.create_network(network, time.monotonic())], None, timeout)
 
     async def remove_network(self, network: NetworkId, timeout: float = 1.0) -> Published:
         """Raises Refusal."""
-        raise NotImplementedError
+        return await self._publish([self.core.remove_network(network, time.monotonic())], None, timeout)
 
     async def put_endpoint(self, endpoint: Endpoint, timeout: float = 0.2) -> Published:
         """Durable here, then pushed; returns after the hosts of its network confirmed, or `timeout`."""
-        raise NotImplementedError
+        record = self.core.put(Kind.ENDPOINT, endpoint.id, endpoint, time.monotonic())
+        return await self._publish([record], NetworkId(endpoint.network), timeout)
 
     async def delete_endpoint(self, endpoint: EndpointId, timeout: float = 0.2) -> Published:
         """Deletes the record and releases its addresses. Nothing to delete is success."""
-        raise NotImplementedError
+        now = time.monotonic()
+        known = self.core.own_endpoint(endpoint)
+        record = self.core.delete(Kind.ENDPOINT, endpoint, now)
+        if known is None or record is None:
+            return Published(0, 0, 0)
+        network = NetworkId(known.network)
+        self.core.release(network, endpoint, now)
+        return await self._publish([record], network, timeout)
 
     async def put_vtep(self, vtep: Vtep, timeout: float = 1.0) -> Published:
         """Raises Refusal."""
-        raise NotImplementedError
+        return await self._publish([self.core.put_vtep(vtep, time.monotonic())], None, timeout)
 
     async def remove_vtep(self, network: NetworkId, address: str, port: int, timeout: float = 1.0) -> Published:
         """Raises Refusal."""
-        raise NotImplementedError
+        return await self._publish([self.core.remove_vtep(network, address, port, time.monotonic())], None, timeout)
+
+    # addresses
 
     async def allocate(
         self,
@@ -90,16 +171,70 @@ class ControlPlane:
         take_over: bool = False,
     ) -> str:
         """An address with its prefix length, journalled. Raises Refusal (errors.py has the names)."""
-        raise NotImplementedError
+        request = next(self._requests)
+        answer = self._wait_for(request)
+        now = time.monotonic()
+        self.core.allocate(request, network, endpoint, now, wanted=wanted, ipv6=ipv6, take_over=take_over)
+        self._shell.pump()
+        effect = await self._answer(request, answer, self._config.profile.allocate_deadline)
+        if isinstance(effect, AllocationRefused):
+            raise Refusal(effect.name, effect.what, effect.why, effect.holder)
+        assert isinstance(effect, Allocated)
+        return effect.address
 
     async def release(self, network: NetworkId, endpoint: EndpointId) -> None:
         """Give its addresses back (a failed attach)."""
-        raise NotImplementedError
+        self.core.release(network, endpoint, time.monotonic())
+        self._shell.pump()
 
-    async def forget(self, node: NodeId) -> Record:
-        """Raises Refusal("not_found" | "member_alive")."""
-        raise NotImplementedError
+    # inside
 
-    async def refresh(self, timeout: float = 1.0) -> bool:
-        """Exchange state with one random peer now: what `attach` does before it says that a network is unknown."""
-        raise NotImplementedError
+    async def _publish(self, records: list[Record], network: NetworkId | None, timeout: float) -> Published:
+        request = next(self._requests)
+        answer = self._wait_for(request)
+        now = time.monotonic()
+        self.core.publish(request, records, network, now + timeout, now)
+        self._shell.pump()
+        effect = await self._answer(request, answer, timeout)
+        assert isinstance(effect, Published)
+        return effect
+
+    def _wait_for(self, request: int) -> asyncio.Future[Effect]:
+        future: asyncio.Future[Effect] = asyncio.get_running_loop().create_future()
+        self._waiting[request] = future
+        return future
+
+    async def _answer(self, request: int, future: asyncio.Future[Effect], seconds: float) -> Effect:
+        try:
+            return await asyncio.wait_for(future, seconds + _SLACK_SECONDS)
+        except TimeoutError:
+            raise Refusal("try_again", "the journal", "the disk does not answer") from None
+        finally:
+            self._waiting.pop(request, None)
+
+    def _effect(self, effect: Effect) -> None:
+        match effect:
+            case Changed():
+                for changed in self._changed:
+                    changed(effect)
+                return
+            case Published() | Allocated() | AllocationRefused():
+                future = self._waiting.get(effect.request)
+                if future is not None and not future.done():
+                    future.set_result(effect)
+                return
+            case Exchanged() | Joined():
+                self._exchanges.set()
+            case NameTaken() | IdentityTaken():
+                self._barred = effect
+        for event in self._events:
+            event(effect)
+
+    def _raise_if_barred(self) -> None:
+        match self._barred:
+            case NameTaken(name, holder, address):
+                why = f"member {holder.hex()[:12]} at {address[0]}:{address[1]} has this name"
+                raise Refusal("name_taken", name, why, f"{address[0]}:{address[1]}")
+            case IdentityTaken(address):
+                why = f"the node at {address[0]}:{address[1]} has the same identity: a copied state directory"
+                raise Refusal("identity_taken", self._config.name, why, f"{address[0]}:{address[1]}")

@@ -72,8 +72,16 @@ class _Outgoing:
 class Claims:
     """Promises given, and claims made."""
 
-    def __init__(self, table: MemberTable, owned: Owned, writer: Writer, index: Index, profile: Profile, out: Outbox,
-                 ended: Callable[[ClaimEnd, float], None]) -> None:
+    def __init__(
+        self,
+        table: MemberTable,
+        owned: Owned,
+        writer: Writer,
+        index: Index,
+        profile: Profile,
+        out: Outbox,
+        ended: Callable[[ClaimEnd, float], None],
+    ) -> None:
         self._table = table
         self._owned = owned
         self._writer = writer

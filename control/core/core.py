@@ -24,6 +24,7 @@ from .parts import Parts
 from .records import (
     Block,
     Body,
+    Endpoint,
     EndpointId,
     Forgotten,
     Kind,
@@ -133,6 +134,10 @@ class Core:
         self._after(now)
         return record
 
+    def own_endpoint(self, endpoint: EndpointId) -> Endpoint | None:
+        """The endpoint that we wrote under this id."""
+        return self._parts.index.endpoints.get((endpoint, self.node))
+
     def delete(self, kind: Kind, key: bytes, now: float) -> Record | None:
         """Delete an owned record; None if there was none."""
         record = self._parts.writer.delete(kind, key, now)
@@ -222,6 +227,10 @@ class Core:
         """Try these peers now (and again until one answers)."""
         self._parts.door.join(list(addresses), now)
         self._after(now)
+
+    def add_seeds(self, names: Iterable[str]) -> None:
+        """Seeds that `ResolveSeeds` asks for from now on, with the configured ones."""
+        self._parts.door.seed_names = tuple(dict.fromkeys((*self._parts.door.seed_names, *names)))
 
     def refresh(self, now: float) -> bool:
         """Begin an exchange with a random alive member; False if there is none. Ends in Exchanged."""

@@ -55,6 +55,7 @@ class Door:
         self._exchanges = exchanges
         self._out = out
         self._rng = rng
+        self.seed_names = config.seeds
         self._seeds: set[Address] = set()
         self._pause = config.profile.join_retry_first
         self._next_attempt = now
@@ -176,13 +177,13 @@ class Door:
         self._pause = min(2 * self._pause, limit)
         if self.barred is not None or self._swim.leaving:
             return
-        if self._config.seeds:
-            self._out.add(ResolveSeeds(self._config.seeds))
+        if self.seed_names:
+            self._out.add(ResolveSeeds(self.seed_names))
         away = [State.DEAD] if self._swim.started else [State.ALIVE, State.SUSPECT, State.DEAD]
         known = sorted({member.address for member in self._swim.table.others(*away)})
         for address in self._rng.sample(known, min(1 if joined else _ATTEMPT_PEERS, len(known))):
             self._try(address, now)
-        if not known and not self._config.seeds and not self._seeds:
+        if not known and not self.seed_names and not self._seeds:
             self._swim.start(now)  # nobody to meet: we are the cluster
 
     def _try(self, address: Address, now: float) -> None:

@@ -228,4 +228,3 @@ class Exchanges:
 
 def _differing(one: list[int], other: list[int]) -> list[int]:
     return [bucket for bucket, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
-

@@ -164,8 +164,9 @@ class Inbox:
             here = known is not None and known.version >= message.version
         else:
             log = self._parts.owned.logs.get(message.sender)
-            here = log is not None and (log.epoch > message.epoch or
-                                        (log.epoch == message.epoch and log.has(message.version)))
+            here = log is not None and (
+                log.epoch > message.epoch or (log.epoch == message.epoch and log.has(message.version))
+            )
         if here:
             self._out.send(addr, PushAck(message.push, self._parts.table.me))
         else:
@@ -221,5 +222,3 @@ class Inbox:
         if isinstance(error, WrongKeyError) and now >= self._next_wrong_key:
             self._next_wrong_key = now + _WRONG_KEY_INTERVAL
             self._out.add(WrongKey(addr, error.what, self._out.counters[error.name]))
-
-

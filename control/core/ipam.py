@@ -76,8 +76,18 @@ class _Errand:
 class Ipam:
     """Address management of one node."""
 
-    def __init__(self, table: MemberTable, index: Index, owned: Owned, writer: Writer, view: View, profile: Profile,
-                 out: Outbox, rng: Rng, now: float) -> None:
+    def __init__(
+        self,
+        table: MemberTable,
+        index: Index,
+        owned: Owned,
+        writer: Writer,
+        view: View,
+        profile: Profile,
+        out: Outbox,
+        rng: Rng,
+        now: float,
+    ) -> None:
         self._table = table
         self._index = index
         self._view = view
@@ -90,8 +100,16 @@ class Ipam:
         self._errands: dict[int, _Errand] = {}
         self._avoid: dict[tuple[bytes, str], float] = {}  # blocks that were refused to us a moment ago
 
-    def allocate(self, request: int, network: NetworkId, endpoint: EndpointId, wanted: str | None, ipv6: bool,
-                 take_over: bool, now: float) -> None:
+    def allocate(
+        self,
+        request: int,
+        network: NetworkId,
+        endpoint: EndpointId,
+        wanted: str | None,
+        ipv6: bool,
+        take_over: bool,
+        now: float,
+    ) -> None:
         """Begin; ends in Allocated or AllocationRefused."""
         try:
             address = ip_address(wanted) if wanted is not None else None
@@ -206,8 +224,12 @@ class Ipam:
         if holder is None:
             self._claim(errand, prefix, strict, now, must=True)
         elif self._away(holder):
-            raise Refusal("try_again", str(wanted), f"its block is held by {self._name(holder)}, which is away",
-                          self._name(holder))
+            raise Refusal(
+                "try_again",
+                str(wanted),
+                f"its block is held by {self._name(holder)}, which is away",
+                self._name(holder),
+            )
         else:
             errand.why, errand.holder = f"{self._name(holder)} holds the block and does not lend it", self._name(holder)
             self._borrow(errand, holder, prefix, str(wanted), now)
@@ -391,8 +413,12 @@ class Ipam:
             raise Refusal("address_in_use", str(address), "given to another endpoint here", lease.endpoint.hex()[:12])
         user = self._user_of(network, str(address), endpoint)
         if user is not None:
-            raise Refusal("address_in_use", str(address), f"{user.body.name} on {user.owner_name} has it",
-                          f"{user.body.name}@{user.owner_name}")
+            raise Refusal(
+                "address_in_use",
+                str(address),
+                f"{user.body.name} on {user.owner_name} has it",
+                f"{user.body.name}@{user.owner_name}",
+            )
         self.leases.grant(network, address, endpoint)
         self._out.add(Allocated(request, endpoint, text))
 

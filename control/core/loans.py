@@ -41,8 +41,15 @@ def loan_tag(borrower: NodeId, number: int) -> bytes:
 class Loans:
     """The holder's side, and the audit of the borrower's."""
 
-    def __init__(self, table: MemberTable, index: Index, leases: Leases, out: Outbox, now: float,
-                 in_flight: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self,
+        table: MemberTable,
+        index: Index,
+        leases: Leases,
+        out: Outbox,
+        now: float,
+        in_flight: Callable[[bytes], bool],
+    ) -> None:
         self._table = table
         self._index = index
         self._leases = leases

@@ -146,9 +146,7 @@ class MemberTable:
         if member.id == self.me:
             return
         age = 0.0  # a restart starts the 72 h anew: monotonic clocks do not survive it, and patience harms nobody
-        row = MemberState(
-            member.id, member.name, *member.address, *member.stamp, member.instance, member.state, age
-        )
+        row = MemberState(member.id, member.name, *member.address, *member.stamp, member.instance, member.state, age)
         self._out.persist("member", member.id, pack(row))
 
     def _announce(self, member: Member, before: State | None, after: State | None) -> None:
@@ -171,4 +169,3 @@ def member_of(row: MemberState, now: float) -> Member:
 def is_news(member: Member, stamp: Stamp, state: State) -> bool:
     """Whether saying `state` at `stamp` beats what the table says (rule 1)."""
     return stamp > member.stamp or (stamp == member.stamp and _RANK[state] > _RANK[member.state])
-

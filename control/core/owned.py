@@ -281,5 +281,3 @@ def _chunks(records: list[Record]) -> Iterable[list[Record]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
-
-

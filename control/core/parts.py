@@ -1,12 +1,12 @@
 """The parts of one core, made and connected. Read this to see who knows whom.
 
-    wire -- out -- index -- table -- swim -- probe
-                     |                |
-              owned, shared ------ exchanges -- door
-                     |
-             pusher, writer -- ipam (leases, claims, loans)
-                     |
-                    view
+wire -- out -- index -- table -- swim -- probe
+                 |                |
+          owned, shared ------ exchanges -- door
+                 |
+         pusher, writer -- ipam (leases, claims, loans)
+                 |
+                view
 """
 
 from __future__ import annotations
@@ -47,6 +47,4 @@ class Parts:
         self.pusher = Pusher(self.swim, profile, self.out)
         self.writer = Writer(self.owned, self.shared, self.pusher)
         self.view = View(self.index, self.table)
-        self.ipam = Ipam(
-            self.table, self.index, self.owned, self.writer, self.view, profile, self.out, rng, now
-        )
+        self.ipam = Ipam(self.table, self.index, self.owned, self.writer, self.view, profile, self.out, rng, now)

@@ -70,8 +70,9 @@ class Pusher:
         self._pushes[record.kind, record.key] = push
         self._transmit(push)
 
-    def watch(self, number: int, records: list[Record], audience: set[NodeId] | None, deadline: float,
-              now: float) -> None:
+    def watch(
+        self, number: int, records: list[Record], audience: set[NodeId] | None, deadline: float, now: float
+    ) -> None:
         """Answer Published(number) when the audience (None: all that were alive) has these records."""
         keys = {(record.kind, record.key) for record in records}
         wanted: set[NodeId] = set()

@@ -41,8 +41,9 @@ class Shared:
         self._out = out
         self._index = index
 
-    def write(self, kind: Kind, key: bytes, body: bytes, epoch: int, *, deleted: bool = False,
-              version: int = 0) -> Record:
+    def write(
+        self, kind: Kind, key: bytes, body: bytes, epoch: int, *, deleted: bool = False, version: int = 0
+    ) -> Record:
         """Our own change, durable. `version` 0: one more than what is known."""
         known = self.facts.get((kind, key))
         version = version or (known.version + 1 if known is not None else 1)

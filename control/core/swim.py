@@ -44,8 +44,9 @@ class Swim:
         self._next_gossip: float | None = None
         self._next_aging = now + _AGING_INTERVAL
         instance = rng.getrandbits(48) | 1
-        me = Member(config.node, config.name, (config.control_host, config.control_port), stamp, instance,
-                    State.ALIVE, now)
+        me = Member(
+            config.node, config.name, (config.control_host, config.control_port), stamp, instance, State.ALIVE, now
+        )
         table.by_id[config.node] = me
         self.me = me
 
