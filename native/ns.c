@@ -9,7 +9,9 @@
  * descriptor or 0, or a negative errno.
  */
 
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "ns.h"
 
 #include <errno.h>

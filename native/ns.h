@@ -1,6 +1,6 @@
 /* ns.h - what Python 3.11 cannot do with namespaces; contracts in ns.c
  *
- * All seven stand in vxlanu.cdef.h: vxlanu/nsopen/syscalls.py is their only caller.
+ * build_native.py declares all seven to Python: vxlanu/nsopen/syscalls.py is their only caller.
  */
 #ifndef VX_NS_H
 #define VX_NS_H
