@@ -23,21 +23,21 @@
 	X(VTEP_MAC, "vtep_mac", "the inner source MAC belongs to another host by record") \
 	X(MAC_INVALID_SOURCE, "mac_invalid_source", "the inner source MAC is zero or a group address") \
 	X(LOCAL_MAC, "local_mac", "the tunnel brought a frame from the MAC of a local endpoint") \
-	X(MAC_PENDING, "mac_pending", "the source MAC has no record although its grace of 5 s is over, or too many such") \
+	X(MAC_PENDING, "mac_pending", "the source MAC has no record and its grace of 5 s is over") \
 	/* what an endpoint may not send */ \
 	X(SRC_MAC_SPOOF, "src_mac_spoof", "the endpoint sent from a MAC that is not its own") \
 	X(SRC_IP_SPOOF, "src_ip_spoof", "the endpoint sent from an address that is not its own") \
-	X(ARP_SPOOF, "arp_spoof", "the endpoint claimed a MAC or an address that is not its own by ARP or ND") \
-	X(ROGUE_SERVER, "rogue_server", "the endpoint sent a router advertisement or a DHCP answer without being allowed to") \
+	X(ARP_SPOOF, "arp_spoof", "ARP or ND claimed a MAC or an address that is not the sender's") \
+	X(ROGUE_SERVER, "rogue_server", "the endpoint sent a router advertisement or a DHCP answer") \
 	/* nowhere to go */ \
 	X(FDB_MISS, "fdb_miss", "no endpoint of the network has the destination MAC") \
 	X(NEIGH_MISS, "neigh_miss", "no endpoint of the network has the address that ARP or ND asks for") \
 	X(NO_TX_TARGET, "no_tx_target", "the network has nobody else to send the frame to") \
 	X(SPLIT_HORIZON, "split_horizon", "a frame from the tunnel never goes back into the tunnel") \
 	/* limits and form */ \
-	X(STORM_LIMIT, "storm_limit", "the endpoint caused more broadcast and multicast copies than it may") \
+	X(STORM_LIMIT, "storm_limit", "the endpoint caused more broadcast copies than 1000 a second") \
 	X(VLAN, "vlan", "the inner frame has a VLAN tag and the network does not pass them") \
-	X(IP_TUNNEL_ECN, "ip_tunnel_ecn", "congestion mark on a packet whose sender does not understand marks (RFC 6040)") \
+	X(IP_TUNNEL_ECN, "ip_tunnel_ecn", "congestion mark on a packet whose sender knows no marks (RFC 6040)") \
 	X(PKT_TOO_BIG, "pkt_too_big", "the frame is larger than the MTU of its target or of the path to it") \
 	X(CSUM, "csum", "the inner checksum is wrong where it has to be right") \
 	X(GSO_INVALID, "gso_invalid", "the offload header of the frame contradicts its contents") \

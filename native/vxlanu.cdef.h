@@ -16,7 +16,7 @@ typedef struct vx_engine vx_engine;
 #define VX_REASON_SLOTS 40
 
 /* vx_config.flags */
-#define VX_ENGINE_SAME_KERNEL 1     /* as if every VTEP had VX_VTEP_SAME_KERNEL; set by itself on a veth or bridge underlay */
+#define VX_ENGINE_SAME_KERNEL 1     /* as if every VTEP had it; set by itself on a veth or bridge underlay */
 
 /* vx_network_add flags */
 #define VX_NETWORK_VLAN_PASS 1      /* forward inner VLAN tags instead of dropping them */
@@ -182,7 +182,7 @@ int vx_engine_stop(vx_engine *engine);
 void vx_engine_free(vx_engine *engine);
 int vx_engine_workers(const vx_engine *engine);
 uint64_t vx_engine_heartbeat(const vx_engine *engine, int worker);
-int vx_engine_reclaim(vx_engine *engine);           /* once a second: frees, sweeps soft state; returns what is left to free */
+int vx_engine_reclaim(vx_engine *engine); /* once a second: frees, sweeps soft state; returns what is left to free */
 int vx_engine_event_fd(const vx_engine *engine);
 int vx_engine_events(vx_engine *engine, vx_event *events, int max);
 
@@ -201,7 +201,7 @@ int vx_port_info_get(const vx_engine *engine, int port, vx_port_info *info);
 /* VTEPs: one per outer address */
 int vx_vtep_add(vx_engine *engine, const uint8_t *address, uint16_t data_port, uint32_t flags);
 int vx_vtep_del(vx_engine *engine, int vtep);                       /* -EBUSY while a network has it as a member */
-int vx_vtep_path_mtu(vx_engine *engine, int vtep, uint32_t mtu);    /* mtu 0 only reads; returns the value, 0: no limit */
+int vx_vtep_path_mtu(vx_engine *engine, int vtep, uint32_t mtu); /* mtu 0 only reads; returns the value, 0: no limit */
 
 /* forwarding records */
 int vx_fdb_set(vx_engine *engine, int network, const uint8_t *mac, int kind, int id);
@@ -215,3 +215,11 @@ int vx_soft_dump(const vx_engine *engine, int network, uint64_t *cursor, vx_soft
 /* looking in */
 int vx_counters_read(const vx_engine *engine, int kind, int id, vx_counters *counters);
 int vx_trace(vx_engine *engine, int kind, int id, const uint8_t *frame, int length, vx_verdict *verdict);
+/* namespaces: system calls that Python 3.11 lacks; contracts in ns.c */
+int vx_ns_enter(int fd, int nstype);
+int vx_ns_new_net(void);
+int vx_ns_owner(int fd);
+int vx_ns_die_with_parent(int parent);
+int vx_ns_watch_open(void);
+int vx_ns_watch_add(int watch, const char *path, uint32_t mask);
+int vx_ns_watch_remove(int watch, int number);

@@ -1,0 +1,47 @@
+"""Builds vxlanu._native: cffi in API mode, one abi3 module for every CPython from 3.11 on.
+
+Rules of this file
+  1. setup.py names `ffibuilder`; nobody imports this file.
+  2. The cdef is native/vxlanu.cdef.h: C and Python read the same text.
+  3. Flags are portable: no -march, no library beyond libc. -fno-strict-aliasing is not optional (see native/csum.c).
+"""
+
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path("native")
+
+SOURCES = (
+    "vxlan eth arp nd ecn csum partial qsbr table soft storm flood fdb nbr net guard proxy switch "
+    "ring stats tap sock transmit deliver worker engine boundary ns"
+).split()
+
+COMPILE_ARGS = [
+    "-std=gnu11",
+    "-O3",
+    "-fno-strict-aliasing",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+    f"-iquote{HERE}",  # not -I: native/limits.h must not stand in for the C library's
+]
+
+
+def boundary() -> str:
+    """The cdef; cffi resolves no constant in an array length, so vx_counters.drops says 40 literally."""
+    return (Path(__file__).parent / "vxlanu.cdef.h").read_text(encoding="utf-8")
+
+
+ffibuilder = FFI()
+ffibuilder.cdef(boundary())
+ffibuilder.set_source(
+    "vxlanu._native",
+    '#include "vx.h"\n',
+    sources=[str(HERE / f"{name}.c") for name in SOURCES],
+    depends=[str(path) for path in sorted(HERE.glob("*.h"))],
+    extra_compile_args=COMPILE_ARGS,
+    libraries=["pthread"],
+    py_limited_api=True,
+)

@@ -1,0 +1,23 @@
+/* compat.h - constants that older kernel headers lack, so that a wheel built on an old image has them
+ *
+ * Values are uapi and never change. Grows with the offload ladder (UDP_SEGMENT, TUN_F_USO4, ...).
+ */
+#ifndef VX_COMPAT_H
+#define VX_COMPAT_H
+
+#include <errno.h>
+
+#ifndef SO_RXQ_OVFL
+#define SO_RXQ_OVFL 40
+#endif
+#ifndef IP_PMTUDISC_PROBE
+#define IP_PMTUDISC_PROBE 3
+#endif
+#ifndef IPV6_PMTUDISC_PROBE
+#define IPV6_PMTUDISC_PROBE 3
+#endif
+#ifndef EBADFD
+#define EBADFD 77
+#endif
+
+#endif

@@ -1,0 +1,23 @@
+/* csum.h - Internet checksums (RFC 1071); see csum.c */
+#ifndef VX_CSUM_H
+#define VX_CSUM_H
+
+#include "vx.h"
+
+/* What the transport checksum of a packet is */
+enum vx_csum {
+	VX_CSUM_NONE,		/* no checksum known to us: other protocol, fragment, UDP with 0 */
+	VX_CSUM_OTHER,		/* valid or corrupt: whoever gets the packet finds out */
+	VX_CSUM_PARTIAL,	/* only the pseudo-header is summed: the rest was left to hardware that never saw it */
+};
+
+uint32_t vx_csum_add(const uint8_t *data, uint32_t len, uint32_t sum);
+uint16_t vx_csum_fold(uint32_t sum);
+uint16_t vx_csum_adjust(uint16_t csum, uint16_t before, uint16_t after);
+uint32_t vx_csum_pseudo(const uint8_t *ip, unsigned version, uint8_t protocol, uint32_t len);
+bool vx_csum_complete(uint8_t *frame, uint32_t len, struct vx_vnet *vnet);
+bool vx_csum_place(const struct vx_eth *eth, uint16_t *offset);
+bool vx_csum_valid(const uint8_t *frame, const struct vx_eth *eth);
+enum vx_csum vx_csum_inspect(const uint8_t *frame, const struct vx_eth *eth);
+
+#endif

@@ -1,0 +1,22 @@
+/* eth.h - Ethernet, VLAN and IP headers; see eth.c */
+#ifndef VX_ETH_H
+#define VX_ETH_H
+
+#include "vx.h"
+
+#define VX_ETHERTYPE_IPV4	0x0800
+#define VX_ETHERTYPE_ARP	0x0806
+#define VX_ETHERTYPE_VLAN	0x8100
+#define VX_ETHERTYPE_QINQ	0x88a8
+#define VX_ETHERTYPE_IPV6	0x86dd
+
+#define VX_PROTO_IGMP		2
+#define VX_PROTO_TCP		6
+#define VX_PROTO_UDP		17
+#define VX_PROTO_ICMPV6		58
+
+enum vx_reason vx_eth_parse(const uint8_t *frame, uint32_t len, struct vx_eth *eth);
+uint32_t vx_eth_hash(const uint8_t *frame, const struct vx_eth *eth);
+void vx_eth_source(const uint8_t *frame, const struct vx_eth *eth, uint8_t *address);
+
+#endif

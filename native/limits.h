@@ -1,0 +1,57 @@
+/* limits.h - every limit of the fast path, each with its reason
+ *
+ * A number that a user can meet (a cap, a rate) is named in the sentence of its drop reason too.
+ */
+#ifndef VX_LIMITS_H
+#define VX_LIMITS_H
+
+/* How many there may be. Slot arrays are sized by these; untouched slots are untouched pages. */
+#define VX_WORKERS_MAX		16	/* more workers than this share one memory controller anyway */
+#define VX_PORTS_MAX		4096	/* containers of one host; Docker's own bridge stops at 1023 */
+#define VX_NETWORKS_MAX		4096	/* networks with a local endpoint; each needs at least one port */
+#define VX_VTEPS_MAX		16384	/* hosts of a cluster; a soft-state slot has 16 bits for the id */
+#define VX_ALLOW_MAX		64	/* addresses and prefixes of one endpoint: scanned per frame */
+#define VX_TABLE_MAX		(1u << 22) /* slots of one hash table: 1 M entries at the load that growth leaves */
+
+/* The batch. 32 frames fill a sendmmsg well and keep a turn short enough for request-response traffic. */
+#define VX_BATCH		32
+#define VX_FRAME_MAX		65664	/* 64 KB super-frame, Ethernet and two VLAN tags, rounded to a cache line */
+#define VX_HEADROOM		64	/* before each frame: VXLAN header (8), room for what a seal adds */
+
+/* A turn of one endpoint ends at whichever comes first, so that nobody starves the others. */
+#define VX_TURN_BYTES		(256u * 1024)
+#define VX_TURN_NS		500000u	/* the receiver's whole stack runs inside our write to its TAP */
+#define VX_TURN_COPIES		64	/* of a replicated frame; the rest waits for the next turn */
+#define VX_FLOOD_JOBS		16	/* replications under way; with none free, TAPs are not read */
+
+/* Transmit sockets give the underlay entropy (RFC 7348 section 5: source port by inner flow). */
+#define VX_TX_SOCKETS_MAX	64
+#define VX_TX_SOCKETS		16
+#define VX_TX_PORT_MIN		49152
+#define VX_TX_PORT_MAX		65535
+#define VX_TX_QUEUE		128	/* messages per socket and flush: a turn of copies and a batch */
+#define VX_TX_BUFFER		(4 << 20) /* the default of 208 KB is three super-datagrams */
+#define VX_TX_RECEIVE_BUFFER	2304	/* nobody reads these sockets: the smallest the kernel allows */
+#define VX_RX_BUFFER		(16u << 20) /* a burst of all peers while one write to a TAP is slow */
+
+/* Storm control: copies caused by one endpoint, per second and at once. A host bridge's usual 1 000 per second. */
+#define VX_STORM_RATE		1000
+#define VX_STORM_BURST		2000
+
+/* Soft state */
+#define VX_SOFT_SLOTS		4096	/* per network, 64 KB of address space */
+#define VX_SOFT_WAY		8	/* slots probed: two cache lines */
+#define VX_SOFT_PER_VTEP	1024	/* a foreign VTEP cannot push the others out */
+#define VX_LEARNED_MS		300000	/* the kernel's FDB_AGE_DEFAULT */
+#define VX_PENDING_MS		5000	/* gossip is slower than a first packet, but never that slow */
+#define VX_BLOCKED_MS		60000	/* quiet for this long and a blocked MAC gets a new grace */
+
+/* Events: enough for a burst of misses between two rounds of the event loop; one kind cannot fill the ring. */
+#define VX_RING_SLOTS		1024
+#define VX_EVENT_RATE		100	/* per second, worker and kind */
+#define VX_EVENT_BURST		200
+
+#define VX_IDLE_MS		1000	/* an idle worker beats its heart this often */
+#define VX_PATH_MTU_MIN		576	/* RFC 791: an EMSGSIZE below this is not believed */
+
+#endif

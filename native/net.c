@@ -1,0 +1,394 @@
+/* net.c - networks, ports and VTEPs: their lives, and how one leads to another
+ *
+ * How it works
+ *   Each kind lives in a slot array indexed by its id. Adding builds the object and publishes the pointer;
+ *   deleting takes the pointer out and retires the object (qsbr.c), so deleting a network of a million records
+ *   is a store now and a few frees later, on the reaper's thread. An id stays busy until then.
+ *   A generation that no two objects of an engine share (24 bits, so it wraps after 16 M) goes into every
+ *   forwarding value, see fdb.c.
+ *
+ * All functions here but the look-ups are the writer's.
+ */
+#include "net.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "nbr.h"
+
+#define VNI_MAX		0xffffffu
+#define KIND_NETWORK	VX_AT_NETWORK
+
+static int find_free(_Atomic bool *busy, uint32_t max)
+{
+	for (uint32_t id = 0; id < max; id++)
+		if (!atomic_load_explicit(&busy[id], memory_order_acquire))
+			return (int)id;
+	return -ENOSPC;
+}
+
+static uint32_t next_generation(struct vx_tables *tables)
+{
+	tables->generation = (tables->generation + 1) & 0xffffff;
+	return tables->generation;
+}
+
+int vx_tables_init(struct vx_tables *tables)
+{
+	vx_qsbr_init(&tables->qsbr);
+	if (vx_table_init(&tables->vnis, &tables->qsbr))
+		return -ENOMEM;
+	if (vx_table_init(&tables->addresses, &tables->qsbr)) {
+		vx_table_destroy(&tables->vnis);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+/** vx_tables_destroy() - Free everything; no worker runs any more */
+void vx_tables_destroy(struct vx_tables *tables)
+{
+	for (uint32_t id = 0; id < VX_PORTS_MAX; id++)
+		vx_net_port_del(tables, id);
+	for (uint32_t id = 0; id < VX_NETWORKS_MAX; id++)
+		vx_net_del(tables, id);
+	for (uint32_t id = 0; id < VX_VTEPS_MAX; id++)
+		vx_net_vtep_del(tables, id);
+	vx_qsbr_destroy(&tables->qsbr);
+	vx_table_destroy(&tables->vnis);
+	vx_table_destroy(&tables->addresses);
+}
+
+static void network_free(struct vx_network *network)
+{
+	vx_table_destroy(&network->fdb);
+	vx_table_destroy(&network->neighbors);
+	vx_table_destroy(&network->members);
+	vx_soft_destroy(&network->soft);
+	free(atomic_load(&network->flood));
+	free(atomic_load(&network->locals));
+	free(network);
+}
+
+static void network_release(struct vx_retired *object)
+{
+	struct vx_network *network = (struct vx_network *)object;
+	_Atomic bool *busy = &network->tables->network_busy[network->id];
+
+	network_free(network);
+	atomic_store_explicit(busy, false, memory_order_release);
+}
+
+static struct vx_network *network_new(struct vx_tables *tables)
+{
+	struct vx_network *network = calloc(1, sizeof(*network));
+
+	if (!network)
+		return NULL;
+	network->tables = tables;
+	if (vx_table_init(&network->fdb, &tables->qsbr) || vx_table_init(&network->neighbors, &tables->qsbr) ||
+	    vx_table_init(&network->members, &tables->qsbr) || vx_soft_init(&network->soft)) {
+		network_free(network);
+		return NULL;
+	}
+	return network;
+}
+
+/** vx_net_add() - Add a network. Return: its id, -EINVAL, -EEXIST if the VNI is taken, -ENOSPC, -ENOMEM */
+int vx_net_add(struct vx_tables *tables, uint32_t vni, uint32_t mtu, uint32_t flags)
+{
+	int id = find_free(tables->network_busy, VX_NETWORKS_MAX);
+	struct vx_network *network;
+
+	if (vni > VNI_MAX || mtu > VX_FRAME_MAX - VX_HEADROOM)
+		return -EINVAL;
+	if (!(flags & VX_NETWORK_CONFLICT) && vx_net_by_vni(tables, vni))
+		return -EEXIST;
+	if (id < 0)
+		return id;
+	network = network_new(tables);
+	if (!network)
+		return -ENOMEM;
+
+	network->id = (uint32_t)id;
+	network->vni = vni;
+	network->mtu = mtu;
+	network->flags = flags;
+	if (!(flags & VX_NETWORK_CONFLICT) &&
+	    vx_table_set(&tables->vnis, vx_key_number(vni), vx_value(KIND_NETWORK, network->id, 0))) {
+		network_free(network);
+		return -ENOMEM;
+	}
+	atomic_store(&tables->network_busy[id], true);
+	atomic_store_explicit(&tables->networks[id], network, memory_order_release);
+	return id;
+}
+
+/** vx_net_del() - Delete a network. Return: 0, -ENOENT, -EBUSY while it has ports */
+int vx_net_del(struct vx_tables *tables, uint32_t id)
+{
+	struct vx_network *network = vx_net_get(tables, id);
+	struct vx_locals *locals;
+
+	if (!network)
+		return -ENOENT;
+	locals = atomic_load(&network->locals);
+	if (locals && locals->count)
+		return -EBUSY;
+	vx_net_vteps(tables, id, NULL, 0);
+	if (!(network->flags & VX_NETWORK_CONFLICT))
+		vx_table_del(&tables->vnis, vx_key_number(network->vni));
+	atomic_store_explicit(&tables->networks[id], NULL, memory_order_release);
+	vx_qsbr_retire(&tables->qsbr, &network->retired, network_release);
+	return 0;
+}
+
+/** drop_members() - Take the VTEPs out that the network has and the new list has not */
+static void drop_members(struct vx_network *network, const struct vx_members *list)
+{
+	const struct vx_members *old = atomic_load(&network->flood);
+
+	for (uint32_t i = 0; old && i < old->count; i++) {
+		uint32_t vtep = old->member[i].vtep;
+
+		if (vx_flood_lists(list, vtep))
+			continue;
+		vx_table_del(&network->members, vx_key_number(vtep));
+		vx_soft_forget(&network->soft, 0, vtep, vx_net_soft_count, network->tables);
+		vx_net_vtep(network->tables, vtep)->networks--;
+	}
+}
+
+/** check_members() - Whether every VTEP of a sorted list exists and is named once */
+static int check_members(struct vx_tables *tables, const struct vx_members *list)
+{
+	for (uint32_t i = 0; i < list->count; i++) {
+		if (!vx_net_vtep(tables, list->member[i].vtep))
+			return -ENOENT;
+		if (i && list->member[i - 1].vtep == list->member[i].vtep)
+			return -EINVAL;
+	}
+	return 0;
+}
+
+/** vx_net_vteps() - Replace the VTEPs of a network. Return: 0, -ENOENT, -EINVAL for one named twice, -ENOMEM */
+int vx_net_vteps(struct vx_tables *tables, uint32_t id, const vx_member *members, uint32_t count)
+{
+	struct vx_network *network = vx_net_get(tables, id);
+	struct vx_members *list;
+	int error;
+
+	if (!network || count > VX_VTEPS_MAX)
+		return -ENOENT;
+	list = vx_flood_list(members, count);
+	if (!list)
+		return -ENOMEM;
+	error = check_members(tables, list);
+	for (uint32_t i = 0; !error && i < count; i++) {
+		struct vx_key key = vx_key_number(list->member[i].vtep);
+		bool is_new = !vx_table_get(&network->members, key);
+
+		error = vx_table_set(&network->members, key, vx_value(VX_AT_VTEP, list->member[i].flags, 0));
+		if (!error && is_new)
+			vx_net_vtep(tables, list->member[i].vtep)->networks++;
+	}
+	if (error) {
+		free(list);
+		return error;
+	}
+	drop_members(network, list);
+	vx_flood_set_members(network, list);
+	return 0;
+}
+
+static void port_release(struct vx_retired *object)
+{
+	struct vx_port *port = (struct vx_port *)object;
+	struct vx_tables *tables = port->tables;
+	uint32_t id = port->id;
+
+	for (unsigned i = 0; i < port->queues; i++)
+		close(port->fds[i]);
+	if (tables->port_closed)
+		tables->port_closed(tables->context, port);
+	free(atomic_load(&port->allow));
+	free(port);
+	atomic_store_explicit(&tables->port_busy[id], false, memory_order_release);
+}
+
+/**
+ * vx_net_port_add() - Publish a port
+ * @tables:	Tables
+ * @port:	Made by the caller, who has filled in MAC, MTU, flags and descriptors; owned by the tables from now on
+ * @id:		Network
+ *
+ * Return: its id; -ENOENT, -ENOSPC, -ENOMEM (then @port is still the caller's)
+ */
+int vx_net_port_add(struct vx_tables *tables, struct vx_port *port, uint32_t id)
+{
+	struct vx_network *network = vx_net_get(tables, id);
+	int free_id = find_free(tables->port_busy, VX_PORTS_MAX);
+
+	if (!network)
+		return -ENOENT;
+	if (free_id < 0)
+		return free_id;
+	port->id = (uint32_t)free_id;
+	port->generation = next_generation(tables);
+	port->network = network;
+	port->tables = tables;
+	vx_nbr_link_local(port->mac, port->link_local);
+	atomic_store(&port->state, VX_PORT_UP);
+	if (vx_flood_add_local(network, port->id))
+		return -ENOMEM;
+	atomic_store(&tables->port_busy[free_id], true);
+	atomic_store_explicit(&tables->ports[free_id], port, memory_order_release);
+	return free_id;
+}
+
+static void allow_release(struct vx_retired *object)
+{
+	free(object);
+}
+
+/** vx_net_port_allow() - Replace the addresses a port may send from. Return: 0, -ENOENT, -EINVAL, -ENOMEM */
+int vx_net_port_allow(struct vx_tables *tables, uint32_t id, const vx_prefix *prefixes, uint32_t count)
+{
+	struct vx_port *port = vx_net_port(tables, id);
+	struct vx_allow *allow, *old;
+
+	if (!port)
+		return -ENOENT;
+	if (count > VX_ALLOW_MAX)
+		return -EINVAL;
+	for (uint32_t i = 0; i < count; i++)
+		if (prefixes[i].length > 128)
+			return -EINVAL;
+	allow = calloc(1, sizeof(*allow) + count * sizeof(vx_prefix));
+	if (!allow)
+		return -ENOMEM;
+	allow->count = count;
+	if (count)
+		memcpy(allow->prefix, prefixes, count * sizeof(vx_prefix));
+	old = atomic_load(&port->allow);
+	atomic_store_explicit(&port->allow, allow, memory_order_release);
+	if (old)
+		vx_qsbr_retire(&tables->qsbr, &old->retired, allow_release);
+	return 0;
+}
+
+int vx_net_port_del(struct vx_tables *tables, uint32_t id)
+{
+	struct vx_port *port = vx_net_port(tables, id);
+	int error;
+
+	if (!port)
+		return -ENOENT;
+	error = vx_flood_del_local(port->network, id);
+	if (error)
+		return error;
+	atomic_store_explicit(&tables->ports[id], NULL, memory_order_release);
+	vx_qsbr_retire(&tables->qsbr, &port->retired, port_release);
+	return 0;
+}
+
+static void vtep_release(struct vx_retired *object)
+{
+	struct vx_vtep *vtep = (struct vx_vtep *)object;
+	_Atomic bool *busy = &vtep->tables->vtep_busy[vtep->id];
+
+	free(vtep);
+	atomic_store_explicit(busy, false, memory_order_release);
+}
+
+static void vtep_set_address(struct vx_vtep *vtep, const uint8_t *address, uint16_t data_port)
+{
+	memcpy(vtep->address, address, VX_ADDR_LEN);
+	if (vx_addr_is4(address)) {
+		vtep->to.ipv4.sin_family = AF_INET;
+		vtep->to.ipv4.sin_port = htons(data_port);
+		memcpy(&vtep->to.ipv4.sin_addr, address + 12, 4);
+		vtep->to_len = sizeof(vtep->to.ipv4);
+	} else {
+		vtep->to.ipv6.sin6_family = AF_INET6;
+		vtep->to.ipv6.sin6_port = htons(data_port);
+		memcpy(&vtep->to.ipv6.sin6_addr, address, VX_ADDR_LEN);
+		vtep->to_len = sizeof(vtep->to.ipv6);
+	}
+}
+
+/** vx_net_vtep_add() - Add a VTEP. Return: its id, -EEXIST if the address is taken, -EINVAL, -ENOSPC, -ENOMEM */
+int vx_net_vtep_add(struct vx_tables *tables, const uint8_t *address, uint16_t data_port, uint32_t flags)
+{
+	int id = find_free(tables->vtep_busy, VX_VTEPS_MAX);
+	struct vx_vtep *vtep;
+
+	if (!data_port)
+		return -EINVAL;
+	if (vx_net_vtep_by_address(tables, address))
+		return -EEXIST;
+	if (id < 0)
+		return id;
+	vtep = calloc(1, sizeof(*vtep));
+	if (!vtep)
+		return -ENOMEM;
+	vtep->id = (uint32_t)id;
+	vtep->generation = next_generation(tables);
+	vtep->tables = tables;
+	atomic_store(&vtep->flags, flags);
+	vtep_set_address(vtep, address, data_port);
+	atomic_store_explicit(&tables->vteps[id], vtep, memory_order_release);
+	if (vx_table_set(&tables->addresses, vx_key_address(address), vx_value(VX_AT_VTEP, vtep->id, 0))) {
+		atomic_store(&tables->vteps[id], NULL);
+		vx_qsbr_retire(&tables->qsbr, &vtep->retired, vtep_release);
+		return -ENOMEM;
+	}
+	atomic_store(&tables->vtep_busy[id], true);
+	return id;
+}
+
+/** vx_net_vtep_del() - Delete a VTEP. Return: 0, -ENOENT, -EBUSY while a network has it as a member */
+int vx_net_vtep_del(struct vx_tables *tables, uint32_t id)
+{
+	struct vx_vtep *vtep = vx_net_vtep(tables, id);
+
+	if (!vtep)
+		return -ENOENT;
+	if (vtep->networks)
+		return -EBUSY;
+	vx_table_del(&tables->addresses, vx_key_address(vtep->address));
+	atomic_store_explicit(&tables->vteps[id], NULL, memory_order_release);
+	vx_qsbr_retire(&tables->qsbr, &vtep->retired, vtep_release);
+	return 0;
+}
+
+struct vx_network *vx_net_by_vni(struct vx_tables *tables, uint32_t vni)
+{
+	uint64_t value = vx_table_get(&tables->vnis, vx_key_number(vni));
+
+	return value ? vx_net_get(tables, vx_value_id(value)) : NULL;
+}
+
+struct vx_vtep *vx_net_vtep_by_address(struct vx_tables *tables, const uint8_t *address)
+{
+	uint64_t value = vx_table_get(&tables->addresses, vx_key_address(address));
+
+	return value ? vx_net_vtep(tables, vx_value_id(value)) : NULL;
+}
+
+/** vx_net_member_flags() - VX_MEMBER_* of a VTEP in a network, VX_NONE if it is no member */
+uint32_t vx_net_member_flags(const struct vx_network *network, uint32_t vtep)
+{
+	uint64_t value = vx_table_get(&network->members, vx_key_number(vtep));
+
+	return value ? vx_value_id(value) : VX_NONE;
+}
+
+/** vx_net_soft_count() - The count that soft.c keeps per VTEP; NULL if it is gone */
+_Atomic uint32_t *vx_net_soft_count(void *tables, uint32_t vtep)
+{
+	struct vx_vtep *found = vx_net_vtep(tables, vtep);
+
+	return found ? &found->soft_count : NULL;
+}

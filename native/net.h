@@ -1,0 +1,122 @@
+/* net.h - networks, ports and VTEPs: what the switch decides by; see net.c */
+#ifndef VX_NET_H
+#define VX_NET_H
+
+#include <netinet/in.h>
+
+#include "flood.h"
+#include "soft.h"
+#include "storm.h"
+#include "table.h"
+
+/** struct vx_allow - Addresses that a port may send from; replaced as a whole */
+struct vx_allow {
+	struct vx_retired retired;
+	uint32_t count;
+	vx_prefix prefix[];
+};
+
+/** struct vx_port - A TAP of this host. Immutable once published but for what is atomic */
+struct vx_port {
+	struct vx_retired retired;
+	uint32_t id;
+	uint32_t generation;
+	struct vx_network *network;	/* outlives its ports */
+	uint64_t mac;
+	uint8_t link_local[VX_ADDR_LEN];
+	uint32_t mtu;
+	uint32_t flags;
+	_Atomic uint32_t state;		/* VX_PORT_* */
+	_Atomic(struct vx_allow *) allow;
+	struct vx_storm storm;
+	struct vx_tables *tables;
+	unsigned queues;
+	int fds[VX_WORKERS_MAX];
+};
+
+/** struct vx_vtep - Another host, or a device that speaks VXLAN */
+struct vx_vtep {
+	struct vx_retired retired;
+	uint32_t id;
+	uint32_t generation;
+	uint32_t networks;		/* how many have it as a member; the writer's */
+	uint8_t address[VX_ADDR_LEN];
+	union {
+		struct sockaddr any;
+		struct sockaddr_in ipv4;
+		struct sockaddr_in6 ipv6;
+	} to;
+	socklen_t to_len;
+	struct vx_tables *tables;
+	_Atomic uint32_t flags;
+	_Atomic uint32_t path_mtu;	/* largest outer IP packet; 0: not known to be limited */
+	_Atomic uint32_t soft_count;
+};
+
+struct vx_network {
+	struct vx_retired retired;
+	uint32_t id;
+	uint32_t vni;
+	uint32_t mtu;
+	uint32_t flags;
+	struct vx_tables *tables;
+	struct vx_table fdb;		/* MAC -> port or VTEP */
+	struct vx_table neighbors;	/* address -> MAC */
+	struct vx_table members;	/* VTEP -> its flags here */
+	_Atomic(struct vx_members *) flood;
+	_Atomic(struct vx_locals *) locals;
+	struct vx_soft soft;
+};
+
+/** struct vx_tables - Everything the switch knows, and who may free it when */
+struct vx_tables {
+	struct vx_qsbr qsbr;
+	_Atomic(struct vx_port *) ports[VX_PORTS_MAX];
+	_Atomic(struct vx_vtep *) vteps[VX_VTEPS_MAX];
+	_Atomic(struct vx_network *) networks[VX_NETWORKS_MAX];
+	_Atomic bool port_busy[VX_PORTS_MAX];		/* ids in use, or still to be freed */
+	_Atomic bool vtep_busy[VX_VTEPS_MAX];
+	_Atomic bool network_busy[VX_NETWORKS_MAX];
+	struct vx_table vnis;		/* VNI -> network */
+	struct vx_table addresses;	/* outer address -> VTEP */
+	uint32_t generation;
+	bool same_kernel;		/* underlay is virtual: treat every VTEP as VX_VTEP_SAME_KERNEL */
+	void (*port_closed)(void *context, const struct vx_port *port);	/* called before a port is freed */
+	void *context;
+};
+
+int vx_tables_init(struct vx_tables *tables);
+void vx_tables_destroy(struct vx_tables *tables);
+
+int vx_net_add(struct vx_tables *tables, uint32_t vni, uint32_t mtu, uint32_t flags);
+int vx_net_del(struct vx_tables *tables, uint32_t network);
+int vx_net_vteps(struct vx_tables *tables, uint32_t network, const vx_member *members, uint32_t count);
+int vx_net_port_add(struct vx_tables *tables, struct vx_port *port, uint32_t network);
+int vx_net_port_allow(struct vx_tables *tables, uint32_t port, const vx_prefix *prefixes, uint32_t count);
+int vx_net_port_del(struct vx_tables *tables, uint32_t port);
+int vx_net_vtep_add(struct vx_tables *tables, const uint8_t *address, uint16_t data_port, uint32_t flags);
+int vx_net_vtep_del(struct vx_tables *tables, uint32_t vtep);
+
+struct vx_network *vx_net_by_vni(struct vx_tables *tables, uint32_t vni);
+struct vx_vtep *vx_net_vtep_by_address(struct vx_tables *tables, const uint8_t *address);
+uint32_t vx_net_member_flags(const struct vx_network *network, uint32_t vtep);
+_Atomic uint32_t *vx_net_soft_count(void *tables, uint32_t vtep);
+
+static inline struct vx_network *vx_net_get(struct vx_tables *tables, uint32_t id)
+{
+	if (id >= VX_NETWORKS_MAX)
+		return NULL;
+	return atomic_load_explicit(&tables->networks[id], memory_order_acquire);
+}
+
+static inline struct vx_port *vx_net_port(struct vx_tables *tables, uint32_t id)
+{
+	return id < VX_PORTS_MAX ? atomic_load_explicit(&tables->ports[id], memory_order_acquire) : NULL;
+}
+
+static inline struct vx_vtep *vx_net_vtep(struct vx_tables *tables, uint32_t id)
+{
+	return id < VX_VTEPS_MAX ? atomic_load_explicit(&tables->vteps[id], memory_order_acquire) : NULL;
+}
+
+#endif

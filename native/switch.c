@@ -1,0 +1,330 @@
+/* switch.c - THE decision: what happens to a frame, and why
+ *
+ * How it works
+ *   vx_switch() takes a vector of up to VX_BATCH frames from TAPs or from the tunnel and runs it through fixed
+ *   stages: parse, guard, policy, lookup, ecn, mtu, encap, seal. Each stage goes over the whole vector, skips what
+ *   earlier ones have settled, and either leaves a frame alone or settles it with an act or a reason. What comes
+ *   out says, per frame, where it goes, in what form, or why not; the worker acts on that and decides nothing.
+ *   Worker, trace, tests and fuzzers all call this one function.
+ *
+ *   A port or VTEP can be unpublished at any moment of a turn; its memory stays until the turn is over. So each
+ *   stage looks a target up anew and takes "gone" for an answer, and the port a frame came from is looked up once.
+ *
+ *   A frame is undecided while act and reason are both 0. The stages policy and seal are empty: they mark where
+ *   access rules and encryption will stand, so that neither is bolted on elsewhere.
+ *
+ * Reads tables; writes the frames, and, unless the decision is dry, storm and soft state. No system calls.
+ */
+#include "switch.h"
+
+#include "csum.h"
+#include "ecn.h"
+#include "eth.h"
+#include "fdb.h"
+#include "partial.h"
+#include "proxy.h"
+#include "vxlan.h"
+
+#define OUTER_IPV4	(20 + 8 + VX_VXLAN_LEN)
+#define OUTER_IPV6	(40 + 8 + VX_VXLAN_LEN)
+
+/** struct decision - What the stages share */
+struct decision {
+	struct vx_tables *tables;
+	struct vx_when when;
+};
+
+typedef void stage(struct decision *decision, struct vx_frame *frame);
+
+/** parse_datagram() - Take the VXLAN header off and find the network */
+static enum vx_reason parse_datagram(struct decision *decision, struct vx_frame *frame)
+{
+	bool reserved;
+	uint32_t vni;
+	enum vx_reason reason = vx_vxlan_parse(frame->data, frame->len, &vni, &reserved);
+
+	if (reason)
+		return reason;
+	if (reserved)
+		frame->notes |= VX_NOTE_RESERVED;
+	frame->network = vx_net_by_vni(decision->tables, vni);
+	if (!frame->network)
+		return VX_VXLAN_VNI_NOT_FOUND;
+	frame->notes |= VX_NOTE_DECAPSULATED;
+	frame->data += VX_VXLAN_LEN;
+	frame->len -= VX_VXLAN_LEN;
+	frame->room -= VX_VXLAN_LEN;
+	return vx_eth_parse(frame->data, frame->len, &frame->eth);
+}
+
+/** parse_tap() - Find the network of a frame from a TAP and hold its virtio header to its contents */
+static enum vx_reason parse_tap(struct decision *decision, struct vx_frame *frame)
+{
+	struct vx_port *port = vx_net_port(decision->tables, frame->from_id);
+	const struct vx_vnet *vnet = &frame->vnet;
+	enum vx_reason reason;
+
+	if (!port)
+		return VX_SHUTDOWN;
+	frame->port = port;
+	frame->network = port->network;
+	if (port->network->flags & VX_NETWORK_CONFLICT)
+		return VX_NETWORK_CONFLICT;
+	reason = vx_eth_parse(frame->data, frame->len, &frame->eth);
+	if (reason)
+		return reason;
+	if (vnet->flags & VX_VNET_NEEDS_CSUM)
+		if (vnet->csum_start < VX_ETH_LEN || vnet->csum_start + vnet->csum_offset + 2u > frame->len)
+			return VX_GSO_INVALID;
+	return VX_OK;
+}
+
+static void parse(struct decision *decision, struct vx_frame *frame)
+{
+	enum vx_reason reason;
+
+	frame->network = NULL;
+	frame->port = NULL;
+	frame->act = VX_ACT_DROP;
+	frame->reason = VX_OK;
+	frame->notes = frame->event = frame->scope = 0;
+	frame->copies = 0;
+	frame->target = VX_NONE;
+	memset(&frame->eth, 0, sizeof(frame->eth));
+	if (frame->from == VX_AT_VTEP) {
+		frame->from_id = VX_NONE;
+		memset(&frame->vnet, 0, sizeof(frame->vnet));
+		reason = parse_datagram(decision, frame);
+	} else {
+		reason = parse_tap(decision, frame);
+	}
+	if (reason)
+		vx_drop(frame, reason);
+}
+
+static void guard(struct decision *decision, struct vx_frame *frame)
+{
+	enum vx_reason reason;
+
+	if (frame->from == VX_AT_VTEP)
+		reason = vx_guard_vtep(decision->tables, frame, decision->when);
+	else
+		reason = vx_guard_port(frame->port, frame);
+	if (reason)
+		vx_drop(frame, reason);
+}
+
+static void policy(struct decision *decision, struct vx_frame *frame)
+{
+	(void)decision;
+	(void)frame;
+}
+
+/** flood() - Send to everyone that frame->scope names, if there is anyone and the sender may */
+static void flood(struct decision *decision, struct vx_frame *frame)
+{
+	struct vx_port *port = frame->port;
+
+	frame->copies = vx_flood_copies(frame->network, frame);
+	if (!frame->copies)
+		vx_drop(frame, VX_NO_TX_TARGET);
+	else if (port && !vx_storm_take(&port->storm, decision->when.now_ns, frame->copies, decision->when.dry))
+		vx_drop(frame, VX_STORM_LIMIT);
+	else
+		frame->act = VX_ACT_FLOOD;
+}
+
+/** lookup_unknown() - A unicast MAC without record: soft state, then foreign VTEPs, then nobody */
+static void lookup_unknown(struct decision *decision, struct vx_frame *frame, uint64_t mac)
+{
+	const struct vx_members *members = atomic_load_explicit(&frame->network->flood, memory_order_acquire);
+	uint32_t vtep, generation;
+
+	if (frame->from == VX_AT_PORT &&
+	    vx_soft_find(&frame->network->soft, mac, decision->when.now_ns / 1000000, &vtep, &generation)) {
+		const struct vx_vtep *target = vx_net_vtep(decision->tables, vtep);
+
+		if (target && !((target->generation ^ generation) & 0xfffff)) {
+			frame->act = VX_ACT_VTEP;
+			frame->target = vtep;
+			return;
+		}
+	}
+	memcpy(frame->event_mac, frame->data, VX_MAC_LEN);
+	if (frame->from == VX_AT_PORT && members && members->foreign) {
+		frame->scope = VX_TO_FOREIGN;
+		flood(decision, frame);
+		return;
+	}
+	if (!frame->event)
+		frame->event = VX_EVENT_FDB_MISS;
+	vx_drop(frame, VX_FDB_MISS);
+}
+
+/** lookup_unicast() - Where a unicast frame goes */
+static void lookup_unicast(struct decision *decision, struct vx_frame *frame)
+{
+	uint64_t mac = vx_mac(frame->data);
+	struct vx_place place = vx_fdb_find(frame->network, mac);
+
+	if (!place.kind) {
+		lookup_unknown(decision, frame, mac);
+		return;
+	}
+	frame->target = place.id;
+	if (place.kind == VX_AT_VTEP) {
+		frame->act = VX_ACT_VTEP;
+		if (frame->from == VX_AT_VTEP)
+			vx_drop(frame, VX_SPLIT_HORIZON);
+		return;
+	}
+	frame->act = VX_ACT_PORT;
+	if (frame->from == VX_AT_PORT && frame->from_id == place.id)
+		vx_drop(frame, VX_NO_TX_TARGET);
+}
+
+static void lookup(struct decision *decision, struct vx_frame *frame)
+{
+	if (vx_proxy_is_arp_nd(frame)) {
+		frame->notes |= VX_NOTE_ARP_ND;
+		vx_proxy(frame);
+		if (frame->act == VX_ACT_FLOOD)
+			flood(decision, frame);
+		if (frame->act || frame->reason)
+			return;
+	}
+	if (!frame->eth.group) {
+		lookup_unicast(decision, frame);
+		return;
+	}
+	frame->scope = frame->from == VX_AT_PORT ? VX_TO_LOCAL | VX_TO_MEMBERS : VX_TO_LOCAL;
+	flood(decision, frame);
+}
+
+static void ecn(struct decision *decision, struct vx_frame *frame)
+{
+	enum vx_reason reason;
+
+	(void)decision;
+	if (frame->act == VX_ACT_REPLY || frame->from == VX_AT_PORT) {
+		frame->outer_tos = vx_ecn_encapsulate(&frame->eth);
+		return;
+	}
+	reason = vx_ecn_decapsulate(frame->data, &frame->eth, frame->outer_tos);
+	if (reason)
+		vx_drop(frame, reason);
+}
+
+/** vx_switch_fit_port() - Whether a frame, or each segment of it, fits a port's MTU */
+enum vx_reason vx_switch_fit_port(struct vx_frame *frame, const struct vx_port *port)
+{
+	if (frame->len <= frame->eth.l3 + port->mtu)
+		return VX_OK;
+	if (frame->vnet.gso_type == VX_GSO_NONE || !frame->vnet.gso_size || !frame->eth.l4)
+		return VX_PKT_TOO_BIG;
+	if (frame->vnet.hdr_len <= frame->eth.l4 || frame->vnet.hdr_len > frame->len)
+		return VX_GSO_INVALID;
+	return frame->vnet.hdr_len + frame->vnet.gso_size <= frame->eth.l3 + port->mtu ? VX_OK : VX_PKT_TOO_BIG;
+}
+
+/** vx_switch_fit_vtep() - Whether a frame fits the path to a VTEP once it is encapsulated */
+enum vx_reason vx_switch_fit_vtep(const struct vx_frame *frame, const struct vx_vtep *vtep)
+{
+	uint32_t path = atomic_load_explicit(&vtep->path_mtu, memory_order_relaxed);
+	uint32_t outer = vtep->to.any.sa_family == AF_INET ? OUTER_IPV4 : OUTER_IPV6;
+
+	return path && frame->len + outer > path ? VX_PKT_TOO_BIG : VX_OK;
+}
+
+/** settle() - Finish what the frame's peer left to us (partial.c); a super-frame marks the peer as on this kernel */
+static enum vx_reason settle(struct decision *decision, struct vx_frame *frame, uint32_t mtu)
+{
+	struct vx_vtep *vtep = vx_net_vtep(decision->tables, frame->from_id);
+	bool marked = vtep && (atomic_load_explicit(&vtep->flags, memory_order_relaxed) & VX_VTEP_SAME_KERNEL);
+	enum vx_reason reason = vx_partial_settle(frame, mtu, marked || decision->tables->same_kernel);
+
+	if ((frame->notes & VX_NOTE_SUPER) && vtep && !marked && !decision->when.dry)
+		atomic_fetch_or_explicit(&vtep->flags, VX_VTEP_SAME_KERNEL, memory_order_relaxed);
+	return reason;
+}
+
+static void mtu(struct decision *decision, struct vx_frame *frame)
+{
+	const struct vx_port *port = frame->act == VX_ACT_PORT ? vx_net_port(decision->tables, frame->target) : NULL;
+	const struct vx_vtep *vtep = frame->act == VX_ACT_VTEP ? vx_net_vtep(decision->tables, frame->target) : NULL;
+	enum vx_reason reason = VX_OK;
+
+	if (frame->act == VX_ACT_PORT && !port)
+		reason = VX_TAP_DOWN;
+	else if (frame->act == VX_ACT_VTEP && !vtep)
+		reason = VX_SHUTDOWN;
+	else if (frame->from == VX_AT_VTEP && frame->act != VX_ACT_REPLY)
+		reason = settle(decision, frame, port ? port->mtu : frame->network->mtu);
+	if (!reason && port)
+		reason = vx_switch_fit_port(frame, port);
+	if (!reason && vtep)
+		reason = vx_switch_fit_vtep(frame, vtep);
+	if (reason)
+		vx_drop(frame, reason);
+}
+
+/** leaves() - Whether the frame, or a copy of it, goes into the tunnel */
+static bool leaves(const struct vx_frame *frame)
+{
+	if (frame->act == VX_ACT_FLOOD)
+		return frame->scope & (VX_TO_MEMBERS | VX_TO_FOREIGN);
+	return frame->act == VX_ACT_VTEP || (frame->act == VX_ACT_REPLY && frame->from == VX_AT_VTEP);
+}
+
+static void encap(struct decision *decision, struct vx_frame *frame)
+{
+	(void)decision;
+	if (!leaves(frame))
+		return;
+	if (frame->vnet.gso_type != VX_GSO_NONE) {
+		vx_drop(frame, VX_GSO_INVALID);
+		return;
+	}
+	if ((frame->vnet.flags & VX_VNET_NEEDS_CSUM) && !vx_csum_complete(frame->data, frame->len, &frame->vnet)) {
+		vx_drop(frame, VX_GSO_INVALID);
+		return;
+	}
+	frame->hash = vx_eth_hash(frame->data, &frame->eth);
+	vx_vxlan_put(frame->data - VX_VXLAN_LEN, frame->network->vni);
+}
+
+static void seal(struct decision *decision, struct vx_frame *frame)
+{
+	(void)decision;
+	(void)frame;
+}
+
+/** run() - One stage over the vector, but for frames that are settled */
+static inline void run(stage *stage, struct decision *decision, struct vx_frame *frames, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (!frames[i].reason && frames[i].act != VX_ACT_ABSORB)
+			stage(decision, &frames[i]);
+}
+
+/**
+ * vx_switch() - Decide about a vector of frames
+ * @tables:	Tables; the caller is between its qsbr marks, or is the writer
+ * @frames:	Frames with their upper half filled in (vx.h); VX_HEADROOM writable bytes before each
+ * @count:	At most VX_BATCH
+ * @when:	Time; dry for a trace
+ */
+void vx_switch(struct vx_tables *tables, struct vx_frame *frames, unsigned count, struct vx_when when)
+{
+	struct decision decision = { .tables = tables, .when = when };
+
+	for (unsigned i = 0; i < count; i++)
+		parse(&decision, &frames[i]);
+	run(guard, &decision, frames, count);
+	run(policy, &decision, frames, count);
+	run(lookup, &decision, frames, count);
+	run(ecn, &decision, frames, count);
+	run(mtu, &decision, frames, count);
+	run(encap, &decision, frames, count);
+	run(seal, &decision, frames, count);
+}

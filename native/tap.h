@@ -1,0 +1,12 @@
+/* tap.h - frames from and to a TAP; see tap.c */
+#ifndef VX_TAP_H
+#define VX_TAP_H
+
+#include "vx.h"
+
+int vx_tap_read(int fd, uint8_t *buffer, struct vx_frame *frame);
+int vx_tap_write(int fd, const struct vx_frame *frame);
+bool vx_tap_is_gone(int error);
+enum vx_reason vx_tap_reason(int error, const struct vx_frame *frame);
+
+#endif

@@ -1,0 +1,332 @@
+/* worker.c - one thread of the fast path: read, decide, deliver, flush
+ *
+ * How it works
+ *   Worker i owns queue i of every TAP, a receive socket, its transmit sockets, its buffers and counters; nothing
+ *   crosses threads, so a flow stays in order. It waits in epoll, level-triggered. For each ready source it takes
+ *   a turn: up to VX_BATCH frames at a time, until the source is empty or the turn's bytes or time are spent; the
+ *   kernel puts a source that is still ready at the end of its list, which makes the turns go round.
+ *
+ *   A turn reads like the life of a packet:   tap -> switch -> deliver -> flush,   sock -> switch -> deliver.
+ *
+ *   When the underlay takes no more (transmitter.blocked), messages refer to the TAP buffers, so no TAP is read
+ *   until it does; meanwhile the worker polls only the tunnel, the wake-up and the blocked sockets. Receiving
+ *   goes on: two hosts that wait for each other's transmit queues would wait for ever.
+ *
+ *   Between its qsbr marks a worker may hold pointers into the tables; it holds none while it waits.
+ */
+#define _GNU_SOURCE
+#include "worker.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tap.h"
+
+#define BUFFER_LEN	((size_t)(VX_HEADROOM + VX_FRAME_MAX))
+#define EVENTS		64
+
+static uint64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static struct vx_when when(struct vx_worker *worker)
+{
+	worker->now_ns = clock_ns();
+	return (struct vx_when){ .now_ns = worker->now_ns };
+}
+
+/** transmit_failed() - A send failed: tell, with the new path MTU if that was lowered */
+static void transmit_failed(void *context, uint32_t vtep, int error, uint32_t path_mtu)
+{
+	struct vx_worker *worker = context;
+	vx_event event = {
+		.time_ns = worker->now_ns,
+		.kind = path_mtu ? VX_EVENT_PATH_MTU : VX_EVENT_SOCKET_ERROR,
+		.worker = (uint16_t)worker->index,
+		.network = VX_NONE,
+		.port = VX_NONE,
+		.vtep = vtep,
+		.value = path_mtu ? path_mtu : (uint64_t)error,
+	};
+
+	if (path_mtu || error != EMSGSIZE)
+		vx_ring_push(worker->ring, &event);
+}
+
+/** take_from_tap() - Read what a turn may. Return: how many frames; @error says why reading ended early */
+static unsigned take_from_tap(struct vx_worker *worker, int fd, uint32_t port, uint32_t *bytes, int *error)
+{
+	unsigned n = 0;
+
+	*error = 0;
+	while (n < VX_BATCH && *bytes < VX_TURN_BYTES) {
+		struct vx_frame *frame = &worker->frames[n];
+		int got = vx_tap_read(fd, worker->tap_buffers + n * BUFFER_LEN, frame);
+
+		if (got < 0) {
+			*error = -got;
+			break;
+		}
+		frame->from = VX_AT_PORT;
+		frame->from_id = port;
+		*bytes += frame->len;
+		n++;
+	}
+	return n;
+}
+
+/** turn_of_port() - One turn of one endpoint */
+static void turn_of_port(struct vx_worker *worker, struct vx_port *port)
+{
+	int fd = vx_deliver_fd(worker, port), error;
+	uint64_t begun = worker->now_ns;
+	uint32_t bytes = 0;
+	unsigned n;
+
+	do {
+		if (worker->transmitter.blocked || worker->jobs_active == VX_FLOOD_JOBS)
+			return;
+		n = take_from_tap(worker, fd, port->id, &bytes, &error);
+		if (n) {
+			vx_switch(worker->tables, worker->frames, n, when(worker));
+			vx_deliver(worker, worker->frames, n);
+			vx_transmitter_flush(&worker->transmitter, true);
+		}
+		if (error && vx_tap_is_gone(error)) {
+			vx_deliver_port_gone(worker, port, error);
+			epoll_ctl(worker->epoll, EPOLL_CTL_DEL, fd, NULL);
+		}
+	} while (!error && bytes < VX_TURN_BYTES && clock_ns() - begun < VX_TURN_NS);
+}
+
+/** turn_of_tunnel() - One turn of the receive socket */
+static void turn_of_tunnel(struct vx_worker *worker)
+{
+	static const struct vx_owner nobody = { 0, VX_NONE, VX_NONE };
+	uint64_t begun = worker->now_ns;
+	uint32_t bytes = 0, overflow;
+	int n;
+
+	do {
+		n = vx_receiver_read(&worker->receiver, worker->frames, &overflow);
+		if (n <= 0)
+			return;
+		for (int i = 0; i < n; i++)
+			bytes += worker->frames[i].len;
+		if (overflow)
+			vx_stats_add(&worker->stats, nobody,
+				     offsetof(vx_counters, drops) + VX_RX_OVERFLOW * sizeof(uint64_t), overflow);
+		vx_switch(worker->tables, worker->frames, (unsigned)n, when(worker));
+		vx_deliver(worker, worker->frames, (unsigned)n);
+		vx_transmitter_flush(&worker->transmitter, false);
+	} while (n == VX_BATCH && bytes < VX_TURN_BYTES && clock_ns() - begun < VX_TURN_NS);
+}
+
+static void drain_wake(struct vx_worker *worker)
+{
+	uint64_t count;
+
+	if (read(worker->wake, &count, sizeof(count)) < 0)
+		return;		/* EAGAIN: another wake-up took it; stopping says the rest */
+}
+
+/** ready_port() - A TAP has frames, or is gone */
+static void ready_port(struct vx_worker *worker, uint64_t value, uint32_t events)
+{
+	struct vx_port *port = vx_net_port(worker->tables, vx_value_id(value));
+
+	if (!port || port->generation != vx_value_generation(value))
+		return;
+	if (events & EPOLLIN)
+		turn_of_port(worker, port);
+	if (events & (EPOLLERR | EPOLLHUP)) {
+		vx_deliver_port_gone(worker, port, EBADFD);
+		epoll_ctl(worker->epoll, EPOLL_CTL_DEL, vx_deliver_fd(worker, port), NULL);
+	}
+}
+
+/** wait_and_serve() - Wait for anything, and give each ready source its turn */
+static void wait_and_serve(struct vx_worker *worker)
+{
+	struct epoll_event events[EVENTS];
+	int n;
+
+	vx_qsbr_offline(&worker->tables->qsbr, worker->index);
+	n = epoll_wait(worker->epoll, events, EVENTS, worker->jobs_active ? 0 : VX_IDLE_MS);
+	vx_qsbr_online(&worker->tables->qsbr, worker->index);
+	worker->now_ns = clock_ns();
+
+	for (int i = 0; i < n; i++) {
+		unsigned kind = vx_value_kind(events[i].data.u64);
+
+		if (kind == VX_READY_PORT)
+			ready_port(worker, events[i].data.u64, events[i].events);
+		else if (kind == VX_READY_TUNNEL)
+			turn_of_tunnel(worker);
+		else
+			drain_wake(worker);
+	}
+}
+
+/** wait_for_underlay() - The transmitter is blocked: serve the tunnel until it is not */
+static void wait_for_underlay(struct vx_worker *worker)
+{
+	struct pollfd polled[2 + VX_TX_SOCKETS_MAX] = {
+		{ .fd = worker->receiver.fd, .events = POLLIN },
+		{ .fd = worker->wake, .events = POLLIN },
+	};
+	nfds_t n = 2;
+
+	for (uint64_t left = worker->transmitter.blocked; left; left &= left - 1) {
+		polled[n].fd = worker->transmitter.sockets[__builtin_ctzll(left)].fd;
+		polled[n++].events = POLLOUT;
+	}
+	vx_qsbr_offline(&worker->tables->qsbr, worker->index);
+	poll(polled, n, VX_IDLE_MS);
+	vx_qsbr_online(&worker->tables->qsbr, worker->index);
+	worker->now_ns = clock_ns();
+
+	if (polled[0].revents)
+		turn_of_tunnel(worker);
+	if (polled[1].revents)
+		drain_wake(worker);
+	vx_transmitter_flush(&worker->transmitter, true);
+}
+
+static void *run(void *argument)
+{
+	struct vx_worker *worker = argument;
+
+	while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
+		if (worker->transmitter.blocked)
+			wait_for_underlay(worker);
+		else
+			wait_and_serve(worker);
+		vx_deliver_jobs(worker);
+		vx_ring_kick(worker->ring);
+		atomic_fetch_add_explicit(&worker->heartbeat, 1, memory_order_relaxed);
+	}
+	vx_qsbr_offline(&worker->tables->qsbr, worker->index);
+	return NULL;
+}
+
+static int watch(struct vx_worker *worker, int fd, uint64_t value)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.u64 = value };
+
+	return epoll_ctl(worker->epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
+}
+
+static int map_buffers(struct vx_worker *worker)
+{
+	size_t len = (VX_BATCH + VX_FLOOD_JOBS) * BUFFER_LEN;
+	void *map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (map == MAP_FAILED)
+		return -ENOMEM;
+	worker->tap_buffers = map;
+	worker->job_buffers = worker->tap_buffers + VX_BATCH * BUFFER_LEN;
+	for (unsigned i = 0; i < VX_FLOOD_JOBS; i++)
+		worker->jobs[i].buffer = worker->job_buffers + i * BUFFER_LEN;
+	return 0;
+}
+
+/**
+ * vx_worker_open() - Open everything a worker needs
+ * @worker:	Zeroed but for index, tables and ring
+ * @config:	Addresses and sizes
+ * @shared:	Whether the data port is shared with other workers
+ *
+ * Return: 0 or -errno; vx_worker_close() is due either way
+ */
+int vx_worker_open(struct vx_worker *worker, const vx_config *config, bool shared)
+{
+	int error;
+
+	worker->receiver.fd = worker->epoll = worker->wake = -1;
+	error = vx_stats_init(&worker->stats);
+	if (!error)
+		error = map_buffers(worker);
+	if (!error)
+		error = vx_receiver_open(&worker->receiver, config, shared);
+	if (!error)
+		error = vx_transmitter_open(&worker->transmitter, config);
+	if (error)
+		return error;
+	worker->transmitter.tables = worker->tables;
+	worker->transmitter.stats = &worker->stats;
+	worker->transmitter.failed = transmit_failed;
+	worker->transmitter.context = worker;
+	worker->epoll = epoll_create1(EPOLL_CLOEXEC);
+	worker->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (worker->epoll < 0 || worker->wake < 0)
+		return -errno;
+	error = watch(worker, worker->receiver.fd, vx_value(VX_READY_TUNNEL, 0, 0));
+	return error ? error : watch(worker, worker->wake, vx_value(VX_READY_WAKE, 0, 0));
+}
+
+void vx_worker_close(struct vx_worker *worker)
+{
+	vx_transmitter_close(&worker->transmitter);
+	vx_receiver_close(&worker->receiver);
+	if (worker->epoll >= 0)
+		close(worker->epoll);
+	if (worker->wake >= 0)
+		close(worker->wake);
+	if (worker->tap_buffers)
+		munmap(worker->tap_buffers, (VX_BATCH + VX_FLOOD_JOBS) * BUFFER_LEN);
+	vx_stats_destroy(&worker->stats);
+}
+
+/** vx_worker_start() - Start the thread, with all signals blocked: they are Python's. Return: 0 or -errno */
+int vx_worker_start(struct vx_worker *worker)
+{
+	sigset_t all, before;
+	int error;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&worker->thread, NULL, run, worker);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	worker->running = !error;
+	return -error;
+}
+
+/** vx_worker_stop() - Stop the thread after its turn; what it still holds counts as shutdown */
+void vx_worker_stop(struct vx_worker *worker)
+{
+	uint64_t one = 1;
+
+	if (!worker->running)
+		return;
+	atomic_store_explicit(&worker->stopping, true, memory_order_release);
+	while (write(worker->wake, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+	pthread_join(worker->thread, NULL);
+	worker->running = false;
+	for (unsigned i = 0; i < VX_FLOOD_JOBS; i++)
+		if (worker->jobs[i].active)
+			vx_stats_drop(&worker->stats, (struct vx_owner){ 0, VX_NONE, worker->jobs[i].network },
+				      VX_SHUTDOWN);
+}
+
+/** vx_worker_add_port() - Watch this worker's queue of a published port. Return: 0 or -errno */
+int vx_worker_add_port(struct vx_worker *worker, const struct vx_port *port)
+{
+	return watch(worker, vx_deliver_fd(worker, port), vx_value(VX_READY_PORT, port->id, port->generation));
+}
+
+void vx_worker_del_port(struct vx_worker *worker, const struct vx_port *port)
+{
+	epoll_ctl(worker->epoll, EPOLL_CTL_DEL, vx_deliver_fd(worker, port), NULL);
+}

@@ -1,0 +1,60 @@
+/* worker.h - one thread of the fast path; see worker.c and deliver.c */
+#ifndef VX_WORKER_H
+#define VX_WORKER_H
+
+#include <pthread.h>
+
+#include "ring.h"
+#include "sock.h"
+#include "switch.h"
+
+/** struct vx_flood_job - A replication that did not fit its turn */
+struct vx_flood_job {
+	bool active;
+	uint32_t network;
+	uint32_t vni;			/* tells a network from its successor under the same id */
+	uint32_t next_port;
+	uint32_t next_vtep;
+	struct vx_frame frame;
+	uint8_t *buffer;
+};
+
+struct vx_worker {
+	unsigned index;
+	struct vx_tables *tables;
+	struct vx_stats stats;
+	struct vx_ring *ring;
+	struct vx_receiver receiver;
+	struct vx_transmitter transmitter;
+	struct vx_frame frames[VX_BATCH];
+	uint8_t *tap_buffers;		/* VX_BATCH, held while the transmitter is blocked */
+	uint8_t *job_buffers;
+	struct vx_flood_job jobs[VX_FLOOD_JOBS];
+	unsigned jobs_active;
+	uint64_t now_ns;
+	int epoll;
+	int wake;			/* eventfd */
+	_Atomic bool stopping;
+	_Alignas(64) _Atomic uint64_t heartbeat;
+	pthread_t thread;
+	bool running;
+};
+
+/* What an epoll event is about: kind in the top byte, as vx_value() */
+#define VX_READY_PORT	1
+#define VX_READY_TUNNEL	2
+#define VX_READY_WAKE	3
+
+int vx_worker_open(struct vx_worker *worker, const vx_config *config, bool shared);
+void vx_worker_close(struct vx_worker *worker);
+int vx_worker_start(struct vx_worker *worker);
+void vx_worker_stop(struct vx_worker *worker);
+int vx_worker_add_port(struct vx_worker *worker, const struct vx_port *port);
+void vx_worker_del_port(struct vx_worker *worker, const struct vx_port *port);
+
+void vx_deliver(struct vx_worker *worker, struct vx_frame *frames, unsigned count);
+void vx_deliver_jobs(struct vx_worker *worker);
+void vx_deliver_port_gone(struct vx_worker *worker, struct vx_port *port, int error);
+int vx_deliver_fd(const struct vx_worker *worker, const struct vx_port *port);
+
+#endif
