@@ -177,6 +177,20 @@ def execute(name: str, command: tuple[str, ...], lab_id: str) -> None:
 execute.allow_interspersed_args = False  # what follows NAME belongs to COMMAND, with or without `--`
 
 
+@lab.verb("agent", examples=["vxlanu lab agent kill h1", "vxlanu lab agent start h1"])
+@lab_option
+@click.argument("action", type=click.Choice(["kill", "stop", "start"]))
+@click.argument("host")
+def agent(action: str, host: str, lab_id: str) -> None:
+    """Kill (SIGKILL), stop (SIGTERM) or start the agent of a host; its containers and their interfaces stay."""
+    from vxlanu.lab.topology import Lab
+
+    found = Lab.find(lab_id)
+    act = {"kill": found.kill_agent, "stop": found.stop_agent, "start": found.start_agent}[action]
+    act(host)
+    _say(f"lab {lab_id}: {host}: {action}")
+
+
 @lab.verb("demo", examples=["vxlanu lab demo"])
 def demo() -> None:
     """Tell the story of one network over three hosts, each step run for real and checked."""
