@@ -104,6 +104,12 @@ class Store:
         rows = self._db.execute("SELECT key, value FROM row WHERE space = ?", (space,))
         return {bytes(key): bytes(value) for key, value in rows}
 
+    def load_below(self, prefix: str) -> list[tuple[str, bytes, bytes]]:
+        """Every row of the spaces that begin with `prefix`, as (space without prefix, key, value); like `load`."""
+        query = "SELECT space, key, value FROM row WHERE substr(space, 1, ?) = ?"
+        rows = self._db.execute(query, (len(prefix), prefix))
+        return [(str(space)[len(prefix) :], bytes(key), bytes(value)) for space, key, value in rows]
+
     async def commit(self, rows: Iterable[Row]) -> None:
         """Return once the rows are on disk."""
         loop = asyncio.get_running_loop()

@@ -1,0 +1,173 @@
+"""`Agent`: the parts of one host, and what they tell each other.
+
+Rules of this file
+  1. Wiring only. What a request means is in attach, networks and service; what a record means is in reconcile.
+  2. Everything here runs on the loop; nothing blocks it. Work that follows from an event is a task that the agent
+     keeps, so that its failure is logged and the stop waits for it.
+
+A fact's way: control → `_changed` → reconcile → data plane. An event's way back: data plane → `_drain` → attach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Coroutine
+
+from vxlanu.agent.advertise import Underlay
+from vxlanu.agent.journal import EndpointJournal
+from vxlanu.config import AgentConfig
+from vxlanu.control.core.effects import (
+    Changed,
+    Effect,
+    IdentityTaken,
+    Joined,
+    JoinFailed,
+    MemberChanged,
+    NameTaken,
+    WrongKey,
+)
+from vxlanu.control.core.view import View
+from vxlanu.control.net import ControlPlane
+from vxlanu.dataplane import Dataplane, Event, EventKind
+from vxlanu.endpoints import Endpoints, LocalEndpoint
+from vxlanu.netns import EndOfLifeWatch
+from vxlanu.nsopen import NamespaceHelper
+from vxlanu.reconcile import Reconciler
+
+log = logging.getLogger("vxlanu.agent")
+
+HOUSEKEEPING_S = 1.0  # reclaiming memory and expiring soft state; both are specified in seconds
+STUCK_AFTER_S = 10.0  # a worker's turn takes at most milliseconds
+
+
+class Agent:
+    """One host's agent. Made with its parts open; `wire` connects them, `unwire` ends what runs by itself."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        underlay: Underlay,
+        helper: NamespaceHelper,
+        journal: EndpointJournal,
+        control: ControlPlane,
+        dataplane: Dataplane,
+    ) -> None:
+        self.config = config
+        self.underlay = underlay
+        self.helper = helper
+        self.journal = journal
+        self.control = control
+        self.dataplane = dataplane
+        self.reconciler = Reconciler(control.core.view, dataplane, control.core.node)
+        self.endpoints = Endpoints(
+            helper, EndOfLifeWatch(asyncio.get_running_loop()), self.vanished, queues=dataplane.workers
+        )
+        self.opened: dict[str, LocalEndpoint] = {}
+        self.names_in_use: set[tuple[bytes, str]] = set()
+        self.leaving: set[str] = set()
+        self.ended: set[str] = set()
+        self.started = time.monotonic()
+        self.stopping = asyncio.Event()
+        self.failure: Effect | None = None
+        self.leave_on_stop = False
+        self.wrong_key = ""
+        self.pid = os.getpid()
+        self.take_down: Callable[[Agent, str], Coroutine[None, None, None]] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._beats: dict[int, tuple[int, float]] = {}
+
+    @property
+    def view(self) -> View:
+        """The records as questions."""
+        return self.control.core.view
+
+    def wire(self) -> None:
+        """Let events flow."""
+        self.control.subscribe(self._changed)
+        self.control.on_event(self._happened)
+        asyncio.get_running_loop().add_reader(self.dataplane.event_fd(), self._drain)
+        self.spawn(self._housekeep())
+
+    async def unwire(self) -> None:
+        """End the events and the tasks."""
+        asyncio.get_running_loop().remove_reader(self.dataplane.event_fd())
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def spawn(self, work: Coroutine[None, None, None]) -> None:
+        """Run something that nobody waits for; a failure is logged, not lost."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a task failed", exc_info=task.exception(), extra={"event": "task_failed"})
+
+    def release_network(self, network: bytes) -> None:
+        """Take a network out of the tables when no endpoint of this host is left in it."""
+        if not any(row.network == network for row in self.journal.rows.values()):
+            self.reconciler.let_go(network)
+
+    def vanished(self, endpoint: str) -> None:
+        """An endpoint's namespace ended: take the endpoint down, everywhere."""
+        if endpoint in self.journal.rows and endpoint not in self.leaving and self.take_down:
+            log.info("the namespace of endpoint %s is gone", endpoint[:12], extra={"event": "vanished"})
+            self.spawn(self.take_down(self, endpoint))
+
+    def _changed(self, change: Changed) -> None:
+        self.reconciler.changed(change.keys)
+
+    def _happened(self, effect: Effect) -> None:
+        """What the control plane reports beside changes of the records."""
+        match effect:
+            case MemberChanged():
+                after = effect.after.value if effect.after else "forgotten"
+                log.info("member %s is %s", effect.name, after, extra={"event": "member"})
+            case Joined():
+                log.info("joined by way of %s", effect.address[0], extra={"event": "joined"})
+            case JoinFailed():
+                log.debug("cannot join %s: %s", effect.address[0], effect.why, extra={"event": "join_failed"})
+            case WrongKey():
+                self.wrong_key = f"{effect.why} from {effect.address[0]}"
+                log.warning("%s from %s", effect.why, effect.address[0], extra={"event": "wrong_key"})
+            case NameTaken() | IdentityTaken():
+                self.failure = effect
+                self.stopping.set()
+            case _:
+                pass
+
+    def _drain(self) -> None:
+        for event in self.dataplane.events():
+            self._on_event(event)
+
+    def _on_event(self, event: Event) -> None:
+        if event.lost:
+            log.debug("%d events of the fast path were lost", event.lost, extra={"event": "events_lost"})
+        if event.kind is EventKind.PORT_GONE and event.endpoint:
+            self.vanished(event.endpoint)
+        elif event.kind is EventKind.PATH_MTU:
+            log.warning("path MTU to %s is %d now", event.vtep, event.value, extra={"event": "path_mtu"})
+        else:
+            log.debug("%s", event, extra={"event": event.kind.value})
+
+    async def _housekeep(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            self.dataplane.housekeep()
+            self._watch_workers(time.monotonic())
+
+    def _watch_workers(self, now: float) -> None:
+        """Say it, once, when a worker makes no turn any more."""
+        for worker, beat in enumerate(self.dataplane.heartbeats()):
+            before, since = self._beats.get(worker, (-1, now))
+            if beat != before:
+                self._beats[worker] = (beat, now)
+            elif now - since > STUCK_AFTER_S:
+                log.error("worker %d has been stuck for %.0f s", worker, now - since, extra={"event": "stuck"})
+                self._beats[worker] = (beat, now)

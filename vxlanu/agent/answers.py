@@ -1,0 +1,300 @@
+"""The bodies of the API's lists: the view and the counters, put into the shapes of `schema`.
+
+Rules of this file
+  1. It reads; it changes nothing and waits for nothing.
+  2. Every list is sorted, so that two calls on the same state print the same.
+"""
+
+from __future__ import annotations
+
+import time
+
+from vxlanu import __version__
+from vxlanu.agent.agent import Agent
+from vxlanu.api import schema
+from vxlanu.control.core.effects import State
+from vxlanu.control.core.records import EndpointId, NetworkId, NodeId, short
+from vxlanu.control.core.view import EndpointView, MemberView, NetworkState, NetworkView
+from vxlanu.dataplane import Destination, PortRef, Totals, VtepRef
+from vxlanu.dataplane.reading import REASON_TEXTS
+
+_STATES = {NetworkState.ACTIVE: "active", NetworkState.REMOVING: "removing", NetworkState.CONFLICT: "conflict"}
+_SOFT_LIFE_S = {"learned": 300.0, "pending": 5.0}  # as native/limits.h has them
+
+
+def network(agent: Agent, view: NetworkView) -> schema.Network:
+    """One row of `network ls`."""
+    return schema.Network(
+        id=view.id.hex(),
+        name=view.name,
+        vni=view.body.vni,
+        subnets=list(view.body.subnets),
+        mtu=view.body.mtu,
+        endpoints=len(agent.view.endpoints(view.id)),
+        state=_STATES[view.state],
+    )
+
+
+def network_detail(agent: Agent, view: NetworkView) -> schema.NetworkDetail:
+    """`network inspect`."""
+    row, body = network(agent, view), view.body
+    rival = agent.view.network(view.conflict_with) if view.conflict_with else None
+    return schema.NetworkDetail(
+        **{name: getattr(row, name) for name in row.__struct_fields__},
+        gateways=list(body.gateways),
+        ip_range=", ".join(body.ip_ranges),
+        aux=dict(body.aux),
+        ipv6=body.ipv6,
+        internal=body.internal,
+        ipam=body.ipam,
+        vlan=body.vlan,
+        labels=dict(body.labels),
+        created_by=_name(agent, NodeId(body.created_by)),
+        hosts=sorted(_name(agent, node) for node in agent.view.hosts(view.id)),
+        members=[endpoint(agent, it) for it in agent.view.endpoints(view.id)],
+        conflict_with=f"{rival.name} {short(rival.id)}" if rival else "",
+    )
+
+
+def _name(agent: Agent, node: NodeId) -> str:
+    found = agent.view.member(node)
+    return found.name if found else short(node)
+
+
+def endpoint(agent: Agent, view: EndpointView) -> schema.Endpoint:
+    """One row of `endpoint ls`."""
+    body = view.body
+    place = agent.view.network(NetworkId(body.network))
+    node = agent.view.node(view.owner)
+    down = view.owner_state in (State.DEAD, State.LEFT, State.GONE)
+    return schema.Endpoint(
+        id=body.id.hex(),
+        name=body.name,
+        network=place.name if place else short(body.network),
+        network_id=body.network.hex(),
+        addresses=list(body.addresses),
+        mac=body.mac,
+        node=view.owner_name,
+        vtep=node.data_host if node else "",
+        target=body.target,
+        state="down" if down else "conflict" if view.lost else "up",
+        down_s=round(max(0.0, _now(agent) - view.owner_since), 1) if down else None,
+        local=view.owner == agent.control.core.node,
+        aliases=list(body.aliases),
+    )
+
+
+def _now(agent: Agent) -> float:
+    return agent.control.now()
+
+
+def endpoint_detail(agent: Agent, view: EndpointView) -> schema.EndpointDetail:
+    """`endpoint inspect`."""
+    row, key = endpoint(agent, view), view.body.id.hex()
+    place = agent.view.network(NetworkId(view.body.network))
+    local, journalled = agent.opened.get(key), agent.journal.rows.get(key)
+    totals = agent.dataplane.port_totals(key) if local else None
+    return schema.EndpointDetail(
+        **{name: getattr(row, name) for name in row.__struct_fields__},
+        mtu=place.body.mtu if place else 0,
+        ifname=local.ifname if local else "",
+        ifindex=local.ifindex if local else 0,
+        netns_path=journalled.path if journalled else "",
+        netns_inode=journalled.inode if journalled else 0,
+        allow_spoof="allow-spoof" in view.body.flags,
+        allow_addresses=list(view.body.allow_addresses),
+        counters=_counters("endpoint", row.name, totals, row.network, row.id) if totals else None,
+        drops=_drops(totals, "endpoint", row.name, row.network) if totals else [],
+    )
+
+
+def member(agent: Agent, view: MemberView) -> schema.Member:
+    """One row of `member ls`."""
+    return schema.Member(
+        id=view.id.hex(),
+        name=view.name,
+        address=view.address[0],
+        control_port=view.address[1],
+        data_port=view.node.data_port if view.node else 0,
+        state=view.state.value,
+        since_s=round(max(0.0, _now(agent) - view.since), 1),
+        epoch=view.epoch,
+        incarnation=view.incarnation,
+        version=view.node.version if view.node else "",
+        endpoints=sum(it.owner == view.id for it in agent.view.endpoints()),
+        self=view.me,
+    )
+
+
+def vteps(agent: Agent) -> list[schema.Vtep]:
+    """All VTEPs: the members', and the static ones."""
+    used = {ref.address: facts for ref, facts in agent.dataplane.vteps().items()}
+    names = {view.id: view.name for view in agent.view.networks()}
+    rows = []
+    for view in agent.view.members():
+        if view.node is None:
+            continue
+        mtu = used[view.node.data_host][1] if view.node.data_host in used else 0
+        networks = sorted(names[it] for it in agent.view.networks_of(view.id) if it in names)
+        state = "self" if view.me else view.state.value
+        rows.append(
+            schema.Vtep(
+                view.node.data_host, view.node.data_port, "gossip", view.name, state, networks, path_mtu=mtu
+            )
+        )
+    for body in agent.view.vteps():
+        mtu = used[body.address][1] if body.address in used else 0
+        name = names.get(NetworkId(body.network), short(body.network))
+        rows.append(
+            schema.Vtep(body.address, body.port, "static", "", "static", [name], list(body.macs), path_mtu=mtu)
+        )
+    return rows
+
+
+def fdb(agent: Agent, networks: list[NetworkView]) -> list[schema.FdbEntry]:
+    """The FDB as the workers see it, and what traffic taught them."""
+    rows: list[schema.FdbEntry] = []
+    for view in _programmed(agent, networks):
+        for entry in agent.dataplane.fdb(view.id):
+            rows.append(_fdb_entry(agent, view, entry.mac, entry.to, "record", None))
+        for soft in agent.dataplane.soft(view.id):
+            age_s = _SOFT_LIFE_S[soft.kind] - soft.left_s if soft.kind in _SOFT_LIFE_S else None
+            rows.append(_fdb_entry(agent, view, soft.mac, soft.vtep, soft.kind, age_s))
+    return sorted(rows, key=lambda row: (row.network, not row.local, row.mac))
+
+
+def _programmed(agent: Agent, networks: list[NetworkView]) -> list[NetworkView]:
+    here = set(agent.dataplane.networks())
+    return [view for view in networks if view.id in here]
+
+
+def _fdb_entry(
+    agent: Agent, view: NetworkView, mac: str, to: Destination | None, origin: str, age_s: float | None
+) -> schema.FdbEntry:
+    holder = agent.view.winner(view.id, mac)
+    return schema.FdbEntry(
+        network=view.name,
+        mac=mac,
+        endpoint=holder.body.name if holder else "",
+        node=holder.owner_name if holder else "",
+        vtep=to.address if isinstance(to, VtepRef) else "",
+        local=isinstance(to, PortRef),
+        origin=origin,
+        age_s=age_s,
+    )
+
+
+def neighbors(agent: Agent, networks: list[NetworkView]) -> list[schema.Neighbor]:
+    """What the ARP and ND proxy answers."""
+    rows = []
+    for view in _programmed(agent, networks):
+        for entry in agent.dataplane.neighbors(view.id):
+            holder = agent.view.winner(view.id, entry.address)
+            rows.append(
+                schema.Neighbor(
+                    network=view.name,
+                    address=entry.address,
+                    mac=entry.mac,
+                    endpoint=holder.body.name if holder else "",
+                    node=holder.owner_name if holder else "",
+                )
+            )
+    return sorted(rows, key=lambda row: (row.network, ":" in row.address, row.address))
+
+
+def _drops(totals: Totals, scope: str, name: str, network_name: str = "") -> list[schema.Drop]:
+    return [
+        schema.Drop(reason, frames, scope, name, network_name, REASON_TEXTS[reason])
+        for reason, frames in sorted(totals.drops.items(), key=lambda item: -item[1])
+    ]
+
+
+def drops(agent: Agent) -> list[schema.Drop]:
+    """Every loss: of the host as a whole, then of each network and each local endpoint."""
+    rows = _drops(agent.dataplane.totals(), "host", agent.config.name)
+    for view in _programmed(agent, agent.view.networks()):
+        rows += _drops(agent.dataplane.network_totals(view.id), "network", view.name, view.name)
+    for key in sorted(agent.opened):
+        found = agent.view.endpoint(EndpointId(bytes.fromhex(key)))
+        row = endpoint(agent, found) if found else None
+        if row:
+            rows += _drops(agent.dataplane.port_totals(key), "endpoint", row.name, row.network)
+    return rows
+
+
+def _counters(scope: str, name: str, totals: Totals, network_name: str = "", identity: str = "") -> schema.Counters:
+    """Frames as the thing itself sees them: what an endpoint sends comes in at the switch."""
+    return schema.Counters(
+        scope=scope,
+        name=name,
+        network=network_name,
+        id=identity,
+        sent_frames=totals.in_frames,
+        sent_bytes=totals.in_bytes,
+        received_frames=totals.out_frames,
+        received_bytes=totals.out_bytes,
+        encapsulated_frames=totals.encapsulated,
+        decapsulated_frames=totals.decapsulated,
+        flooded_frames=totals.flooded,
+        arp_answered=totals.arp_answered,
+        nd_answered=totals.nd_answered,
+        arp_nd_underlay=totals.arp_nd_underlay,
+        dropped_frames=totals.dropped,
+    )
+
+
+def stats(agent: Agent) -> list[schema.Counters]:
+    """Traffic of the host, its networks, its endpoints, and towards each VTEP."""
+    rows = [_counters("host", agent.config.name, agent.dataplane.totals())]
+    for view in _programmed(agent, agent.view.networks()):
+        rows.append(_counters("network", view.name, agent.dataplane.network_totals(view.id), view.name, view.id.hex()))
+    for key in sorted(agent.opened):
+        found = agent.view.endpoint(EndpointId(bytes.fromhex(key)))
+        row = endpoint(agent, found) if found else None
+        if row:
+            rows.append(_counters("endpoint", row.name, agent.dataplane.port_totals(key), row.network, row.id))
+    for ref, (totals, _) in sorted(agent.dataplane.vteps().items(), key=lambda item: item[0].address):
+        rows.append(_counters("vtep", ref.address, totals))
+    return rows
+
+
+def status(agent: Agent) -> schema.Status:
+    """What `vxlanu` alone prints."""
+    core, view = agent.control.core, agent.view
+    states: dict[str, int] = {}
+    for it in view.members():
+        states[it.state.value] = states.get(it.state.value, 0) + 1
+    counted = core.counters()
+    return schema.Status(
+        name=agent.config.name,
+        id=core.node.hex(),
+        epoch=core.epoch,
+        version=__version__,
+        state="running",
+        uptime_s=round(time.monotonic() - agent.started, 1),
+        advertise=agent.underlay.address,
+        control_port=agent.config.control_port,
+        data_port=agent.config.data_port,
+        keyed=bool(agent.config.key_file),
+        workers=agent.dataplane.workers,
+        offload="off",
+        members=states,
+        networks=len(view.networks()),
+        endpoints=len(view.endpoints()),
+        local_endpoints=len(agent.opened),
+        state_dir=agent.config.state_dir,
+        socket=agent.config.socket,
+        pid=agent.pid,
+        warnings=_warnings(agent),
+        malformed_control=counted.get("malformed", 0),
+        wrong_key=counted.get("wrong_key", 0),
+    )
+
+
+def _warnings(agent: Agent) -> list[str]:
+    warnings = []
+    if not agent.config.key_file:
+        warnings.append("the control channel is clear: anyone who reaches the control port may join (vxlanu key gen)")
+    if agent.wrong_key:
+        warnings.append(f"refused a peer: {agent.wrong_key}")
+    return warnings

@@ -1,0 +1,323 @@
+"""Attach, detach, and what vanishes by itself.
+
+Rules of this file
+  1. Steps in the order journal, TAP, port, record; a step that fails undoes the ones before it, in reverse.
+  2. A name, a target and an interface are taken the moment they are checked, with no await in between, so that two
+     requests at once cannot both pass.
+  3. Taking down is idempotent and starts with the record: the others stop sending before the TAP goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import logging
+import re
+import secrets
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from vxlanu.agent import lookup
+from vxlanu.agent.agent import Agent
+from vxlanu.agent.journal import LocalRow
+from vxlanu.agent.refusals import as_error
+from vxlanu.api.schema import Attach
+from vxlanu.control.core.errors import Refusal
+from vxlanu.control.core.records import Endpoint, EndpointId, NetworkId
+from vxlanu.control.core.view import EndpointView, NetworkState, NetworkView
+from vxlanu.dataplane import PortConfig
+from vxlanu.errors import BadRequest, Conflict, NotFound, VxlanuError
+from vxlanu.netns import Target, resolve
+from vxlanu.nsopen import NamespaceMissing
+
+log = logging.getLogger("vxlanu.attach")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+IFNAME_BYTES_MAX = 15  # IFNAMSIZ without its terminating zero
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An attach whose words have been checked against the records, nothing done yet."""
+
+    endpoint: EndpointId
+    network: NetworkView
+    target: Target
+    name: str
+    wanted: Attach
+
+
+def port_config(body: Endpoint, mtu: int) -> PortConfig:
+    """What the endpoint's port may send: its own addresses, and those that may move to it."""
+    return PortConfig(
+        mac=body.mac,
+        mtu=mtu,
+        allowed=tuple(address.split("/")[0] for address in body.addresses),
+        floating=body.allow_addresses,
+        allow_spoof="allow-spoof" in body.flags,
+    )
+
+
+async def attach(agent: Agent, wanted: Attach) -> EndpointId:
+    """Give a target an interface in a network; returns once the endpoint is known to the network's hosts."""
+    plan = await _plan(agent, wanted)
+    key = plan.endpoint.hex()
+    row = LocalRow.of(plan.endpoint, plan.network.id, plan.target, wanted.ifname)
+    agent.journal.rows[key] = row
+    agent.names_in_use.add((plan.network.id, plan.name))
+    try:
+        await _carry_out(agent, plan, row)
+    finally:
+        agent.names_in_use.discard((plan.network.id, plan.name))
+    log.info("attached %s to %s", plan.name, plan.network.name, extra={"event": "attached"})
+    return plan.endpoint
+
+
+async def _carry_out(agent: Agent, plan: Plan, row: LocalRow) -> None:
+    """Every step, each with its undoing."""
+    key = plan.endpoint.hex()
+    async with AsyncExitStack() as undo:
+        undo.callback(agent.release_network, plan.network.id)
+        undo.push_async_callback(agent.journal.erase, key)
+        body = await _addressed(agent, plan, undo)
+        await agent.journal.write(row)
+        opened = await agent.endpoints.open(
+            key,
+            plan.target,
+            mac=body.mac,
+            mtu=plan.network.body.mtu,
+            addresses=body.addresses,
+            ifname=plan.wanted.ifname,
+            onlink=tuple(plan.network.body.subnets),
+        )
+        undo.push_async_callback(agent.endpoints.close, key)
+        agent.reconciler.hold(plan.network.id)
+        agent.dataplane.add_port(key, plan.network.id, port_config(body, opened.mtu), opened.fds)
+        undo.callback(agent.dataplane.remove_port, key)
+        agent.opened[key] = opened
+        undo.callback(agent.opened.pop, key, None)
+        await agent.control.put_endpoint(body)
+        agent.reconciler.port_added(plan.endpoint)
+        undo.pop_all()
+
+
+async def _plan(agent: Agent, wanted: Attach) -> Plan:
+    """Check every word of the request; from here to the journal's row nothing is awaited."""
+    _check_words(wanted)
+    network = await _network(agent, wanted.network)
+    _check_mtu(agent, network)
+    target = await resolve(wanted.target)
+    what = f"attach {wanted.target}"
+    if network.state is NetworkState.REMOVING:
+        raise Conflict(what, f"network {network.name} is being removed", name="network_removing")
+    for key, row in agent.journal.rows.items():
+        if row.network == network.id and (row.device, row.inode) == (target.device, target.inode):
+            raise Conflict(
+                what,
+                f"attached to {network.name} already (endpoint {key[:12]})",
+                hint=f"vxlanu detach {network.name} {wanted.target}",
+                name="already_attached",
+            )
+    name = wanted.name or _default_name(target)
+    holder = next((it for it in agent.view.endpoints(network.id) if it.body.name == name), None)
+    if holder is not None or (network.id, name) in agent.names_in_use:
+        place = f" on {holder.owner_name}" if holder else ""
+        raise Conflict(what, f"{network.name} has an endpoint {name}{place}", hint="--name NAME", name="name_taken")
+    return Plan(EndpointId(secrets.token_bytes(16)), network, target, name, wanted)
+
+
+def _check_words(wanted: Attach) -> None:
+    """The values that a type cannot express."""
+    for option, text in (("ip", wanted.ip), ("ip6", wanted.ip6)):
+        version = 4 if option == "ip" else 6
+        if text and not _is_address(text, version):
+            raise BadRequest(f"--{option} {text}", f"not an IPv{version} address", hint="an address without a prefix")
+    if wanted.mac and (not _MAC.fullmatch(wanted.mac.lower()) or int(wanted.mac[:2], 16) & 1):
+        raise BadRequest(f"--mac {wanted.mac}", "not the MAC of one station", hint="02:42:…, six bytes")
+    for name in filter(None, (wanted.name, *wanted.aliases)):
+        if not _NAME.fullmatch(name):
+            raise BadRequest(f"name {name}", "letters, digits, . _ - and at most 128 of them")
+    if len(wanted.ifname.encode()) > IFNAME_BYTES_MAX or re.search(r"[/\s:]", wanted.ifname):
+        raise BadRequest(f"--ifname {wanted.ifname}", f"not an interface name of at most {IFNAME_BYTES_MAX} bytes")
+    for prefix in wanted.allow_addresses:
+        try:
+            ipaddress.ip_network(prefix)
+        except ValueError as error:
+            raise BadRequest(f"--allow-address {prefix}", str(error)) from error
+
+
+def _is_address(text: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == version
+    except ValueError:
+        return False
+
+
+async def _network(agent: Agent, reference: str) -> NetworkView:
+    """The network, after asking a peer if nobody here has heard of it."""
+    try:
+        return lookup.network(agent.view, reference)
+    except NotFound:
+        await agent.control.refresh()
+        return lookup.network(agent.view, reference)
+
+
+def _check_mtu(agent: Agent, network: NetworkView) -> None:
+    fits = agent.underlay.mtu - agent.underlay.overhead
+    if network.body.mtu > fits:
+        raise Conflict(
+            f"network {network.name}",
+            f"its MTU is {network.body.mtu}, and {agent.underlay.ifname} here carries {fits} inside VXLAN",
+            hint=f"a network with --mtu {fits}, or a larger MTU on {agent.underlay.ifname}",
+            name="mtu_too_large",
+        )
+
+
+def _default_name(target: Target) -> str:
+    """What the user calls the target, where that is a name."""
+    if target.kind == "pid":
+        return f"pid-{target.pid}"
+    text = target.text.rpartition(":")[2] if target.kind in ("docker", "podman") else target.text
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", text.rpartition("/")[2]).lstrip("_.-") or "endpoint"
+
+
+async def _addressed(agent: Agent, plan: Plan, undo: AsyncExitStack) -> Endpoint:
+    """Take the addresses and put the record together; taking is undone by releasing."""
+    network, wanted = plan.network, plan.wanted
+    undo.push_async_callback(agent.control.release, network.id, plan.endpoint)
+    addresses = []
+    if lookup.subnet_of(network.body, 4) or wanted.ip:
+        addresses.append(await _allocate(agent, plan, wanted.ip, ipv6=False))
+    if lookup.subnet_of(network.body, 6) or wanted.ip6:
+        addresses.append(await _allocate(agent, plan, wanted.ip6, ipv6=True))
+    mac = wanted.mac.lower() or mac_of(addresses[0])
+    holder = agent.view.winner(network.id, mac)
+    if holder is not None and not wanted.take_over:
+        raise Conflict(
+            f"attach {wanted.target}",
+            f"MAC {mac} belongs to {holder.body.name} on {holder.owner_name}",
+            hint="another --mac",
+            name="mac_in_use",
+            detail={"holder": holder.body.name},
+        )
+    return Endpoint(
+        id=plan.endpoint,
+        network=network.id,
+        name=plan.name,
+        mac=mac,
+        addresses=tuple(addresses),
+        aliases=tuple(wanted.aliases),
+        target=wanted.target,
+        flags=("allow-spoof",) if wanted.allow_spoof else (),
+        allow_addresses=tuple(wanted.allow_addresses),
+        supersedes=_superseded(agent, network.id, addresses) if wanted.take_over else b"",
+    )
+
+
+def mac_of(address: str) -> str:
+    """Docker's rule: 02:42 and the IPv4 address; without one, 02:42 and 4 bytes of SHA-256 of the IPv6 address."""
+    packed = ipaddress.ip_interface(address).ip.packed
+    tail = packed if len(packed) == 4 else hashlib.sha256(packed).digest()[:4]
+    return (b"\x02\x42" + tail).hex(":")
+
+
+def _superseded(agent: Agent, network: NetworkId, addresses: list[str]) -> bytes:
+    for address in addresses:
+        holder = agent.view.winner(network, address.split("/")[0])
+        if holder is not None:
+            return holder.body.id
+    return b""
+
+
+async def _allocate(agent: Agent, plan: Plan, wanted: str, *, ipv6: bool) -> str:
+    network = plan.network
+    what = f"attach {plan.wanted.target}" + (f" with {wanted}" if wanted else "")
+    try:
+        return await agent.control.allocate(
+            network.id, plan.endpoint, wanted=wanted or None, ipv6=ipv6, take_over=plan.wanted.take_over
+        )
+    except Refusal as refusal:
+        holder = agent.view.winner(network.id, wanted) if wanted else None
+        error = as_error(refusal, what)
+        if holder is not None and refusal.name == "address_in_use":
+            error.why = f"{wanted} belongs to {holder.body.name} on {holder.owner_name}"
+            error.detail = {"holder": holder.body.name, "node": holder.owner_name}
+        raise error from refusal
+
+
+async def detach(agent: Agent, network_reference: str, target_text: str) -> EndpointView:
+    """Take a target's interface in a network away."""
+    network = lookup.network(agent.view, network_reference)
+    inode = await _identity(target_text)
+    for key, row in agent.journal.rows.items():
+        if row.network == network.id and (row.text == target_text or (row.device, row.inode) == inode):
+            view = agent.view.endpoint(EndpointId(row.endpoint))
+            if view is None:
+                continue  # still being attached
+            await take_down(agent, key)
+            log.info("detached %s from %s", view.body.name, network.name, extra={"event": "detached"})
+            return view
+    elsewhere = [it for it in agent.view.endpoints(network.id) if target_text in (it.body.target, it.body.name)]
+    why = f"not attached to {network.name} on this host"
+    if elsewhere:
+        why += f"; {elsewhere[0].owner_name} has an endpoint of that name"
+    raise NotFound(f"detach {target_text}", why, hint="vxlanu endpoint ls", name="not_attached")
+
+
+async def _identity(target_text: str) -> tuple[int, int]:
+    """Which namespace the text leads to now; (0, 0) when it is gone, which is no reason not to detach."""
+    try:
+        target = await resolve(target_text)
+    except (NamespaceMissing, BadRequest):
+        return (0, 0)
+    return (target.device, target.inode)
+
+
+async def take_down(agent: Agent, key: str) -> None:
+    """Remove a local endpoint: record, port, device, journal, and the network if it was the last."""
+    row = agent.journal.rows.get(key)
+    if row is None or key in agent.leaving:
+        return
+    agent.leaving.add(key)
+    try:
+        await agent.control.delete_endpoint(EndpointId(row.endpoint))
+        agent.dataplane.remove_port(key)
+        agent.opened.pop(key, None)
+        await agent.endpoints.close(key)
+        await agent.journal.erase(key)
+        agent.release_network(row.network)
+    finally:
+        agent.leaving.discard(key)
+
+
+async def adopt(agent: Agent, key: str) -> bool:
+    """Take over the TAP that an earlier run left; False when the endpoint ended meanwhile, or never came to be."""
+    row = agent.journal.rows[key]
+    view = agent.view.endpoint(EndpointId(row.endpoint))
+    if view is None or agent.view.network(NetworkId(row.network)) is None:
+        return False
+    try:
+        opened = await agent.endpoints.adopt(key, row.target())
+    except NotFound as gone:
+        log.info("endpoint %s ended while the agent was away: %s", key[:12], gone.why, extra={"event": "vanished"})
+        return False
+    agent.reconciler.hold(row.network)
+    agent.dataplane.add_port(key, row.network, port_config(view.body, opened.mtu), opened.fds)
+    agent.opened[key] = opened
+    agent.reconciler.port_added(row.endpoint)
+    return True
+
+
+async def adopt_all(agent: Agent) -> None:
+    """Take over everything the journal names; what ended is taken down once the control plane runs."""
+    keys = list(agent.journal.rows)
+    found = await asyncio.gather(*(adopt(agent, key) for key in keys), return_exceptions=True)
+    for key, result in zip(keys, found, strict=True):
+        if isinstance(result, VxlanuError | OSError):
+            log.error("cannot take over endpoint %s: %s", key[:12], result, extra={"event": "adopt_failed"})
+        elif isinstance(result, BaseException):
+            raise result
+        elif not result:
+            agent.ended.add(key)

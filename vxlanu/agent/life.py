@@ -1,0 +1,186 @@
+"""What is opened, in which order, and who hears of a failure.
+
+Order of the start, and why
+  store, identity   before anything is announced
+  API socket        bound, not yet served: a second agent on it is refused before it touches anything
+  data plane        bound, not yet running
+  endpoints         adopted from the journal by cached records: forwarding needs no peer
+  control plane     epoch persisted, then join; a live holder of our name ends the start here
+  API, ready        last: whoever is answered finds everything there
+
+Rules of this file
+  1. What is opened is closed in reverse, also when the start fails in the middle; nothing of a failed start is left.
+  2. SIGTERM and SIGINT stop without leaving: TAPs, addresses and records stay, the containers keep their connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from vxlanu import __version__
+from vxlanu.agent.advertise import choose
+from vxlanu.agent.agent import Agent
+from vxlanu.agent.attach import adopt_all, take_down
+from vxlanu.agent.journal import ControlJournal, EndpointJournal
+from vxlanu.agent.service import AgentService
+from vxlanu.api.server import ApiServer
+from vxlanu.config import AgentConfig
+from vxlanu.control.core.config import PROFILES, Config
+from vxlanu.control.core.effects import Effect, IdentityTaken, NameTaken
+from vxlanu.control.core.errors import LocalError, Refusal
+from vxlanu.control.identity import load_or_create, node_id
+from vxlanu.control.net import ControlPlane
+from vxlanu.control.seal import Seal, load_key
+from vxlanu.dataplane import Dataplane, PortHeld
+from vxlanu.errors import Refused
+from vxlanu.nsopen import NamespaceHelper
+from vxlanu.store import Store
+
+log = logging.getLogger("vxlanu.life")
+
+FIRST_JOIN_S = 3.0  # to hear of a holder of our name; seeds that do not answer are retried for ever afterwards
+IDENTITY_FILE = "node.key"
+
+
+async def live(config: AgentConfig, helper: NamespaceHelper) -> None:
+    """Open everything, run until told to stop, close everything."""
+    async with AsyncExitStack() as open_things:
+        server = ApiServer(Path(config.socket))
+        agent = await _open(config, helper, server, open_things)
+        agent.take_down = take_down
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, agent.stopping.set)
+        await adopt_all(agent)
+        open_things.callback(agent.endpoints.leave)
+        agent.dataplane.start()
+        agent.wire()
+        open_things.push_async_callback(agent.unwire)
+        await _join(agent, open_things)
+        for key in agent.ended:
+            agent.spawn(take_down(agent, key))
+        await server.start(AgentService(agent))
+        open_things.push_async_callback(server.close)
+        _announce(agent)
+        await agent.stopping.wait()
+        if agent.failure is not None:
+            raise _taken(agent.failure, config.name)
+        log.info("stopping", extra={"event": "stopping"})
+
+
+async def _open(
+    config: AgentConfig, helper: NamespaceHelper, server: ApiServer, open_things: AsyncExitStack
+) -> Agent:
+    """Everything that can refuse, in the order of the head."""
+    store = Store(Path(config.state_dir))
+    open_things.callback(store.close)
+    server.open()
+    open_things.push_async_callback(server.close)
+    underlay = await choose(config.advertise, config.join, helper)
+    dataplane = await _data_plane(config, underlay.address, helper)
+    open_things.callback(dataplane.stop)
+    journal = ControlJournal(store)
+    control = ControlPlane(_core_config(config, underlay.address), journal.rows(), journal)
+    return Agent(config, underlay, helper, EndpointJournal(store), control, dataplane)
+
+
+async def _data_plane(config: AgentConfig, address: str, helper: NamespaceHelper) -> Dataplane:
+    try:
+        return Dataplane(address, config.data_port)
+    except PortHeld as error:
+        raise await _held("UDP", config.data_port, "--data-port", helper) from error
+    except OSError as error:
+        raise Refused("data plane", error.strerror or str(error), hint="vxlanu agent --advertise IP") from error
+
+
+async def _held(protocol: str, port: int, option: str, helper: NamespaceHelper) -> Refused:
+    """The port is taken: by whom, if the kernel tells."""
+    holder = await helper.udp_port_holder(port)
+    by = f"held by {holder.text()}" if holder else "held by another socket"
+    return Refused(f"{protocol} port {port}", by, hint=f"free it, or {option} N on every host", name="port_held")
+
+
+def _core_config(config: AgentConfig, address: str) -> Config:
+    """The control core's settings.
+
+    Raises:
+        Refused: the identity or the cluster key cannot be read.
+    """
+    try:
+        identity = load_or_create(Path(config.state_dir) / IDENTITY_FILE)
+        sealer = Seal(load_key(Path(config.key_file))) if config.key_file else None
+    except (LocalError, OSError) as error:
+        why = error.what if isinstance(error, LocalError) else str(error)
+        raise Refused("key", why, hint="vxlanu key gen FILE", name="key_invalid") from error
+    return Config(
+        node=node_id(identity),
+        name=config.name,
+        control_host=address,
+        control_port=config.control_port,
+        data_host=address,
+        data_port=config.data_port,
+        version=__version__,
+        seeds=config.join,
+        profile=PROFILES[config.profile],
+        sealer=sealer,
+    )
+
+
+async def _join(agent: Agent, open_things: AsyncExitStack) -> None:
+    """Start the control plane and hear whether our name is free."""
+    try:
+        await agent.control.start()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise Refused("control plane", error.strerror or str(error), hint="--advertise IP") from error
+        raise await _held("control", agent.config.control_port, "--control-port", agent.helper) from error
+
+    async def stop() -> None:
+        await agent.control.stop(leave=agent.leave_on_stop)
+
+    open_things.push_async_callback(stop)
+    try:
+        await agent.control.first_join(FIRST_JOIN_S)
+    except Refusal as refusal:
+        if agent.failure is not None:
+            raise _taken(agent.failure, agent.config.name) from refusal
+        raise Refused(f"name {agent.config.name}", refusal.what, hint="--name N", name=refusal.name) from refusal
+
+
+def _taken(failure: Effect, name: str) -> Refused:
+    if isinstance(failure, NameTaken):
+        holder = f"{failure.address[0]} (id {failure.holder.hex()[:12]})"
+        return Refused(f"name {name}", f"held by a live node at {holder}", hint="--name N", name="name_taken")
+    where = failure.address[0] if isinstance(failure, IdentityTaken) else "another host"
+    return Refused(
+        "identity",
+        f"this node id is alive at {where}: the state directory is a copy",
+        hint="an empty --state-dir",
+        name="identity_taken",
+    )
+
+
+def _announce(agent: Agent) -> None:
+    """The banner, and the word to whoever waits for it."""
+    config, address = agent.config, agent.underlay.address
+    log.info(
+        "vxlanu %s: %s (%s) at %s, data port %d, control port %d%s, state in %s, API on %s",
+        __version__,
+        config.name,
+        agent.control.core.node.hex()[:12],
+        address,
+        config.data_port,
+        config.control_port,
+        "" if config.key_file else " IN THE CLEAR (no cluster key)",
+        config.state_dir,
+        config.socket,
+        extra={"event": "ready"},
+    )
+    if config.ready_fd is not None:
+        os.write(config.ready_fd, b"ready\n")
+        os.close(config.ready_fd)

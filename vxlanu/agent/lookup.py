@@ -1,0 +1,93 @@
+"""From what a user types to the thing that is meant.
+
+Rules of this file
+  1. A reference that means nothing is NotFound with the nearest names; one that means several things is BadRequest with
+     the list of them (exit 2). It never picks one silently.
+  2. It reads the view and changes nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from vxlanu.control.core.records import Network, short
+from vxlanu.control.core.view import EndpointView, MemberView, NetworkView, View
+from vxlanu.errors import BadRequest, NotFound
+
+T = TypeVar("T")
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+ID_DIGITS_MIN = 4  # a shorter prefix is more often a name that is misspelt
+
+
+def network(view: View, reference: str) -> NetworkView:
+    """A network by name, NAME~ID4 or id prefix."""
+    found = view.find_networks(reference)
+    names = [network.name for network in view.networks()]
+    return _only("network", reference, found, lambda it: f"{it.name} {short(it.id)}", names)
+
+
+def member(view: View, reference: str) -> MemberView:
+    """A member by name or id prefix."""
+    found = view.find_members(reference)
+    names = [member.name for member in view.members()]
+    return _only("member", reference, found, lambda it: f"{it.name} {short(it.id)}", names)
+
+
+def endpoint(view: View, reference: str) -> EndpointView:
+    """An endpoint by NAME, NAME.NETWORK, id prefix, IP or MAC."""
+    everyone = view.endpoints()
+    networks: dict[bytes, str] = {network.id: network.name for network in view.networks()}
+
+    def shown(it: EndpointView) -> str:
+        return f"{it.body.name}.{networks.get(it.body.network, '?')} {short(it.body.id)} on {it.owner_name}"
+
+    for matches in (_named, _numbered, _identified):
+        found = [it for it in everyone if matches(it, reference, networks.get(it.body.network, ""))]
+        if found:
+            return _only("endpoint", reference, found, shown, [])
+    return _only("endpoint", reference, [], shown, [it.body.name for it in everyone])
+
+
+def _named(it: EndpointView, reference: str, network_name: str) -> bool:
+    names = (it.body.name, *it.body.aliases)
+    return reference in names or reference in [f"{name}.{network_name}" for name in names]
+
+
+def _numbered(it: EndpointView, reference: str, network_name: str) -> bool:
+    if _MAC.fullmatch(reference.lower()):
+        return it.body.mac == reference.lower()
+    try:
+        address = ipaddress.ip_address(reference)
+    except ValueError:
+        return False
+    return any(ipaddress.ip_interface(own).ip == address for own in it.body.addresses)
+
+
+def _identified(it: EndpointView, reference: str, network_name: str) -> bool:
+    return len(reference) >= ID_DIGITS_MIN and it.body.id.hex().startswith(reference.lower())
+
+
+def _only(
+    kind: str, reference: str, found: Sequence[T], shown: Callable[[T], str], names: Iterable[str]
+) -> T:
+    """The one that was meant, or the error that helps."""
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = "; ".join(shown(one) for one in found[:10])
+        raise BadRequest(
+            f"{kind} {reference}", f"{len(found)} match: {listed}", hint="more of the id", name="ambiguous"
+        )
+    near = difflib.get_close_matches(reference, list(names), 3, 0.6)
+    hint = f"{' or '.join(near)}" if near else f"vxlanu {kind} ls"
+    raise NotFound(f"{kind} {reference}", "there is none of that name, id or address", hint=hint, name=f"no_{kind}")
+
+
+def subnet_of(body: Network, version: int) -> str:
+    """The network's first subnet of an IP version; empty if it has none."""
+    return next((subnet for subnet in body.subnets if ipaddress.ip_network(subnet).version == version), "")

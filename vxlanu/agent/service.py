@@ -1,0 +1,152 @@
+"""The API's questions, answered: each method is one line of the contract in `vxlanu.api.schema`.
+
+Nothing is decided here. Requests go to networks and attach, lists to answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from vxlanu.agent import answers, attach, lookup, networks
+from vxlanu.agent.agent import Agent
+from vxlanu.agent.refusals import as_error
+from vxlanu.api import schema
+from vxlanu.control.core.effects import State
+from vxlanu.control.core.errors import Refusal
+from vxlanu.control.core.records import EndpointId, short
+from vxlanu.control.core.view import NetworkView
+from vxlanu.errors import Conflict
+
+VERIFY_TRIES = 3  # a record may arrive between the two readings; what stays different is a difference
+VERIFY_PAUSE_S = 0.05
+
+
+class AgentService:
+    """Implements `vxlanu.api.routes.Service`."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def _networks(self, reference: str) -> list[NetworkView]:
+        return [lookup.network(self._agent.view, reference)] if reference else self._agent.view.networks()
+
+    async def status(self) -> schema.Status:
+        return answers.status(self._agent)
+
+    async def networks(self) -> list[schema.Network]:
+        return [answers.network(self._agent, view) for view in self._agent.view.networks()]
+
+    async def create_network(self, wanted: schema.NetworkCreate) -> schema.Network:
+        identity = await networks.create(self._agent, wanted)
+        view = self._agent.view.network(identity)
+        if view is None:
+            raise Conflict(f"network {wanted.name}", "removed while it was being made", name="network_removed")
+        return answers.network(self._agent, view)
+
+    async def network(self, ref: str) -> schema.NetworkDetail:
+        return answers.network_detail(self._agent, lookup.network(self._agent.view, ref))
+
+    async def remove_network(self, ref: str) -> schema.Network:
+        return answers.network(self._agent, await networks.remove(self._agent, ref))
+
+    async def endpoints(self, network: str) -> list[schema.Endpoint]:
+        chosen = {view.id for view in self._networks(network)} if network else None
+        everyone = self._agent.view.endpoints()
+        return [answers.endpoint(self._agent, it) for it in everyone if chosen is None or it.body.network in chosen]
+
+    async def attach(self, wanted: schema.Attach) -> schema.EndpointDetail:
+        identity = await attach.attach(self._agent, wanted)
+        view = self._agent.view.endpoint(identity)
+        if view is None:
+            raise Conflict(f"attach {wanted.target}", "its namespace ended meanwhile", name="namespace_ended")
+        return answers.endpoint_detail(self._agent, view)
+
+    async def endpoint(self, ref: str) -> schema.EndpointDetail:
+        return answers.endpoint_detail(self._agent, lookup.endpoint(self._agent.view, ref))
+
+    async def detach(self, network: str, target: str) -> schema.Endpoint:
+        return answers.endpoint(self._agent, await attach.detach(self._agent, network, target))
+
+    async def members(self) -> list[schema.Member]:
+        return [answers.member(self._agent, view) for view in self._agent.view.members()]
+
+    async def join(self, wanted: schema.Join) -> schema.Joined:
+        try:
+            await self._agent.control.join(wanted.addresses)
+        except Refusal as refusal:
+            raise as_error(refusal, f"join {' '.join(wanted.addresses)}") from refusal
+        return schema.Joined(reached=wanted.addresses, retrying=[])
+
+    async def leave(self) -> schema.Left:
+        """Say goodbye and end; refused while endpoints of this host are in use."""
+        agent = self._agent
+        if agent.journal.rows:
+            found = [agent.view.endpoint(EndpointId(row.endpoint)) for row in agent.journal.rows.values()]
+            shown = ", ".join(f"{it.body.name} ({it.body.target})" for it in found if it)
+            raise Conflict("leave", f"this host has endpoints: {shown}", hint="vxlanu detach", name="in_use")
+        told = sum(it.state is State.ALIVE and not it.me for it in agent.view.members())
+        agent.leave_on_stop = True
+        asyncio.get_running_loop().call_later(0.1, agent.stopping.set)  # the answer goes first
+        return schema.Left(agent.config.name, told)
+
+    async def forget(self, ref: str) -> schema.Member:
+        view = lookup.member(self._agent.view, ref)
+        row = answers.member(self._agent, view)
+        try:
+            await self._agent.control.forget(view.id)
+        except Refusal as refusal:
+            raise as_error(refusal, f"forget {view.name}") from refusal
+        return row
+
+    async def vteps(self) -> list[schema.Vtep]:
+        return answers.vteps(self._agent)
+
+    async def add_vtep(self, wanted: schema.VtepAdd) -> schema.VtepAdded:
+        body = await networks.add_vtep(self._agent, wanted)
+        network = lookup.network(self._agent.view, body.network.hex())
+        return schema.VtepAdded(
+            address=body.address,
+            port=body.port,
+            kind="static",
+            node="",
+            state="static",
+            networks=[network.name],
+            macs=list(body.macs),
+            commands=networks.commands_for(self._agent, network, body),
+        )
+
+    async def remove_vtep(self, network: str, address: str) -> schema.Vtep:
+        body = await networks.remove_vtep(self._agent, network, address)
+        return schema.Vtep(body.address, body.port, "static", "", "removed", [network], list(body.macs))
+
+    async def fdb(self, network: str) -> list[schema.FdbEntry]:
+        return answers.fdb(self._agent, self._networks(network))
+
+    async def neighbors(self, network: str) -> list[schema.Neighbor]:
+        return answers.neighbors(self._agent, self._networks(network))
+
+    async def drops(self) -> list[schema.Drop]:
+        return answers.drops(self._agent)
+
+    async def stats(self) -> list[schema.Counters]:
+        return answers.stats(self._agent)
+
+    async def verify(self) -> schema.Verify:
+        """Compare every table with the full recomputation."""
+        for _ in range(VERIFY_TRIES):
+            checked, found = self._agent.reconciler.verify()
+            if not found:
+                break
+            await asyncio.sleep(VERIFY_PAUSE_S)
+        names: dict[bytes, str] = {view.id: view.name for view in self._agent.view.networks()}
+        differences = [
+            schema.Difference(
+                network=names.get(it.key[1], short(it.key[1])),
+                table=it.key[0],
+                key=it.key[2],
+                programmed=it.programmed,
+                expected=it.expected,
+            )
+            for it in found
+        ]
+        return schema.Verify(checked, differences)
