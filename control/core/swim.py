@@ -22,6 +22,7 @@ from .suspicion import Suspicion, accuse, retransmit_limit
 
 __all__ = ["Swim"]
 
+_REFUTE_DIRECTLY = 16  # members that hear a refutation from us, beside gossip: all of a small cluster
 _AGING_INTERVAL = 60.0  # how late a 72 h limit may be noticed
 
 
@@ -225,6 +226,7 @@ class Swim:
         self._suspicions[node] = accuse(node, by, self.table.live_count(), self._profile, now)
         self.table.move(member, State.SUSPECT, now)
         self._tell(node, Suspect(node, *stamp, by), now)
+        self._confront(member, Suspect(node, *stamp, by), by)
 
     def _dead(self, node: NodeId, stamp: Stamp, by: NodeId, now: float) -> None:
         member = self.table.by_id.get(node)
@@ -238,9 +240,15 @@ class Swim:
         self._suspicions.pop(node, None)
         self.table.move(member, state, now)
         self._tell(node, Dead(node, *stamp, by), now)
+        self._confront(member, Dead(node, *stamp, by), by)
         for other in list(self.table.others(State.ALIVE)):
             if other.address == member.address:
                 self.table.supersede(other, now)
+
+    def _confront(self, member: Member, accusation: Suspect | Dead, by: NodeId) -> None:
+        """Our own accusations go to the accused at once: one that lives refutes them before they have spread."""
+        if by == self.me.id:
+            self._out.send(member.address, accusation)
 
     def _learn_absent(self, member: Member) -> None:
         """A member that we never met and that is not there now: known for its blocks, its name and the majority."""
@@ -260,3 +268,6 @@ class Swim:
         self.me.stamp = (self.me.stamp[0], max(self.me.stamp[1], stamp[1]) + 1)
         self.awareness = self.awareness.moved(1)
         self._tell_about_me(now)
+        others = list(self.table.others(*LIVE))
+        for member in self._rng.sample(others, min(_REFUTE_DIRECTLY, len(others))):
+            self._out.send(member.address, self.alive_message(self.me))
