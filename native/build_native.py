@@ -12,10 +12,10 @@ from cffi import FFI
 
 HERE = Path("native")
 
-SOURCES = (
-    "vxlan eth arp nd ecn csum partial qsbr table soft storm flood fdb nbr net guard proxy switch "
-    "ring stats tap sock transmit deliver worker engine boundary ns"
-).split()
+PURE = ("vxlan", "eth", "arp", "nd", "ecn", "csum", "partial")
+TABLES = ("qsbr", "table", "soft", "storm", "flood", "fdb", "nbr", "net")
+DECISION = ("guard", "proxy", "switch")
+MOTION = ("ring", "stats", "tap", "sock", "transmit", "deliver", "worker", "engine", "boundary", "ns")
 
 COMPILE_ARGS = [
     "-std=gnu11",
@@ -39,7 +39,7 @@ ffibuilder.cdef(boundary())
 ffibuilder.set_source(
     "vxlanu._native",
     '#include "vx.h"\n',
-    sources=[str(HERE / f"{name}.c") for name in SOURCES],
+    sources=[str(HERE / f"{name}.c") for name in PURE + TABLES + DECISION + MOTION],
     depends=[str(path) for path in sorted(HERE.glob("*.h"))],
     extra_compile_args=COMPILE_ARGS,
     libraries=["pthread"],

@@ -7,7 +7,7 @@ Rules of this file
 A struct pointer made by `ffi.new("vx_event *")` and an element of `ffi.new("vx_event[]", n)` have the same attributes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, Protocol, TypeVar, overload
 
 _T = TypeVar("_T")
@@ -107,7 +107,7 @@ class Verdict:
     copies: int
     rewritten: int
 
-_Fields = dict[str, int | bytes]
+_Fields = Mapping[str, int | bytes]
 
 class FFI:
     NULL: None

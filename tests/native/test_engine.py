@@ -1,0 +1,249 @@
+"""The whole fast path on a real kernel: engines, TAPs, a kernel vxlan device as peer.
+
+c11   c12              c21
+ │tap  │tap             │tap          10.7.0.HC, fd07::HC
+[ engine ]           [ engine ]
+   h1 ──── underlay ──── h2           10.89.0.H, or fd89::H
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import select
+import socket
+from pathlib import Path
+
+import pytest
+from data_plane import VNI, Bench, Container, Host, inside, mac, new_engine, settled, transfer
+from lab_ns import Namespace, Namespaces, Underlay, poll
+
+from vxlanu._native import ffi, lib
+
+pytestmark = pytest.mark.netns
+
+BYTES = random.Random(7).randbytes(2_000_000)
+
+
+@pytest.mark.parametrize("ipv6", [False, True], ids=["over-ipv4", "over-ipv6"])
+def test_every_pair_pings_and_no_arp_or_nd_crosses_the_underlay(namespaces: Namespaces, ipv6: bool) -> None:
+    with Bench.of(namespaces, hosts=2, per_host=2, ipv6=ipv6) as bench:
+        settled([c.namespace for c in bench.containers])
+        for one in bench.containers:
+            for other in bench.containers:
+                if one is not other:
+                    assert one.namespace.pings(other.v4), bench.story()
+                    assert one.namespace.pings(other.v6), bench.story()
+        for host in bench.hosts:
+            read = host.counters()
+            assert read.arp_answered >= 6, bench.story()
+            assert read.nd_answered >= 6, bench.story()
+            assert read.arp_nd_underlay == 0, bench.story()
+            assert read.encapsulated > 0
+            assert set(host.drops()) <= {"no_tx_target", "vtep_unknown"}, "MLD from before the hosts knew each other"
+
+
+@pytest.mark.parametrize("ipv6", [False, True], ids=["over-ipv4", "over-ipv6"])
+@pytest.mark.parametrize("inner", ["v4", "v6"])
+def test_tcp_arrives_intact_between_hosts(namespaces: Namespaces, ipv6: bool, inner: str) -> None:
+    with Bench.of(namespaces, ipv6=ipv6) as bench:
+        one, other = bench.containers
+        assert transfer(one.namespace, other.namespace, getattr(one, inner), BYTES) == BYTES, bench.story()
+        assert transfer(other.namespace, one.namespace, getattr(other, inner), BYTES) == BYTES, bench.story()
+
+
+def test_tcp_arrives_intact_between_two_taps_of_one_host(namespaces: Namespaces) -> None:
+    with Bench.of(namespaces, hosts=1, per_host=2) as bench:
+        one, other = bench.containers
+        assert transfer(one.namespace, other.namespace, one.v4, BYTES) == BYTES, bench.story()
+        assert bench.hosts[0].counters().encapsulated == 0
+
+
+def test_two_workers_share_the_port_and_the_taps(namespaces: Namespaces) -> None:
+    with Bench.of(namespaces, workers=2) as bench:
+        one, other = bench.containers
+        assert lib.vx_engine_workers(bench.hosts[0].engine) == 2
+        for _ in range(3):
+            assert transfer(one.namespace, other.namespace, one.v4, BYTES) == BYTES, bench.story()
+        assert isinstance(new_engine(bench.hosts[0].namespace, bench.hosts[0].own, 2), int)
+
+
+def test_a_broadcast_reaches_every_other_container_once(namespaces: Namespaces) -> None:
+    with Bench.of(namespaces, hosts=2, per_host=2) as bench:
+        sender, *others = bench.containers
+
+        def listener() -> socket.socket:
+            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            made.bind(("", 5005))
+            return made
+
+        ears = [inside(c.namespace, listener) for c in others]
+        voice = inside(sender.namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        voice.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        voice.sendto(b"to all", ("10.7.0.255", 5005))
+        for ear in ears:
+            ear.settimeout(5)
+            assert ear.recv(100) == b"to all"
+        voice.sendto(b"end", ("10.7.0.255", 5005))
+        for ear in ears:
+            assert ear.recv(100) == b"end", "a second copy of the first datagram"
+            ear.close()
+        voice.close()
+
+
+def kernel_vxlan(host: Namespace, own: str, peer: str, mtu: int = 1450) -> None:
+    """A kernel vxlan device with an address of the overlay, which floods to one peer and learns."""
+    host.ip(
+        *("link", "add", "vx0", "address", "02:00:00:00:00:99", "mtu", str(mtu), "type", "vxlan"),
+        *("id", str(VNI), "dstport", "4789", "local", own, "remote", peer),
+    )
+    host.ip("addr", "add", "10.7.0.99/24", "dev", "vx0")
+    host.ip("addr", "add", "fd07::99/64", "dev", "vx0", "nodad")
+    host.ip("link", "set", "vx0", "up")
+
+
+@pytest.mark.interop("kernel-vxlan")
+@pytest.mark.parametrize("ipv6", [False, True], ids=["over-ipv4", "over-ipv6"])
+@pytest.mark.parametrize("software", [False, True], ids=["offloads-on", "offloads-off"])
+def test_ping_and_tcp_with_a_kernel_vxlan_device_both_ways(namespaces: Namespaces, ipv6: bool, software: bool) -> None:
+    with Bench.of(namespaces, hosts=1, ipv6=ipv6) as bench:
+        host, container = bench.hosts[0], bench.containers[0]
+        bench.underlay._join(namespaces.make("k"), 2, 1500)
+        kernel = bench.underlay.hosts[1]
+        own, peer = (bench.underlay.v6, bench.underlay.v4)[not ipv6](2), host.own
+        if software:
+            kernel.run("ethtool", "-K", "u0", "tx", "off", "tso", "off", "gso", "off", "tx-udp_tnl-segmentation", "off")
+        kernel_vxlan(kernel, own, peer, mtu=1430 if ipv6 else 1450)
+        vtep = host.add_vtep(own, lib.VX_MEMBER_FLOOD | lib.VX_MEMBER_FOREIGN)
+
+        assert container.namespace.pings("10.7.0.99"), bench.story()
+        assert container.namespace.pings("fd07::99"), bench.story()
+        assert kernel.pings(container.v4), bench.story()
+        assert host.counters().arp_nd_underlay > 0, "a foreign VTEP is asked by ARP"
+        for to in (container.v4, container.v6):
+            assert transfer(container.namespace, kernel, to, BYTES) == BYTES, bench.story()
+        for to in ("10.7.0.99", "fd07::99"):
+            assert transfer(kernel, container.namespace, to, BYTES) == BYTES, bench.story()
+        soft = ffi.new("vx_soft_entry[]", 8)
+        assert lib.vx_soft_dump(host.engine, host.network, ffi.new("uint64_t *"), soft, 8) == 1
+        assert (soft[0].kind, soft[0].vtep) == (lib.VX_SOFT_LEARNED, vtep)
+        assert set(host.drops()) <= {"neigh_miss", "fdb_miss", "no_tx_target"}, bench.story()
+
+
+def test_a_second_engine_and_a_kernel_device_on_the_port_are_told_apart_from_a_free_one(
+    namespaces: Namespaces,
+) -> None:
+    underlay = Underlay.build(namespaces, 2)
+    first = new_engine(underlay.hosts[0], underlay.v4(1))
+    assert not isinstance(first, int), "the port is free"
+    assert new_engine(underlay.hosts[0], underlay.v4(1)) == -errno.EADDRINUSE
+    assert new_engine(underlay.hosts[0], underlay.v4(2)) == -errno.EADDRNOTAVAIL
+    lib.vx_engine_free(first)
+    again = new_engine(underlay.hosts[0], underlay.v4(1))
+    assert not isinstance(again, int), "the port is free again"
+    lib.vx_engine_free(again)
+    kernel_vxlan(underlay.hosts[1], underlay.v4(2), underlay.v4(1))
+    assert new_engine(underlay.hosts[1], underlay.v4(2)) == -errno.EADDRINUSE
+
+
+def wait_for_event(host: Host, kind: int, port: int, timeout: float = 2.0) -> None:
+    """Wait on the event descriptor, as the agent does, until an event of a kind about a port came."""
+    seen: list[tuple[int, int, bytes, int]] = []
+
+    def came() -> bool:
+        select.select([lib.vx_engine_event_fd(host.engine)], [], [], 0.1)
+        seen.extend(host.events())
+        return any(event[:2] == (kind, port) for event in seen)
+
+    poll(came, timeout=timeout, what=f"event {kind} of port {port}", story=lambda: repr(seen))
+
+
+def test_a_namespace_that_vanishes_parks_its_port_and_disturbs_no_other(namespaces: Namespaces) -> None:
+    with Bench.of(namespaces, hosts=2, per_host=2) as bench:
+        host = bench.hosts[0]
+        gone, stays = host.containers
+        far = bench.hosts[1].containers[0]
+        assert far.namespace.pings(gone.v4), bench.story()
+        namespaces.delete(gone.namespace)
+        wait_for_event(host, lib.VX_EVENT_PORT_GONE, gone.port, timeout=1.0)
+        info = ffi.new("vx_port_info *")
+        assert lib.vx_port_info_get(host.engine, gone.port, info) == 0
+        assert info.state == lib.VX_PORT_PARKED
+        assert not far.namespace.pings(gone.v4)
+        assert "tap_down" in host.drops(lib.VX_AT_PORT, gone.port)
+        assert far.namespace.pings(stays.v4), bench.story()
+        assert lib.vx_port_del(host.engine, gone.port) == 0
+        wait_for_event(host, lib.VX_EVENT_PORT_CLOSED, gone.port)
+
+
+def test_a_port_index_used_again_never_gets_its_predecessors_frames(namespaces: Namespaces) -> None:
+    with Bench.of(namespaces, hosts=2, per_host=1) as bench:
+        host, far = bench.hosts[0], bench.hosts[1].containers[0]
+        old = host.containers[0]
+        assert far.namespace.pings(old.v4), bench.story()
+        assert lib.vx_port_del(host.engine, old.port) == 0
+        wait_for_event(host, lib.VX_EVENT_PORT_CLOSED, old.port)
+        new = Container(namespaces.make("new"), "02:42:0a:07:00:66", "10.7.0.66", "fd07::66")
+        poll(lambda: lib.vx_engine_reclaim(host.engine) == 0, what="nothing left to free")
+        host.attach(namespaces, new)
+        assert new.port == old.port, "the index is used again, or else this proves nothing"
+        before = host.counters(lib.VX_AT_PORT, new.port).out_frames
+        assert not far.namespace.pings(old.v4)
+        assert host.drops()["fdb_miss"] >= 1
+        assert host.counters(lib.VX_AT_PORT, new.port).out_frames - before <= 8, "no more than its own ND"
+
+
+def test_a_path_that_got_narrower_is_noticed_and_counted(namespaces: Namespaces) -> None:
+    with Bench.of(namespaces) as bench:
+        one, other = bench.containers
+        assert one.namespace.pings(other.v4)
+        bench.hosts[0].namespace.ip("link", "set", "u0", "mtu", "1400")
+        one.namespace.run("ping", "-n", "-q", "-c", "2", "-i", "0.2", "-W", "1", "-s", "1400", other.v4, check=False)
+        assert bench.hosts[0].drops()["pkt_too_big"] == 2, bench.story()
+        vtep = bench.hosts[0].vteps[bench.hosts[1].own]
+        assert lib.vx_vtep_path_mtu(bench.hosts[0].engine, vtep, 0) == 1400
+        assert one.namespace.pings(other.v4), "small ones still pass"
+
+
+def test_frames_of_no_member_and_of_another_vni_are_dropped_and_counted(namespaces: Namespaces) -> None:
+    with Bench.of(namespaces, hosts=2) as bench:
+        victim, friend = bench.containers
+        bench.underlay._join(namespaces.make("x"), 3, 1500)
+        inner = mac(victim.mac) + mac(friend.mac) + b"\x88\xb5" + b"forged" * 10
+
+        def datagram(vni: int) -> bytes:
+            return b"\x08\0\0\0" + vni.to_bytes(3, "big") + b"\0" + inner
+
+        def send(host: Namespace, payload: bytes) -> None:
+            with inside(host, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as voice:
+                voice.sendto(payload, (bench.hosts[0].own, 4789))
+
+        ear = inside(victim.namespace, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5)))
+        ear.setblocking(False)
+        send(bench.underlay.hosts[2], datagram(VNI))
+        poll(lambda: bench.hosts[0].drops().get("vtep_unknown") == 1, story=bench.story)
+        send(bench.underlay.hosts[1], datagram(VNI + 1))
+        poll(lambda: bench.hosts[0].drops().get("vxlan_vni_not_found") == 1, story=bench.story)
+        with pytest.raises(BlockingIOError):
+            ear.recv(2000)
+        send(bench.underlay.hosts[1], datagram(VNI))  # a member, the same frame: arrives
+        poll(lambda: select.select([ear], [], [], 0.1)[0], what="the member's frame arrives", story=bench.story)
+        assert ear.recv(2000) == inner
+        ear.close()
+
+
+def test_an_engine_leaves_no_descriptor_behind(namespaces: Namespaces) -> None:
+    underlay = Underlay.build(namespaces, 1)
+
+    def opened() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = opened()
+    for _ in range(3):
+        engine = new_engine(underlay.hosts[0], underlay.v4(1), 2)
+        assert not isinstance(engine, int)
+        assert opened() > before
+        assert lib.vx_engine_start(engine) == 0
+        lib.vx_engine_free(engine)
+        assert isinstance(new_engine(underlay.hosts[0], "10.255.255.1"), int)
+    assert opened() == before
