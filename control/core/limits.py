@@ -10,6 +10,7 @@ __all__ = [
     "BODY_BYTES_MAX",
     "DATAGRAM_BYTES_MAX",
     "DELTA_BYTES_TARGET",
+    "FACTS_MAX",
     "FORMAT_VERSION",
     "FRAMES_PER_STREAM_MAX",
     "FRAME_BYTES_MAX",
@@ -31,6 +32,7 @@ FRAMES_PER_STREAM_MAX = 1 << 16  # 64 Ki frames x 64 KiB: beyond any real state,
 STREAM_SECONDS_MAX = 30.0  # a whole exchange; memberlist gives 10 s, but moves it all in one message
 STREAMS_IN_MAX = 128  # concurrent inbound exchanges (memberlist: 128 push/pulls)
 ITEMS_MAX = 1 << 16  # array and map entries of one message
+FACTS_MAX = 1 << 18  # shared facts; a removal is kept for ever, and this is 700 networks a day for a year
 BODY_BYTES_MAX = 64 << 10  # one record's body
 KEY_BYTES_MAX = 128  # one record's key: a network id and an IPv6 prefix need 59
 MEMBERS_MAX = 1 << 16  # members and writers kept; the next one is refused and counted

@@ -5,8 +5,9 @@ Rules of this file
      that happens to a writer can hide one.
   2. `newer` orders two records of one key and is a pure function: merging commutes, and all nodes end alike.
      The version is a Lamport count per key, ties are broken by the writer's id and the body.
-  3. A network's removal is for ever; the removed network's own record is kept only while endpoints of it exist, and is
-     left out of the digests, so that nodes may drop it each in its own time.
+  3. A network's removal is for ever. The removed network's own record and VTEPs are kept only while endpoints of it
+     exist, and are otherwise left out of the digests, so that each node may drop them in its own time; where endpoints
+     reappear after a partition, the digests differ and the record comes back with them.
 
 Rows: "fact" kind + key -> record. Durable when we wrote it, else like any cache.
 """
@@ -18,7 +19,7 @@ from collections.abc import Iterable
 
 from .errors import RemoteError
 from .index import Index
-from .limits import ITEMS_MAX
+from .limits import FACTS_MAX
 from .log import Key
 from .out import Outbox
 from .pack import convert, pack, unpack
@@ -58,9 +59,9 @@ class Shared:
         known = self.facts.get((record.kind, record.key))
         if known is not None and not newer(record, known):
             return False
-        if known is None and len(self.facts) >= ITEMS_MAX:
-            raise RemoteError("too_many_facts", str(ITEMS_MAX))
-        if record.kind == Kind.NETWORK and self.removed(record.key) and not self._index.populated(record.key):
+        if known is None and len(self.facts) >= FACTS_MAX:
+            raise RemoteError("too_many_facts", str(FACTS_MAX))
+        if record.kind in (Kind.NETWORK, Kind.VTEP) and self._is_rest(record.key[:16]):
             return False  # rule 3
         self._keep(record, durable=False)
         return True
@@ -69,7 +70,7 @@ class Shared:
         """Whether this fact, or what beats it, is here."""
         known = self.facts.get((record.kind, record.key))
         if known is None:
-            return record.kind == Kind.NETWORK and self.removed(record.key)
+            return record.kind in (Kind.NETWORK, Kind.VTEP) and self._is_rest(record.key[:16])
         return not newer(record, known)
 
     def removed(self, network: bytes) -> bool:
@@ -78,7 +79,7 @@ class Shared:
 
     def compact(self, network: bytes) -> None:
         """Drop the body and VTEPs of a removed network that nobody uses any more (rule 3)."""
-        if not self.removed(network) or self._index.populated(network):
+        if not self._is_rest(network):
             return
         for kind, key in list(self.facts):
             if kind in (Kind.NETWORK, Kind.VTEP) and key[:16] == network:
@@ -97,7 +98,7 @@ class Shared:
         """One 63-bit hash per bucket."""
         sums = [0] * buckets
         for record in self.facts.values():
-            if record.kind in (Kind.NETWORK, Kind.VTEP) and self.removed(record.key[:16]):
+            if record.kind in (Kind.NETWORK, Kind.VTEP) and self._is_rest(record.key[:16]):
                 continue
             text = pack((record.kind, record.key, record.version, record.writer))
             bits = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
@@ -108,6 +109,10 @@ class Shared:
         """The facts of these buckets."""
         chosen = frozenset(wanted)
         return [record for record in self.facts.values() if bucket_of(record.key, buckets) in chosen]
+
+    def _is_rest(self, network: bytes) -> bool:
+        """Whether it is removed and nobody uses it."""
+        return self.removed(network) and not self._index.populated(network)
 
     def _keep(self, record: Record, durable: bool) -> None:
         self.facts[record.kind, record.key] = record

@@ -107,6 +107,7 @@ class Host:
         self.life = 0
         self.queue: deque[Effect] = deque()
         self.committing = False
+        self.lazy = False
         self.seen: list[Effect] = []
         self.pipes: dict[int, Pipe] = {}
         self.inbound = 2
@@ -189,7 +190,7 @@ class Cluster:
         self.note(f"{host.name} crashes")
         host.maybe_core = None
         host.queue.clear()
-        host.committing = False
+        host.committing = host.lazy = False
         host.disk.commit(self.rng.randint(0, len(host.disk.waiting)))
         host.disk.waiting.clear()
         for pipe in list(host.pipes.values()):
@@ -367,7 +368,9 @@ class Cluster:
                 case Persist() | Erase():
                     host.disk.waiting.append(effect)
                     if effect.durable:
-                        self._commit(host)
+                        self._commit(host, 0.0005 + 0.004 * self.rng.random())
+                    elif not host.lazy:
+                        self._commit_later(host)
                 case SendDatagram():
                     self._datagram(host, effect)
                 case OpenStream():
@@ -384,7 +387,19 @@ class Cluster:
                     host.seen.append(effect)
                     self._judge(host, effect)
 
-    def _commit(self, host: Host) -> None:
+    def _commit_later(self, host: Host) -> None:
+        host.lazy = True
+        life = host.life
+
+        def flush() -> None:
+            if host.up and host.life == life:
+                host.lazy = False
+                if not host.committing:
+                    host.disk.commit(len(host.disk.waiting))
+
+        self.at(0.5, flush)
+
+    def _commit(self, host: Host, seconds: float) -> None:
         host.committing = True
         life = host.life
 
@@ -394,7 +409,7 @@ class Cluster:
                 host.committing = False
                 self._carry_out(host)
 
-        self.at(0.0005 + 0.004 * self.rng.random(), done)
+        self.at(seconds, done)
 
     def _judge(self, host: Host, effect: Effect) -> None:
         if isinstance(effect, AllocationRefused):
