@@ -327,7 +327,8 @@ class Cluster:
         """I3, second half."""
         for host in self.hosts:
             if host.up:
-                held = [(b.body.network, ip_network(b.body.prefix)) for b in host.core.view.blocks()]
+                blocks = [b.body for b in host.core.view.blocks() if b.body.state == "held"]
+                held = [(block.network, ip_network(block.prefix)) for block in blocks]
                 for position, (network, prefix) in enumerate(held):
                     for other_network, other in held[position + 1 :]:
                         if network == other_network and prefix.overlaps(other):

@@ -247,5 +247,6 @@ def test_what_is_never_handed_out(wanted: str, name: str) -> None:
     cluster.start_all()
     network = cluster.network(cluster.hosts[0], aux={"router": "192.168.0.9"})
     cluster.allocate(cluster.hosts[0], network, wanted)
+    cluster.until(lambda: bool(cluster.refused), 1.0)
     assert [refused.name for refused in cluster.refused] == [name]
     cluster.attach(cluster.hosts[0], network, "192.168.0.10")  # positive control
