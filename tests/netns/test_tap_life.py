@@ -40,6 +40,7 @@ from vxlanu.nsopen import (
     TapPlan,
     tun,
 )
+from vxlanu.nsopen.wire import ListLinks
 
 pytestmark = pytest.mark.netns
 
@@ -509,6 +510,33 @@ def test_a_caller_that_stops_waiting_leaves_nothing(namespaces: Namespaces, help
     run_async(story())
     poll(lambda: not links_of(container), what="every half-made device to go", story=container.story)
     assert poll(lambda: not nursery_links(helper), what="the nursery to be empty")
+
+
+def test_an_answer_that_nobody_takes_is_undone_by_whoever_is_left(
+    namespaces: Namespaces, helper: NamespaceHelper
+) -> None:
+    """Either the child finds the caller gone, or the caller has the child's answer and does not want it any more."""
+    container = namespaces.make("c")
+
+    def children_done() -> bool:
+        return not Path(f"/proc/{helper.pid}/task/{helper.pid}/children").read_text()
+
+    async def cancel_after_the_answer(namespace: int) -> None:
+        waiting = asyncio.create_task(helper.create_tap(namespace, TapPlan(endpoint_id(2)[:12], MAC, 1450)))
+        await asyncio.sleep(0)  # the request is out; from here the loop stands still until the child has answered
+        poll(lambda: links_of(container) and children_done(), what="the child has made the device and ended")
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    with container.path.open() as namespace:
+        with pytest.raises(HelperTimeout):
+            helper.call_sync(TapPlan(endpoint_id(1)[:12], MAC, 1450), namespace.fileno(), timeout=0.0)
+        helper.call_sync(ListLinks())  # requests are forked in order: the child of the first one has started by now
+        poll(children_done, what="the child has ended")
+        assert links_of(container) == []
+        run_async(cancel_after_the_answer(namespace.fileno()))
+    assert links_of(container) == []
 
 
 def test_a_helper_that_died_is_an_error_and_not_a_hang(namespaces: Namespaces) -> None:

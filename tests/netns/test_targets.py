@@ -28,7 +28,7 @@ NOBODY = 54321  # a uid that this machine gives to nobody
 
 # What a user without any privilege does: a container of its own (unshare -Urn), and an agent's helper outside of it.
 ROOTLESS = """
-import asyncio, json, os, select, subprocess, sys, time
+import asyncio, atexit, json, os, select, subprocess, sys, time
 from vxlanu.netns import resolve
 from vxlanu.nsopen import NamespaceHelper, TapPlan, PermissionMissing
 from vxlanu.nsopen.wire import ListAddresses
@@ -37,6 +37,7 @@ capabilities = int(next(line for line in open("/proc/self/status") if line.start
 assert capabilities == 1 << 2, hex(capabilities)  # CAP_DAC_READ_SEARCH
 helper = NamespaceHelper.start()
 container = subprocess.Popen(["unshare", "-Urn", "sleep", "600"])
+atexit.register(container.kill)
 own = os.stat("/proc/self/ns/net").st_ino
 while os.stat(f"/proc/{container.pid}/ns/net").st_ino == own:
     time.sleep(0.01)
@@ -208,6 +209,7 @@ def test_a_user_without_privilege_gives_a_tap_to_a_container_of_its_own(tmp_path
         env=os.environ | {"PROGRAM": ROOTLESS},
         capture_output=True,
         text=True,
+        timeout=60,
         check=False,
     )
     assert said.returncode == 0, said.stdout + said.stderr

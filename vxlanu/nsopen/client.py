@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import select
+import signal
 import socket
 import time
 from typing import TypeVar, cast
@@ -54,6 +55,7 @@ class NamespaceHelper:
 
     def __init__(self, pid: int, control: socket.socket) -> None:
         self.pid = pid
+        self._pidfd = os.pidfd_open(pid)
         self._control = control
         self._slots: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
@@ -74,6 +76,10 @@ class NamespaceHelper:
         if self._control.fileno() < 0:
             return
         self._control.close()
+        # By pidfd: a helper that died and was waited for by others may have left its number to a stranger.
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        os.close(self._pidfd)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
