@@ -141,6 +141,7 @@ class Cluster:
         self.trace: deque[str] = deque(maxlen=400)
         self.cut_links: set[tuple[str, str]] = set()
         self.grants: dict[tuple[NetworkId, str], EndpointId] = {}
+        self.granted = 0
         self.refused: list[AllocationRefused] = []
         self.published: dict[int, Published] = {}
         self.on_allocated: Callable[[Host, Allocated], None] | None = None
@@ -185,13 +186,13 @@ class Cluster:
             self.start(host)
         self.until(self.all_alive, 30.0)
 
-    def crash(self, host: Host) -> None:
-        """kill -9: the process is gone, of the disk a prefix of what was not committed is kept."""
+    def crash(self, host: Host, keep: int | None = None) -> None:
+        """kill -9: the process is gone, of what was not committed a prefix is kept, `keep` rows or a random one."""
         self.note(f"{host.name} crashes")
         host.maybe_core = None
         host.queue.clear()
         host.committing = host.lazy = False
-        host.disk.commit(self.rng.randint(0, len(host.disk.waiting)))
+        host.disk.commit(self.rng.randint(0, len(host.disk.waiting)) if keep is None else keep)
         host.disk.waiting.clear()
         for pipe in list(host.pipes.values()):
             self._break(pipe)
@@ -427,6 +428,7 @@ class Cluster:
         network, endpoint = self._asked[effect.request]
         self.note(f"{host.name} gets {effect.address} for {endpoint.hex()[:4]}")
         address = str(ip_interface(effect.address).ip)
+        self.granted += 1
         owner = self.grants.setdefault((network, effect.address), endpoint)
         if owner != endpoint:
             self.fail(f"I1: {effect.address} belongs to {owner.hex()[:4]} and now to {endpoint.hex()[:4]}")
