@@ -1,0 +1,230 @@
+/* unit_arp_nd.c - the proxy: questions and their answers, announcements, lies, both directions */
+#include "arp.h"
+#include "check.h"
+#include "eth.h"
+#include "nd.h"
+#include "scene.h"
+
+static const uint8_t nobody[16];
+
+static void a_request_for_a_known_address_is_answered(void)
+{
+	struct scene *scene = scene_new(false);
+	uint32_t len = put_arp(tap_room(scene), VX_ARP_REQUEST, MAC_A, 0x11, 0x21);
+	struct vx_arp arp;
+
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_REPLY);
+	EQUAL(scene->frame.len, 42);
+	EQUAL(vx_mac(scene->frame.data), MAC_A);
+	EQUAL(vx_mac(scene->frame.data + 6), MAC_FAR);
+	REASON(vx_arp_parse(scene->frame.data, &scene->frame.eth, &arp), VX_OK);
+	EQUAL(arp.op, VX_ARP_REPLY);
+	EQUAL(arp.sender_mac, MAC_FAR);
+	EQUAL(arp.sender[15], 0x21);
+	EQUAL(arp.target[15], 0x11);
+
+	len = put_arp(tap_room(scene), VX_ARP_REQUEST, MAC_A, 0x11, 0xee);
+	REASON(from_port(scene, scene->a, len), VX_NEIGH_MISS);
+	EQUAL(scene->frame.event, VX_EVENT_NEIGHBOR_MISS);
+	EQUAL(scene->frame.event_address[15], 0xee);
+	scene_free(scene);
+}
+
+static void an_unknown_address_is_asked_of_foreign_vteps_only(void)
+{
+	struct scene *scene = scene_new(true);
+	uint32_t len = put_arp(tap_room(scene), VX_ARP_REQUEST, MAC_A, 0x11, 0xee), next = 0, vtep;
+
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_FLOOD);
+	EQUAL(scene->frame.scope, VX_TO_FOREIGN);
+	CHECK(vx_flood_next_vtep(scene->network, scene->frame.scope, &next, &vtep));
+	EQUAL(vtep, scene->foreign);
+	CHECK(scene->frame.notes & VX_NOTE_ARP_ND);
+	scene_free(scene);
+}
+
+static void announcements_of_ones_own_are_absorbed(void)
+{
+	struct scene *scene = scene_new(true);
+	uint8_t own[16];
+	uint32_t len;
+
+	len = put_arp(tap_room(scene), VX_ARP_REQUEST, MAC_A, 0x11, 0x11);
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_ABSORB);
+	len = put_arp(tap_room(scene), VX_ARP_REPLY, MAC_A, 0x11, 0x11);
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_ABSORB);
+	len = put_arp(tap_room(scene), VX_ARP_REQUEST, MAC_A, 0, 0x11);	/* RFC 5227 probe */
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_ABSORB);
+	address6(own, 0x11);
+	len = put_nd(tap_room(scene), VX_ND_SOLICIT, MAC_A, nobody, own, false);
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_ABSORB);
+	len = put_nd(tap_room(scene), VX_ND_ADVERT, MAC_A, own, own, true);
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_ABSORB);
+	vx_nbr_link_local(MAC_A, own);
+	len = put_nd(tap_room(scene), VX_ND_SOLICIT, MAC_A, nobody, own, false);
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_ABSORB);
+	scene_free(scene);
+}
+
+static void a_probe_for_anothers_address_is_answered(void)
+{
+	struct scene *scene = scene_new(false);
+	uint8_t other[16];
+	uint32_t len = put_arp(tap_room(scene), VX_ARP_REQUEST, MAC_A, 0, 0x21);
+
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_REPLY);
+	address6(other, 0x21);
+	len = put_nd(tap_room(scene), VX_ND_SOLICIT, MAC_A, nobody, other, false);
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_REPLY);
+	EQUAL(vx_mac(scene->frame.data), 0x333300000001);
+	EQUAL(scene->frame.data[scene->frame.eth.l4 + 4], 0x20);	/* O, but not S (RFC 4861 7.2.4) */
+	scene_free(scene);
+}
+
+static void a_solicitation_is_answered_as_rfc_4861_wants(void)
+{
+	struct scene *scene = scene_new(false);
+	uint8_t own[16], far[16];
+	struct vx_nd nd;
+	uint32_t len;
+
+	address6(own, 0x11);
+	address6(far, 0x21);
+	EQUAL(vx_nbr_record(scene->network, far, MAC_FAR, VX_NEIGHBOR_ROUTER), 0);
+	len = put_nd(tap_room(scene), VX_ND_SOLICIT, MAC_A, own, far, true);
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_REPLY);
+	REASON(vx_nd_parse(scene->frame.data, &scene->frame.eth, &nd), VX_OK);	/* hop limit, checksum, options */
+	EQUAL(nd.type, VX_ND_ADVERT);
+	CHECK(nd.solicited);
+	EQUAL(scene->frame.data[scene->frame.eth.l4 + 4], 0xe0);
+	EQUAL(nd.link_address, MAC_FAR);
+	CHECK(memcmp(nd.target, far, 16) == 0);
+	CHECK(memcmp(scene->frame.data + 22, far, 16) == 0);
+	CHECK(memcmp(scene->frame.data + 38, own, 16) == 0);
+
+	vx_nbr_link_local(MAC_FAR, far);	/* known by its MAC alone */
+	len = put_nd(tap_room(scene), VX_ND_SOLICIT, MAC_A, own, far, true);
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_REPLY);
+	EQUAL(vx_mac(scene->frame.data + 6), MAC_FAR);
+	vx_nbr_link_local(MAC_NOBODY, far);
+	len = put_nd(tap_room(scene), VX_ND_SOLICIT, MAC_A, own, far, true);
+	REASON(from_port(scene, scene->a, len), VX_NEIGH_MISS);
+	scene_free(scene);
+}
+
+static void malformed_messages_are_dropped(void)
+{
+	struct scene *scene = scene_new(false);
+	uint8_t own[16], far[16];
+	uint32_t len;
+
+	address6(own, 0x11);
+	address6(far, 0x21);
+	for (uint32_t at = 0; at < 8; at++) {		/* hardware, protocol, lengths; the operation may be any */
+		len = put_arp(tap_room(scene), VX_ARP_REQUEST, MAC_A, 0x11, 0x21);
+		tap_room(scene)[14 + at] ^= 0x40;
+		REASON(from_port(scene, scene->a, len), at < 6 ? VX_HDR_TRUNC : VX_OK);
+	}
+	for (uint32_t cut = 14; cut < 42; cut++) {
+		put_arp(tap_room(scene), VX_ARP_REQUEST, MAC_A, 0x11, 0x21);
+		REASON(from_port(scene, scene->a, cut), VX_HDR_TRUNC);
+	}
+	len = put_nd(tap_room(scene), VX_ND_SOLICIT, MAC_A, own, far, true);
+	tap_room(scene)[21] = 64;			/* hop limit: came from another link */
+	REASON(from_port(scene, scene->a, len), VX_HDR_TRUNC);
+	len = put_nd(tap_room(scene), VX_ND_SOLICIT, MAC_A, own, far, true);
+	tap_room(scene)[56] ^= 1;
+	REASON(from_port(scene, scene->a, len), VX_CSUM);
+	len = put_nd(tap_room(scene), VX_ND_SOLICIT, MAC_A, nobody, far, true);
+	REASON(from_port(scene, scene->a, len), VX_HDR_TRUNC);	/* DAD with a source option */
+	scene_free(scene);
+}
+
+static void a_false_claim_is_spoofing(void)
+{
+	struct scene *scene = scene_new(true);
+	uint8_t own[16], far[16];
+	uint32_t len = put_arp(tap_room(scene), VX_ARP_REQUEST, MAC_A, 0x21, 0x21);
+
+	REASON(from_port(scene, scene->a, len), VX_ARP_SPOOF);
+	len = put_arp(tap_room(scene), VX_ARP_REQUEST, MAC_A, 0x11, 0x21);
+	vx_mac_put(tap_room(scene) + 22, MAC_B);
+	REASON(from_port(scene, scene->a, len), VX_ARP_SPOOF);
+	address6(own, 0x11);
+	address6(far, 0x21);
+	len = put_nd(tap_room(scene), VX_ND_ADVERT, MAC_A, own, far, true);
+	REASON(from_port(scene, scene->a, len), VX_ARP_SPOOF);
+
+	len = put_arp(tunnel_room(scene), VX_ARP_REPLY, MAC_NOBODY, 0x12, 0x11);
+	REASON(from_vtep(scene, 4, len), VX_ARP_SPOOF);
+	len = put_arp(tunnel_room(scene), VX_ARP_REPLY, MAC_NOBODY, 0xee, 0x11);
+	REASON(from_vtep(scene, 4, len), VX_OK);
+	scene_free(scene);
+}
+
+static void a_foreign_vtep_is_answered_about_local_endpoints_only(void)
+{
+	struct scene *scene = scene_new(true);
+	uint8_t asker[16], local[16], far[16];
+	uint32_t len = put_arp(tunnel_room(scene), VX_ARP_REQUEST, MAC_NOBODY, 0xee, 0x11);
+
+	REASON(from_vtep(scene, 4, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_REPLY);
+	EQUAL(scene->frame.target, scene->foreign);
+	EQUAL(vx_get32(scene->frame.data - 4), VNI << 8);
+	len = put_arp(tunnel_room(scene), VX_ARP_REQUEST, MAC_NOBODY, 0xee, 0x21);
+	REASON(from_vtep(scene, 4, len), VX_SPLIT_HORIZON);
+	len = put_arp(tunnel_room(scene), VX_ARP_REQUEST, MAC_NOBODY, 0xee, 0xdd);
+	REASON(from_vtep(scene, 4, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_FLOOD);
+	EQUAL(scene->frame.scope, VX_TO_LOCAL);
+
+	address6(asker, 0xee);
+	address6(local, 0x11);
+	address6(far, 0x21);
+	len = put_nd(tunnel_room(scene), VX_ND_SOLICIT, MAC_NOBODY, asker, local, true);
+	REASON(from_vtep(scene, 4, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_REPLY);
+	len = put_nd(tunnel_room(scene), VX_ND_SOLICIT, MAC_NOBODY, asker, far, true);
+	REASON(from_vtep(scene, 4, len), VX_SPLIT_HORIZON);
+	scene_free(scene);
+}
+
+static void a_floating_address_moves_by_gratuitous_arp(void)
+{
+	struct scene *scene = scene_new(false);
+	vx_prefix allowed[2] = { { .length = 128 }, { .length = 124, .flags = VX_PREFIX_FLOATING } };
+	uint32_t len;
+
+	address4(allowed[0].address, 0x11);
+	address4(allowed[1].address, 0xd0);
+	EQUAL(vx_net_port_allow(scene->tables, (uint32_t)scene->a, allowed, 2), 0);
+	len = put_arp(tap_room(scene), VX_ARP_REQUEST, MAC_A, 0xd7, 0xd7);
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_ABSORB);
+	EQUAL(scene->frame.event, VX_EVENT_ADDRESS_MOVED);
+	EQUAL(scene->frame.event_address[15], 0xd7);
+	EQUAL(vx_mac(scene->frame.event_mac), MAC_A);
+	len = put_arp(tap_room(scene), VX_ARP_REQUEST, MAC_A, 0xe0, 0xe0);
+	REASON(from_port(scene, scene->a, len), VX_ARP_SPOOF);
+	EQUAL(vx_nbr_record(scene->network, scene->frame.event_address, MAC_A, 0), 0);
+	scene_free(scene);
+}
+
+CASES(CASE(a_request_for_a_known_address_is_answered), CASE(an_unknown_address_is_asked_of_foreign_vteps_only),
+      CASE(announcements_of_ones_own_are_absorbed), CASE(a_probe_for_anothers_address_is_answered),
+      CASE(a_solicitation_is_answered_as_rfc_4861_wants), CASE(malformed_messages_are_dropped),
+      CASE(a_false_claim_is_spoofing), CASE(a_foreign_vtep_is_answered_about_local_endpoints_only),
+      CASE(a_floating_address_moves_by_gratuitous_arp))
