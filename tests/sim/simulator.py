@@ -4,8 +4,8 @@
 
 What it owns
   clock     events in a heap; nothing waits in real time.
-  network   datagrams are lost, doubled and delayed by `Weather`; `cut` blocks one direction of one pair, so partitions may
-            be asymmetric. Streams deliver in order, and break when a direction is cut, a host crashes, or by weather.
+  network   datagrams are lost, doubled and delayed by `Weather`; `cut` blocks one direction of one pair, so partitions
+            may be asymmetric. Streams deliver in order, and break when a direction is cut, a host crashes, or by weather.
   disk      a durable row holds the effects behind it until its commit is done, a few milliseconds later. A crash keeps
             what was committed and a random prefix of the rest: exactly what effects.py promises, and not more.
 
@@ -60,6 +60,9 @@ class Weather:
     delay_min: float = 0.0005
     delay_max: float = 0.005
     stream_break: float = 0.0  # per frame
+
+
+CALM = Weather()
 
 
 @dataclass
@@ -132,7 +135,7 @@ class Host:
 class Cluster:
     """The world."""
 
-    def __init__(self, seed: int, hosts: int = 3, weather: Weather = Weather(), profile: Profile = LOCAL) -> None:  # noqa: B008 (frozen)
+    def __init__(self, seed: int, hosts: int = 3, weather: Weather = CALM, profile: Profile = LOCAL) -> None:
         self.seed = seed
         self.rng = random.Random(seed)
         self.weather = weather
@@ -157,7 +160,8 @@ class Cluster:
         """A machine that is not running yet."""
         number = len(getattr(self, "hosts", ())) + 1
         identity = node if node is not None else NodeId(self.rng.randbytes(16))
-        host = Host(self, name, address or f"10.0.0.{name.lstrip('h') if name[1:].isdigit() else 100 + number}", identity)
+        last = name[1:] if name[1:].isdigit() else str(100 + number)
+        host = Host(self, name, address or f"10.0.0.{last}", identity)
         host.seeds = ("10.0.0.1",)
         if hasattr(self, "hosts"):
             self.hosts.append(host)
@@ -226,12 +230,14 @@ class Cluster:
         """Create a network."""
         identifier = NetworkId(self.rng.randbytes(16))
         vni = fields.pop("vni", 256 + len(host.core.view.networks()))
-        body = Network(id=identifier, name=name, vni=vni, subnets=(subnet,), **fields)  # type: ignore[arg-type]  # test values
+        body = Network(id=identifier, name=name, vni=vni, subnets=(subnet,), **fields)
         host.core.create_network(body, self.now)
         self._pump(host)
         return identifier
 
-    def allocate(self, host: Host, network: NetworkId, wanted: str | None = None, *, take_over: bool = False) -> EndpointId:
+    def allocate(
+        self, host: Host, network: NetworkId, wanted: str | None = None, *, take_over: bool = False
+    ) -> EndpointId:
         """Ask for an address for a new endpoint."""
         endpoint = EndpointId(self.rng.randbytes(16))
         request = self.request()
@@ -241,12 +247,14 @@ class Cluster:
         self._pump(host)
         return endpoint
 
-    def put_endpoint(self, host: Host, network: NetworkId, endpoint: EndpointId, address: str, **fields: object) -> None:
+    def put_endpoint(
+        self, host: Host, network: NetworkId, endpoint: EndpointId, address: str, **fields: object
+    ) -> None:
         """Write the endpoint record."""
         octets = ip_interface(address).ip.packed
         mac = ":".join(f"{octet:02x}" for octet in (2, 0x42, *octets))
         name = "c" + endpoint.hex()[:6]
-        body = Endpoint(id=endpoint, network=network, name=name, mac=mac, addresses=(address,), **fields)  # type: ignore[arg-type]  # test values
+        body = Endpoint(id=endpoint, network=network, name=name, mac=mac, addresses=(address,), **fields)
         host.core.put(Kind.ENDPOINT, endpoint, body, self.now)
         self._pump(host)
 
@@ -306,9 +314,7 @@ class Cluster:
         """Every running host sees every running host alive."""
         running = [host for host in self.hosts if host.up]
         names = sorted(host.name for host in running)
-        return all(
-            sorted(m.name for m in host.core.view.members() if m.state == "alive") == names for host in running
-        )
+        return all(sorted(m.name for m in host.core.view.members() if m.state == "alive") == names for host in running)
 
     def picture(self, host: Host) -> object:
         """What a host believes, in a form that can be compared."""
@@ -382,7 +388,7 @@ class Cluster:
                 case CloseStream():
                     pipe = host.pipes.pop(effect.stream, None)
                     if pipe is not None:
-                        self.at(max(0.0, pipe.ready - self.now) + 0.001, lambda p=pipe: self._break(p))  # type: ignore[misc]  # bound now
+                        self.at(max(0.0, pipe.ready - self.now) + 0.001, lambda p=pipe: self._break(p))
                 case ResolveSeeds():
                     self._resolve(host, effect.seeds)
                 case _:

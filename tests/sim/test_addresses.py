@@ -32,6 +32,11 @@ def put_when_allocated(cluster: Cluster, network: NetworkId) -> None:
     cluster.on_allocated = put
 
 
+def ask_at(cluster: Cluster, delay: float, host: Host, network: NetworkId, wanted: str | None) -> None:
+    """Ask for an address a moment later, if the host is up then."""
+    cluster.at(delay, lambda: host.up and cluster.allocate(host, network, wanted))
+
+
 def one_run(seed: int) -> tuple[int, int]:
     """Two or three hosts attach at once, one may crash and return. Returns how many got an address and how many not."""
     rng = random.Random(seed)
@@ -45,7 +50,7 @@ def one_run(seed: int) -> tuple[int, int]:
     for host in cluster.hosts:
         for _ in range(rng.randrange(1, 3)):
             asked += 1
-            cluster.at(0.02 * rng.random(), lambda h=host, w=rng.choice((None, None, fixed)): h.up and cluster.allocate(h, network, w))  # type: ignore[misc]  # bound now
+            ask_at(cluster, 0.02 * rng.random(), host, network, rng.choice((None, None, fixed)))
     if rng.random() < 0.5:
         victim = rng.choice(cluster.hosts)
         cluster.at(0.1 * rng.random(), lambda: cluster.crash(victim))
@@ -181,7 +186,7 @@ def test_more_hosts_than_blocks_borrow_from_each_other_until_the_pool_is_empty()
     while not cluster.refused:
         before = len(cluster.grants)
         cluster.allocate(cluster.hosts[before % 3], network)
-        cluster.until(lambda b=before: len(cluster.grants) > b or bool(cluster.refused), 20.0)  # type: ignore[misc]  # bound now
+        cluster.until(lambda b=before: len(cluster.grants) > b or bool(cluster.refused), 20.0)
     assert cluster.refused[0].name == "pool_exhausted"
     assert len(cluster.grants) == 125
     assert not any(text.startswith(("192.168.0.0/", "192.168.0.1/", "192.168.0.127/")) for _, text in cluster.grants)
@@ -197,7 +202,7 @@ def test_a_fixed_address_of_a_dead_host_can_be_taken_over_and_the_old_owner_yiel
     cluster.until(cluster.agree, 5.0)
     cluster.crash(old)
     first = cluster.hosts[0]
-    cluster.until(lambda: first.core.view.member(old.node).state is State.DEAD, 30.0)  # type: ignore[union-attr]  # known
+    cluster.until(lambda: first.core.view.member(old.node).state is State.DEAD, 30.0)
     cluster.allocate(first, network, "192.168.0.50")
     cluster.until(lambda: bool(cluster.refused), 20.0)
     assert (cluster.refused[0].name, cluster.refused[0].holder) == ("try_again", f"c{endpoint.hex()[:6]}@h3")
@@ -253,6 +258,12 @@ def test_what_is_never_handed_out(wanted: str, name: str) -> None:
     cluster.attach(cluster.hosts[0], network, "192.168.0.10")  # positive control
 
 
+def state(watcher: Host, watched: Host) -> State | None:
+    """What one host thinks of another."""
+    member = watcher.core.view.member(watched.node)
+    return member.state if member is not None else None
+
+
 def test_a_promise_outlives_the_crash_of_the_one_who_gave_it() -> None:
     # h1 holds a block by the promise of h2 alone; then h2 loses its cache, h1 is cut off, and h3 asks h2 for the same.
     cluster = Cluster(8, hosts=3)
@@ -262,7 +273,7 @@ def test_a_promise_outlives_the_crash_of_the_one_who_gave_it() -> None:
     cluster.run(2.0)
     one, two, three = cluster.hosts
     cluster.partition([three], [one, two])
-    cluster.until(lambda: all(h.core.view.member(three.node).state is State.DEAD for h in (one, two)), 40.0)  # type: ignore[union-attr]  # known
+    cluster.until(lambda: state(one, three) is state(two, three) is State.DEAD, 40.0)
     cluster.run(2.0)
     cluster.allocate(one, network, "192.168.0.77")
     cluster.until(lambda: bool(cluster.grants), 5.0)
@@ -271,8 +282,8 @@ def test_a_promise_outlives_the_crash_of_the_one_who_gave_it() -> None:
     cluster.heal()
     cluster.partition([one], [two, three])
     cluster.start(two)
-    cluster.until(lambda: all(two.core.view.member(h.node).state is State.ALIVE for h in (two, three)), 40.0)  # type: ignore[union-attr]  # known
-    cluster.until(lambda: three.core.view.member(one.node).state is State.DEAD, 40.0)  # type: ignore[union-attr]  # known
+    cluster.until(lambda: state(two, three) is state(three, two) is State.ALIVE, 40.0)
+    cluster.until(lambda: state(three, one) is State.DEAD, 40.0)
     cluster.allocate(three, network, "192.168.0.77")
     cluster.until(lambda: bool(cluster.refused), 20.0)
     assert cluster.refused[0].name == "try_again"
@@ -292,6 +303,6 @@ def test_an_answer_to_another_attempt_is_not_counted() -> None:
     for version, granted in ((claim.version + 1, 0), (claim.version, 1)):
         answer = ClaimAnswer(two.node, claim.key, claim.epoch, version, True)
         data = one.core._parts.out.wire.datagram([encode_message(answer)])
-        cluster.call(one, lambda core, now, data=data: core.receive_datagram(data, two.address, now))  # type: ignore[misc]  # bound now
+        cluster.call(one, lambda core, now, data=data: core.receive_datagram(data, two.address, now))
         cluster.run(0.1)
         assert len(cluster.grants) == granted

@@ -241,7 +241,7 @@ def test_two_networks_of_one_name_and_vni_from_two_sides_are_told_apart_alike_ev
 def test_creating_what_clashes_is_refused_by_name(changed: dict[str, object], name: str | None) -> None:
     cluster, _ = ready(15, hosts=2)
     fields: dict[str, object] = {"name": "new", "vni": 999, "subnets": ("10.5.0.0/24",)} | changed
-    body = Network(id=bytes(16), **fields)  # type: ignore[arg-type]  # test values
+    body = Network(id=bytes(16), **fields)
     if name is None:
         cluster.hosts[1].core.create_network(body, cluster.now)
         return
@@ -257,7 +257,7 @@ def test_cluster_facts_outlive_the_death_and_the_forgetting_of_their_writer() ->
     cluster.call(writer, lambda core, now: core.put_vtep(vtep, now))
     cluster.until(cluster.agree, 20.0)
     cluster.crash(writer)
-    cluster.until(lambda: rest[0].core.view.member(writer.node).state is State.DEAD, 40.0)  # type: ignore[union-attr]  # known
+    cluster.until(lambda: rest[0].core.view.member(writer.node).state is State.DEAD, 40.0)
     cluster.call(rest[0], lambda core, now: core.forget(writer.node, now))
     for host in rest:
         host.seeds = ("10.0.0.2",)
@@ -288,7 +288,7 @@ def test_a_kind_of_a_later_version_is_kept_and_passed_on() -> None:
     host = cluster.hosts[0]
     future_kind, future_shared = 33, 99
     host.core._parts.owned.write(future_kind, b"key", b"\xc1 not even msgpack", False, cluster.now)
-    host.core._parts.shared.write(future_shared, b"key", b"\xc1", 1)  # type: ignore[arg-type]  # the point of the test
+    host.core._parts.shared.write(future_shared, b"key", b"\xc1", 1)
     cluster.run(10.0)
     late = cluster.add_host("h9")
     late.seeds = ("10.0.0.2",)
@@ -307,7 +307,7 @@ def test_dead_for_72_hours_is_gone_and_the_blocks_stay() -> None:
     cluster.attach(victim, network)
     cluster.until(cluster.agree, 30.0)
     cluster.crash(victim)
-    cluster.until(lambda: witness.core.view.member(victim.node).state is State.DEAD, 60.0)  # type: ignore[union-attr]  # known
+    cluster.until(lambda: witness.core.view.member(victim.node).state is State.DEAD, 60.0)
     assert len(names(witness)) == 1
     cluster.run(400.0)
     assert names(witness) == [] and len(witness.core.view.members()) == 2
