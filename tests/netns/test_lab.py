@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from vxlanu.lab.topology import Lab, poll, running_labs
 pytestmark = pytest.mark.netns
 
 SLEEPER = ("/bin/sh", "-c", "echo started; exec sleep 1000")
+_numbers = count(1)
 MakeLab = Callable[..., Lab]
 
 
@@ -193,23 +196,28 @@ def test_one_id_is_one_lab_and_two_ids_are_two(make_lab: MakeLab, small: Lab) ->
     assert Lab.find(small.plan.lab).pid == small.pid
 
 
-@pytest.mark.parametrize("ended_by", ["down", "SIGTERM", "SIGKILL", "its owner's death"])
-def test_however_it_ends_nothing_stays(ended_by: str) -> None:
+@pytest.fixture
+def ending() -> Iterator[str]:
+    """The id of a lab that a test ends in its own way; whatever the test did, it is gone afterwards."""
+    name = f"end-{os.getpid()}-{next(_numbers)}"
+    yield name
+    if name in running_labs():
+        os.kill(Lab.find(name).pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("ended_by", ["down", "SIGTERM", "SIGINT", "SIGKILL", "its owner's death"])
+def test_however_it_ends_nothing_stays(ended_by: str, ending: str) -> None:
     before = left_on_the_machine()
-    name = f"end-{os.getpid()}"
     if ended_by == "its owner's death":
-        program = f"from vxlanu.lab.topology import Lab; Lab(2, 1, lab={name!r}, agent={SLEEPER!r}).start(); input()"
-        owner = subprocess.Popen([sys.executable, "-c", f"{program}"], stdin=subprocess.PIPE)
-        wait_for = Path("/proc/net/unix")
-        while name not in wait_for.read_text():
-            assert owner.poll() is None
-        lab = _found(name)
+        program = f"from vxlanu.lab.topology import Lab; Lab(2, 1, lab={ending!r}, agent={SLEEPER!r}).start(); input()"
+        owner = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE)
+        lab = _found(ending)
     else:
-        lab = Lab(2, 1, lab=name, agent=SLEEPER)
+        lab = Lab(2, 1, lab=ending, agent=SLEEPER)
         lab.start(detached=True)
     watched = [os.pidfd_open(pid) for pid in inhabitants(lab.pid)]
     assert len(watched) == 3, "the supervisor and two agents"
-    assert name in running_labs()
+    assert ending in running_labs()
     if ended_by == "down":
         lab.down()
     elif ended_by == "its owner's death":
@@ -220,10 +228,39 @@ def test_however_it_ends_nothing_stays(ended_by: str) -> None:
     for process in watched:
         assert select.select([process], [], [], 10)[0], "a process outlived the lab"
         os.close(process)
-    assert name not in running_labs()
+    assert ending not in running_labs()
     assert left_on_the_machine() <= before
     with pytest.raises(NotFound):
-        Lab.find(name)
+        Lab.find(ending)
+
+
+def test_the_command_line_builds_shows_enters_and_ends_a_lab(ending: str) -> None:
+    """And the supervisor keeps no output of the starter's: a pipe would never end."""
+
+    def lab(*arguments: str) -> subprocess.CompletedProcess[str]:
+        program = "import sys; from vxlanu.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        command = [sys.executable, "-c", program, "lab", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    started = Lab(2, 1, lab=ending, agent=SLEEPER)
+    started.start(detached=True)
+    outputs = [os.readlink(f"/proc/{started.pid}/fd/{number}") for number in range(3)]
+    assert outputs == ["/dev/null", "/dev/null", "/run/vxlanu-lab/supervisor.log"]
+    listed = lab("ls", "--lab", ending)
+    assert re.search(r"^h2 +host +h2 +up +10\.97\.0\.2, fd97::2$", listed.stdout, re.MULTILINE), listed.stderr
+    assert re.search(r"^c2-1 +container +h2 +empty +-$", listed.stdout, re.MULTILINE)
+    assert lab("exec", "--lab", ending, "h2", "--", "sh", "-c", "echo $VXLANU_SOCKET").stdout.endswith(
+        "h2/agent.sock\n"
+    )
+    assert lab("exec", "--lab", ending, "h2", "sh", "-c", "exit 9").returncode == 9
+    unknown = lab("exec", "--lab", ending, "h3", "--", "true")
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (4, 1)
+    assert "h1, h2, c1-1, c2-1, underlay" in unknown.stderr
+    assert lab("up", "--lab", ending).returncode == 5
+    assert lab("agent", "--lab", ending, "kill", "h1").returncode == 0
+    assert "down (-9)" in lab("ls", "--lab", ending).stdout
+    assert lab("down", "--lab", ending).returncode == 0
+    assert lab("down", "--lab", ending).returncode == 4
 
 
 def _found(name: str) -> Lab:

@@ -169,7 +169,7 @@ def execute(name: str, command: tuple[str, ...], lab_id: str) -> None:
     names = [*found.hosts(), *found.containers(), UNDERLAY]
     if name not in names:
         raise NotFound(f"lab exec {name}", "no such host or container", hint=", ".join(names), name="name_not_found")
-    inside = found.command(name, command)
+    inside = found.command(name, command[1:] if command[0] == "--" else command)
     sys.stdout.flush()
     os.execve(inside[0], inside, found.environment(name))
 

@@ -75,6 +75,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Build, report, serve until told to end; ending is all the clean-up there is."""
+        self._handle_signals()
         try:
             self._prepare()
             self._build()
@@ -100,6 +101,9 @@ class Supervisor:
         namespaces.mount("proc", "/proc", "proc", quiet | namespaces.MS_NOEXEC)
         Path("/run/netns").mkdir()
         RUN.mkdir(mode=0o700)
+        log = os.open(RUN / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 2)  # whoever started the lab may be waiting for the end of that pipe
+        os.close(log)
         (RUN / "agent.toml").write_text("# empty: the agents of a lab are configured by flags\n")
         key = RUN / "cluster.key"
         key.write_text(base64.b64encode(os.urandom(32)).decode() + "\n")
@@ -142,15 +146,17 @@ class Supervisor:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(_HIDDEN_ENVIRONMENT)}
         os.execvpe(command[0], command, inherited | {"PYTHONUNBUFFERED": "1"})
 
-    def _serve(self) -> None:
+    def _handle_signals(self) -> None:
+        """Before anything else: pid 1 gets only signals that it handles, so an early SIGTERM would be lost."""
         self.wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):  # pid 1 gets only signals that it handles
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, frame: None)
+
+    def _serve(self) -> None:
         poller = select.poll()
         for fd in (self.listener.fileno(), self.wakeup[0], *([] if self.lifeline is None else [self.lifeline])):
             poller.register(fd, select.POLLIN)
-        self._reap()  # whatever ended before the handler stood
         while True:
             for fd, _ in poller.poll():
                 if fd == self.lifeline:

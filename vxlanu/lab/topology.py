@@ -31,7 +31,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from vxlanu.errors import BadRequest, Conflict, NotFound, Refused, TryAgain, VxlanuError
+from vxlanu.errors import AgentUnreachable, BadRequest, Conflict, NotFound, Refused, TryAgain, VxlanuError
 from vxlanu.lab import namespaces, supervisor
 from vxlanu.lab.plan import (
     UNDERLAY,
@@ -206,7 +206,7 @@ class Lab:
 
         try:
             members = Client(str(self.path(agent_socket(host))), timeout_s=2).members().value.items
-        except VxlanuError:
+        except (AgentUnreachable, TryAgain):
             return set()
         return {member.name for member in members if member.state == "alive"}
 
