@@ -1,0 +1,153 @@
+/* unit_soft.c - learned and pending MACs: grace, blocking, expiry, caps; and records that override them */
+#include "check.h"
+#include "scene.h"
+
+#define SECOND 1000000000ull
+
+static enum vx_reason arrives(struct scene *scene, unsigned outer, uint64_t from)
+{
+	struct packet packet = packet_between(from, 0xee, MAC_A, 0x11);
+
+	return from_vtep(scene, outer, put_packet(tunnel_room(scene), &packet, 4));
+}
+
+static bool is_reachable(struct scene *scene, uint64_t mac)
+{
+	struct packet packet = packet_between(MAC_A, 0x11, mac, 0xee);
+
+	return from_port(scene, scene->a, put_packet(tap_room(scene), &packet, 4)) == VX_OK &&
+	       scene->frame.act == VX_ACT_VTEP;
+}
+
+static void sweep(struct scene *scene)
+{
+	vx_soft_sweep(&scene->network->soft, scene->now_ns / 1000000, vx_net_soft_count, scene->tables);
+}
+
+static void an_unknown_mac_of_a_member_passes_for_five_seconds(void)
+{
+	struct scene *scene = scene_new(false);
+
+	CHECK(!is_reachable(scene, MAC_NOBODY));
+	REASON(arrives(scene, 2, MAC_NOBODY), VX_OK);
+	EQUAL(scene->frame.event, VX_EVENT_MAC_PENDING);
+	CHECK(scene->frame.notes & VX_NOTE_PENDING);
+	CHECK(is_reachable(scene, MAC_NOBODY));
+	EQUAL(scene->frame.target, scene->member);
+	REASON(arrives(scene, 3, MAC_NOBODY), VX_MAC_PENDING);	/* first come, first served */
+	scene->now_ns += 4 * SECOND + 900 * SECOND / 1000;
+	REASON(arrives(scene, 2, MAC_NOBODY), VX_OK);
+	EQUAL(scene->frame.event, 0);
+	scene->now_ns += SECOND / 5;
+	REASON(arrives(scene, 2, MAC_NOBODY), VX_MAC_PENDING);
+	CHECK(!is_reachable(scene, MAC_NOBODY));
+	scene_free(scene);
+}
+
+static void sending_on_does_not_buy_a_new_grace_but_silence_does(void)
+{
+	struct scene *scene = scene_new(false);
+
+	REASON(arrives(scene, 2, MAC_NOBODY), VX_OK);
+	for (unsigned i = 0; i < 10; i++) {
+		scene->now_ns += 30 * SECOND;
+		REASON(arrives(scene, 2, MAC_NOBODY), VX_MAC_PENDING);
+		sweep(scene);
+	}
+	scene->now_ns += 61 * SECOND;
+	REASON(arrives(scene, 2, MAC_NOBODY), VX_OK);
+	scene_free(scene);
+}
+
+static void a_record_ends_the_wait(void)
+{
+	struct scene *scene = scene_new(false);
+
+	REASON(arrives(scene, 2, MAC_NOBODY), VX_OK);
+	scene->now_ns += 30 * SECOND;
+	REASON(arrives(scene, 2, MAC_NOBODY), VX_MAC_PENDING);
+	EQUAL(vx_fdb_record(scene->network, MAC_NOBODY, (struct vx_place){ VX_AT_VTEP, (uint32_t)scene->member }), 0);
+	REASON(arrives(scene, 2, MAC_NOBODY), VX_OK);
+	CHECK(!(scene->frame.notes & VX_NOTE_PENDING));
+	EQUAL(vx_net_vtep(scene->tables, (uint32_t)scene->member)->soft_count, 0);
+	scene_free(scene);
+}
+
+static void a_foreign_vtep_is_learned_from_and_forgotten(void)
+{
+	struct scene *scene = scene_new(true);
+	struct vx_vtep *foreign = vx_net_vtep(scene->tables, (uint32_t)scene->foreign);
+
+	REASON(arrives(scene, 4, MAC_NOBODY), VX_OK);
+	EQUAL(scene->frame.event, VX_EVENT_MAC_LEARNED);
+	CHECK(is_reachable(scene, MAC_NOBODY));
+	EQUAL(scene->frame.target, scene->foreign);
+	scene->now_ns += 200 * SECOND;
+	REASON(arrives(scene, 4, MAC_NOBODY), VX_OK);
+	EQUAL(scene->frame.event, 0);
+	scene->now_ns += 299 * SECOND;
+	sweep(scene);
+	CHECK(is_reachable(scene, MAC_NOBODY));
+	EQUAL(foreign->soft_count, 1);
+	scene->now_ns += 2 * SECOND;
+	CHECK(!is_reachable(scene, MAC_NOBODY));
+	sweep(scene);
+	EQUAL(foreign->soft_count, 0);
+	scene_free(scene);
+}
+
+static void learning_never_overrides_a_record(void)
+{
+	struct scene *scene = scene_new(true);
+
+	REASON(arrives(scene, 4, MAC_FAR), VX_VTEP_MAC);
+	REASON(arrives(scene, 4, MAC_A), VX_LOCAL_MAC);
+	CHECK(is_reachable(scene, MAC_FAR));
+	EQUAL(scene->frame.target, scene->member);
+	scene_free(scene);
+}
+
+static void one_vtep_cannot_fill_the_table(void)
+{
+	struct scene *scene = scene_new(true);
+	unsigned kept = 0;
+
+	for (uint64_t i = 0; i < 3000; i++) {
+		REASON(arrives(scene, 4, 0x020000000000 + i), VX_OK);
+		kept += scene->frame.event == VX_EVENT_MAC_LEARNED;
+	}
+	CHECK(kept <= VX_SOFT_PER_VTEP && kept > VX_SOFT_PER_VTEP / 2);
+	EQUAL(vx_net_vtep(scene->tables, (uint32_t)scene->foreign)->soft_count, kept);
+
+	kept = 0;
+	for (uint64_t i = 0; i < 3000; i++)
+		kept += arrives(scene, 2, 0x020001000000 + i) == VX_OK;
+	CHECK(kept <= VX_SOFT_PER_VTEP && kept > VX_SOFT_PER_VTEP / 4);
+	REASON(scene->frame.reason, VX_MAC_PENDING);
+	scene_free(scene);
+}
+
+static void a_vtep_that_leaves_takes_its_soft_state_along(void)
+{
+	struct scene *scene = scene_new(true);
+	vx_member rest = { (uint32_t)scene->member, VX_MEMBER_FLOOD };
+	uint64_t cursor = 0;
+	vx_soft_entry entry;
+
+	REASON(arrives(scene, 4, MAC_NOBODY), VX_OK);
+	CHECK(vx_soft_next(&scene->network->soft, scene->now_ns / 1000000, &cursor, &entry));
+	EQUAL(vx_mac(entry.mac), MAC_NOBODY);
+	EQUAL(entry.kind, VX_SOFT_LEARNED);
+	EQUAL(entry.left_ms, VX_LEARNED_MS);
+	CHECK(!vx_soft_next(&scene->network->soft, scene->now_ns / 1000000, &cursor, &entry));
+	EQUAL(vx_net_vteps(scene->tables, (uint32_t)scene->net, &rest, 1), 0);
+	cursor = 0;
+	CHECK(!vx_soft_next(&scene->network->soft, scene->now_ns / 1000000, &cursor, &entry));
+	CHECK(!is_reachable(scene, MAC_NOBODY));
+	scene_free(scene);
+}
+
+CASES(CASE(an_unknown_mac_of_a_member_passes_for_five_seconds),
+      CASE(sending_on_does_not_buy_a_new_grace_but_silence_does), CASE(a_record_ends_the_wait),
+      CASE(a_foreign_vtep_is_learned_from_and_forgotten), CASE(learning_never_overrides_a_record),
+      CASE(one_vtep_cannot_fill_the_table), CASE(a_vtep_that_leaves_takes_its_soft_state_along))

@@ -1,0 +1,207 @@
+/* unit_tables.c - the hash table beside a model and under a concurrent reader; reclamation; lives of ids */
+#include <pthread.h>
+
+#include "check.h"
+#include "scene.h"
+
+#define KEYS	4096u
+
+static void a_table_agrees_with_a_model(void)
+{
+	static uint64_t model[KEYS];
+	struct vx_qsbr qsbr;
+	struct vx_table table;
+	uint64_t cursor = 0, seen = 0, live = 0, value;
+	struct vx_key key;
+
+	srand(11);
+	vx_qsbr_init(&qsbr);
+	EQUAL(vx_table_init(&table, &qsbr), 0);
+	for (unsigned step = 0; step < 200000; step++) {
+		uint32_t at = (uint32_t)rand() % KEYS;
+
+		if (rand() % 3) {
+			model[at] = 2 + (uint64_t)step;
+			EQUAL(vx_table_set(&table, vx_key_number(at), model[at]), 0);
+		} else {
+			EQUAL(vx_table_del(&table, vx_key_number(at)), model[at]);
+			model[at] = 0;
+		}
+		at = (uint32_t)rand() % KEYS;
+		EQUAL(vx_table_get(&table, vx_key_number(at)), model[at]);
+		if (step % 1000 == 0)
+			vx_qsbr_collect(&qsbr);
+	}
+	for (uint32_t i = 0; i < KEYS; i++)
+		live += model[i] != 0;
+	while ((value = vx_table_next(&table, &cursor, &key))) {
+		EQUAL(value, model[key.word[0]]);
+		seen++;
+	}
+	EQUAL(seen, live);
+	EQUAL(table.live, live);
+	vx_table_destroy(&table);
+	vx_qsbr_destroy(&qsbr);
+}
+
+struct shared {
+	struct vx_qsbr qsbr;
+	struct vx_table table;
+	_Atomic bool over;
+	_Atomic uint64_t reads;
+};
+
+/** read_forever() - Keys below KEYS are always there; a value always names its key */
+static void *read_forever(void *argument)
+{
+	struct shared *shared = argument;
+	uint64_t reads = 0;
+
+	while (!atomic_load(&shared->over)) {
+		vx_qsbr_online(&shared->qsbr, 0);
+		for (uint32_t i = 0; i < 256; i++) {
+			uint32_t at = (uint32_t)(reads++ * 2654435761u) % (2 * KEYS);
+			uint64_t value = vx_table_get(&shared->table, vx_key_number(at));
+
+			CHECK(value || at >= KEYS);
+			CHECK(!value || value >> 32 == at + 1u);
+		}
+		vx_qsbr_offline(&shared->qsbr, 0);
+	}
+	atomic_store(&shared->reads, reads);
+	return NULL;
+}
+
+static void a_reader_sees_every_key_while_others_come_go_and_the_table_grows(void)
+{
+	static struct shared shared;
+	pthread_t reader;
+
+	vx_qsbr_init(&shared.qsbr);
+	EQUAL(vx_table_init(&shared.table, &shared.qsbr), 0);
+	for (uint64_t at = 0; at < KEYS; at++)
+		EQUAL(vx_table_set(&shared.table, vx_key_number(at), (at + 1) << 32), 0);
+	EQUAL(pthread_create(&reader, NULL, read_forever, &shared), 0);
+	srand(13);
+	for (uint32_t step = 0; step < 300000; step++) {
+		uint64_t at = KEYS + (uint32_t)rand() % KEYS, fixed = (uint32_t)rand() % KEYS;
+
+		if (rand() % 2)
+			EQUAL(vx_table_set(&shared.table, vx_key_number(at), (at + 1) << 32 | (step & 0xffff)), 0);
+		else
+			vx_table_del(&shared.table, vx_key_number(at));
+		EQUAL(vx_table_set(&shared.table, vx_key_number(fixed), (fixed + 1) << 32 | (step & 0xffff)), 0);
+		if (step % 256 == 0)
+			vx_qsbr_collect(&shared.qsbr);
+	}
+	atomic_store(&shared.over, true);
+	pthread_join(reader, NULL);
+	CHECK(atomic_load(&shared.reads) > 1000);
+	vx_table_destroy(&shared.table);
+	vx_qsbr_destroy(&shared.qsbr);
+}
+
+struct counted {
+	struct vx_retired retired;
+	bool *freed;
+};
+
+static void note_freed(struct vx_retired *object)
+{
+	*((struct counted *)object)->freed = true;
+}
+
+static void nothing_is_freed_that_a_reader_may_hold(void)
+{
+	bool first_freed = false, second_freed = false;
+	struct counted first = { .freed = &first_freed }, second = { .freed = &second_freed };
+	struct vx_qsbr qsbr;
+
+	vx_qsbr_init(&qsbr);
+	vx_qsbr_online(&qsbr, 3);
+	vx_qsbr_retire(&qsbr, &first.retired, note_freed);
+	EQUAL(vx_qsbr_collect(&qsbr), 1);
+	CHECK(!first_freed);
+	vx_qsbr_online(&qsbr, 3);		/* a new turn: it holds nothing of the last one */
+	vx_qsbr_retire(&qsbr, &second.retired, note_freed);
+	EQUAL(vx_qsbr_collect(&qsbr), 1);
+	CHECK(first_freed && !second_freed);
+	vx_qsbr_offline(&qsbr, 3);
+	EQUAL(vx_qsbr_collect(&qsbr), 0);
+	CHECK(second_freed);
+	vx_qsbr_destroy(&qsbr);
+}
+
+static void a_record_never_names_the_successor_under_its_targets_index(void)
+{
+	struct scene *scene = scene_new(false);
+	struct vx_port *port = calloc(1, sizeof(*port));
+
+	EQUAL(vx_fdb_find(scene->network, MAC_B).id, scene->b);
+	EQUAL(vx_net_port_del(scene->tables, (uint32_t)scene->b), 0);
+	EQUAL(vx_fdb_find(scene->network, MAC_B).kind, 0);
+	EQUAL(vx_qsbr_collect(&scene->tables->qsbr), 0);
+	port->mac = MAC_NOBODY;
+	EQUAL(vx_net_port_add(scene->tables, port, (uint32_t)scene->net), scene->b);
+	EQUAL(vx_fdb_find(scene->network, MAC_B).kind, 0);
+	EQUAL(vx_fdb_record(scene->network, MAC_B, (struct vx_place){ VX_AT_PORT, (uint32_t)scene->b }), 0);
+	EQUAL(vx_fdb_find(scene->network, MAC_B).id, scene->b);
+	scene_free(scene);
+}
+
+static void an_id_stays_busy_while_a_reader_may_hold_it(void)
+{
+	struct scene *scene = scene_new(false);
+	struct vx_port *port = calloc(1, sizeof(*port));
+
+	vx_qsbr_online(&scene->tables->qsbr, 0);
+	EQUAL(vx_net_port_del(scene->tables, (uint32_t)scene->b), 0);
+	vx_qsbr_collect(&scene->tables->qsbr);
+	CHECK(vx_net_port_add(scene->tables, port, (uint32_t)scene->net) != scene->b);
+	vx_qsbr_offline(&scene->tables->qsbr, 0);
+	scene_free(scene);
+}
+
+static void what_is_in_use_is_not_deleted(void)
+{
+	struct scene *scene = scene_new(false);
+	uint32_t net = (uint32_t)scene->net;
+	vx_member twice[2] = { { (uint32_t)scene->member, 1 }, { (uint32_t)scene->member, 1 } };
+	vx_member stranger = { 999, 1 };
+
+	EQUAL(vx_net_del(scene->tables, net), -16);
+	EQUAL(vx_net_vtep_del(scene->tables, (uint32_t)scene->member), -16);
+	EQUAL(vx_net_vtep_del(scene->tables, (uint32_t)scene->foreign), 0);
+	EQUAL(vx_net_vteps(scene->tables, net, twice, 2), -22);
+	EQUAL(vx_net_vteps(scene->tables, net, &stranger, 1), -2);
+	EQUAL(vx_net_member_flags(scene->network, (uint32_t)scene->second), VX_MEMBER_FLOOD);
+	EQUAL(vx_net_vteps(scene->tables, net, twice, 1), 0);
+	EQUAL(vx_net_member_flags(scene->network, (uint32_t)scene->second), VX_NONE);
+	EQUAL(vx_net_vtep_del(scene->tables, (uint32_t)scene->second), 0);
+	EQUAL(vx_net_port_del(scene->tables, (uint32_t)scene->a), 0);
+	EQUAL(vx_net_port_del(scene->tables, (uint32_t)scene->b), 0);
+	EQUAL(vx_net_del(scene->tables, net), 0);
+	EQUAL(vx_net_vtep_del(scene->tables, (uint32_t)scene->member), 0);
+	CHECK(vx_net_add(scene->tables, VNI, MTU, 0) >= 0);
+	scene_free(scene);
+}
+
+static void a_million_records_fit(void)
+{
+	struct scene *scene = scene_new(false);
+	struct vx_place place = { VX_AT_VTEP, (uint32_t)scene->member };
+
+	for (uint64_t i = 0; i < 1000000; i++)
+		if (vx_table_set(&scene->network->fdb, vx_key_number(0x020000000000 + i),
+				 vx_value(VX_AT_VTEP, place.id, 1)))
+			CHECK(!"a million records");
+	EQUAL(vx_qsbr_collect(&scene->tables->qsbr), 0);
+	CHECK(vx_table_get(&scene->network->fdb, vx_key_number(0x020000000000 + 999999)));
+	CHECK(!vx_table_get(&scene->network->fdb, vx_key_number(0x020000000000 + 1000000)));
+	scene_free(scene);
+}
+
+CASES(CASE(a_table_agrees_with_a_model), CASE(a_reader_sees_every_key_while_others_come_go_and_the_table_grows),
+      CASE(nothing_is_freed_that_a_reader_may_hold), CASE(a_record_never_names_the_successor_under_its_targets_index),
+      CASE(an_id_stays_busy_while_a_reader_may_hold_it), CASE(what_is_in_use_is_not_deleted),
+      CASE(a_million_records_fit))
