@@ -11,6 +11,7 @@ SWIM speaks datagrams (Das, Gupta, Motivala 2002; field meanings as in memberlis
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TypeVar
 
 import msgspec
@@ -336,10 +337,26 @@ def _check(message: Message) -> None:
         identifier = getattr(message, name, None)
         if isinstance(identifier, bytes) and len(identifier) != 16:
             raise RemoteError("wrong_shape", f"{name} has {len(identifier)} bytes")
-    port = getattr(message, "port", 1)
-    if not isinstance(message, Refused) and not 0 < port < 65536:
-        raise RemoteError("wrong_shape", f"port {port}")
-    if isinstance(message, Members) and any(
-        len(row.node) != 16 or not 0 < row.port < 65536 or not row.age >= 0 for row in message.members
-    ):
-        raise RemoteError("wrong_shape", "member row")
+    if isinstance(message, Alive | Hello):
+        _check_place(message.name, message.host, message.port)
+    elif isinstance(message, PingReq):
+        _check_place("", message.host, message.port)
+    elif isinstance(message, Welcome):
+        _check(message.hello)
+    elif isinstance(message, Refused) and message.host:
+        _check_place("", message.host, message.port)
+    elif isinstance(message, Members):
+        for row in message.members:
+            _check_place(row.name, row.host, row.port)
+            if len(row.node) != 16 or not row.age >= 0:
+                raise RemoteError("wrong_shape", "member row")
+
+
+def _check_place(name: str, host: str, port: int) -> None:
+    """Where a node is. A host must be numeric: nothing that a peer says may make us ask a name server."""
+    if len(name) > 128 or not 0 < port < 65536:
+        raise RemoteError("wrong_shape", f"port {port} or a name of {len(name)} characters")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError as error:
+        raise RemoteError("wrong_shape", str(error)[:80]) from error

@@ -5,7 +5,7 @@
 What it owns
   clock     events in a heap; nothing waits in real time.
   network   datagrams are lost, doubled and delayed by `Weather`; `cut` blocks one direction of one pair, so partitions
-            may be asymmetric. Streams deliver in order, and break when a direction is cut, a host crashes, or by weather.
+            may be asymmetric. Streams deliver in order; they break by a cut, a crash, or by weather.
   disk      a durable row holds the effects behind it until its commit is done, a few milliseconds later. A crash keeps
             what was committed and a random prefix of the rest: exactly what effects.py promises, and not more.
 
