@@ -244,7 +244,7 @@ def test_the_command_line_builds_shows_enters_and_ends_a_lab(ending: str) -> Non
 
     started = Lab(2, 1, lab=ending, agent=SLEEPER)
     started.start(detached=True)
-    outputs = [os.readlink(f"/proc/{started.pid}/fd/{number}") for number in range(3)]
+    outputs = [str(Path(f"/proc/{started.pid}/fd/{number}").readlink()) for number in range(3)]
     assert outputs == ["/dev/null", "/dev/null", "/run/vxlanu-lab/supervisor.log"]
     listed = lab("ls", "--lab", ending)
     assert re.search(r"^h2 +host +h2 +up +10\.97\.0\.2, fd97::2$", listed.stdout, re.MULTILINE), listed.stderr
