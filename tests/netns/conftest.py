@@ -40,6 +40,13 @@ def lab() -> Iterator[Lab]:
         yield _started(stack, hosts=3, containers=2)
 
 
+@pytest.fixture(scope="module")
+def make_module_lab() -> Iterator[Callable[..., Lab]]:
+    """`make_lab` whose labs are shared by the tests of one module."""
+    with ExitStack() as stack:
+        yield lambda **arguments: _started(stack, **arguments)
+
+
 @pytest.fixture
 def make_lab() -> Iterator[Callable[..., Lab]]:
     """`make_lab(hosts=3, containers=2, ...)`: a lab of one's own."""

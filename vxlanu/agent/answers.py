@@ -78,14 +78,15 @@ def endpoint(agent: Agent, view: EndpointView) -> schema.Endpoint:
         vtep=node.data_host if node else "",
         target=body.target,
         state="down" if down else "conflict" if view.lost else "up",
-        down_s=round(max(0.0, _now(agent) - view.owner_since), 1) if down else None,
+        down_s=_seconds_since(view.owner_since) if down else None,
         local=view.owner == agent.control.core.node,
         aliases=list(body.aliases),
     )
 
 
-def _now(agent: Agent) -> float:
-    return agent.control.now()
+def _seconds_since(since: float) -> float:
+    """Age of something that the control plane stamped with its monotonic clock."""
+    return round(max(0.0, time.monotonic() - since), 1)
 
 
 def endpoint_detail(agent: Agent, view: EndpointView) -> schema.EndpointDetail:
@@ -117,7 +118,7 @@ def member(agent: Agent, view: MemberView) -> schema.Member:
         control_port=view.address[1],
         data_port=view.node.data_port if view.node else 0,
         state=view.state.value,
-        since_s=round(max(0.0, _now(agent) - view.since), 1),
+        since_s=_seconds_since(view.since),
         epoch=view.epoch,
         incarnation=view.incarnation,
         version=view.node.version if view.node else "",

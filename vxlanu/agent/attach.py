@@ -24,7 +24,7 @@ from vxlanu.agent.journal import LocalRow
 from vxlanu.agent.refusals import as_error
 from vxlanu.api.schema import Attach
 from vxlanu.control.core.errors import Refusal
-from vxlanu.control.core.records import Endpoint, EndpointId, NetworkId
+from vxlanu.control.core.records import Endpoint, EndpointId, Network, NetworkId
 from vxlanu.control.core.view import EndpointView, NetworkState, NetworkView
 from vxlanu.dataplane import PortConfig
 from vxlanu.errors import BadRequest, Conflict, NotFound, VxlanuError
@@ -90,7 +90,7 @@ async def _carry_out(agent: Agent, plan: Plan, row: LocalRow) -> None:
             mtu=plan.network.body.mtu,
             addresses=body.addresses,
             ifname=plan.wanted.ifname,
-            onlink=tuple(plan.network.body.subnets),
+            onlink=_other_subnets(plan.network.body, body),
         )
         undo.push_async_callback(agent.endpoints.close, key)
         agent.reconciler.hold(plan.network.id)
@@ -101,6 +101,17 @@ async def _carry_out(agent: Agent, plan: Plan, row: LocalRow) -> None:
         await agent.control.put_endpoint(body)
         agent.reconciler.port_added(plan.endpoint)
         undo.pop_all()
+
+
+def _other_subnets(network: Network, body: Endpoint) -> tuple[str, ...]:
+    """The network's subnets that the endpoint has no address in: reached on the link all the same."""
+    own = {str(ipaddress.ip_interface(address).network) for address in body.addresses}
+    versions = {ipaddress.ip_interface(address).version for address in body.addresses}
+    return tuple(
+        subnet
+        for subnet in network.subnets
+        if subnet not in own and ipaddress.ip_network(subnet).version in versions
+    )
 
 
 async def _plan(agent: Agent, wanted: Attach) -> Plan:

@@ -1,11 +1,11 @@
 """Traffic for tests, run inside containers: `python traffic.py VERB …`. Standard library only; prints one line of JSON.
 
-    receive tcp|udp ADDRESS PORT SECONDS     listen, print {"ready": true}, then {"bytes": n, "sha256": …}
-    send tcp ADDRESS PORT BYTES SEED RATE    connect and send BYTES pseudo-random bytes at RATE bytes/s (0: no limit)
-    send udp ADDRESS PORT COUNT SEED SIZE    COUNT datagrams of SIZE bytes, each numbered, slowly enough to arrive
-    frame INTERFACE HEX COUNT                send raw frames
-    watch INTERFACE HEX SECONDS              count frames that contain the bytes HEX; {"ready": true}, then {"frames": n}
-    forge ADDRESS PORT HEX COUNT             send the bytes as UDP datagrams (a VXLAN header and a frame, say)
+receive tcp|udp ADDRESS PORT SECONDS     listen, print {"ready": true}, then {"bytes": n, "sha256": …}
+send tcp ADDRESS PORT BYTES SEED RATE    connect and send BYTES pseudo-random bytes at RATE bytes/s (0: no limit)
+send udp ADDRESS PORT COUNT SEED SIZE    COUNT datagrams of SIZE bytes, each numbered, slowly enough to arrive
+frame INTERFACE HEX COUNT                send raw frames
+watch INTERFACE HEX SECONDS              count frames that contain the bytes HEX; {"ready": true}, then {"frames": n}
+forge ADDRESS PORT HEX COUNT             send the bytes as UDP datagrams (a VXLAN header and a frame, say)
 """
 
 from __future__ import annotations

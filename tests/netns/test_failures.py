@@ -1,0 +1,181 @@
+"""What breaks: agents, namespaces, the control port, the underlay. Connections must not notice more than they have to.
+
+    c1-1     c2-1     c3-1        blue
+     h1 ───── h2 ───── h3
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from streams import answer_of, pings, ready, words
+
+from vxlanu.lab.topology import Lab, poll
+
+pytestmark = pytest.mark.netns
+
+THREE = ("c1-1", "c2-1", "c3-1")
+HOSTS = ("h1", "h2", "h3")
+
+
+@pytest.fixture(scope="module")
+def where(lab: Lab) -> Iterator[dict[str, str]]:
+    """The address of each container in blue."""
+    lab.vxlanu("h1", "network", "create", "blue", "--subnet", "192.168.0.0/24")
+    yield {name: attach(lab, name) for name in THREE}
+
+
+def attach(lab: Lab, name: str, *options: str) -> str:
+    """Attach to blue; the address."""
+    body = lab.vxlanu(f"h{name[1]}", "attach", "blue", name, *options)
+    return str(body["addresses"][0]).split("/")[0]
+
+
+def agree(lab: Lab) -> bool:
+    """Whether all agents show the same members alive and the same endpoints, and verify prints nothing."""
+    members = [sorted((r["name"], r["state"]) for r in lab.vxlanu(host, "member", "ls")) for host in HOSTS]
+    endpoints = [sorted((r["id"], r["state"]) for r in lab.vxlanu(host, "endpoint", "ls")) for host in HOSTS]
+    alike = all(it == members[0] for it in members) and all(it == endpoints[0] for it in endpoints)
+    return alike and all(state == "alive" for _, state in members[0]) and not differences(lab)
+
+
+def differences(lab: Lab) -> list[object]:
+    """What verify prints, on all hosts."""
+    return [it for host in HOSTS for it in lab.vxlanu(host, "verify")["differences"]]
+
+
+def transfer(lab: Lab, sender: str, receiver: str, address: str, disturb: Callable[[], None]) -> None:
+    """A TCP transfer of some seconds that must complete, intact, although `disturb` happens in the middle of it."""
+    with (
+        ready(lab, receiver, "receive", "tcp", address, 5003, 60) as listening,
+        lab.running(sender, words("send", "tcp", address, 5003, 12 << 20, 7, 3 << 20)) as sending,
+    ):
+        time.sleep(1.0)  # traffic must be under way; there is nothing to observe from outside
+        assert sending.poll() is None, "the transfer was over before the disturbance"
+        disturb()
+        sent = answer_of(sending)
+        assert answer_of(listening) == sent
+
+
+@pytest.mark.parametrize("host", ["h1", "h2"], ids=["the sender's", "the receiver's"])
+def test_a_connection_survives_kill_9_of_an_agent(lab: Lab, where: dict[str, str], host: str) -> None:
+    def disturb() -> None:
+        lab.kill_agent(host)
+        lab.start_agent(host)
+
+    transfer(lab, "c1-1", "c2-1", where["c2-1"], disturb)
+    assert {row["name"] for row in lab.vxlanu(host, "endpoint", "ls")} == set(THREE)
+    poll(lambda: agree(lab), "all hosts to agree", 20, lab.story)
+
+
+def test_a_stop_and_a_start_keep_the_endpoint_and_its_address(lab: Lab, where: dict[str, str]) -> None:
+    before = lab.vxlanu("h3", "endpoint", "inspect", "c3-1")
+    lab.stop_agent("h3")
+    shown = lab.exec("c3-1", ["ip", "addr", "show", "eth0"]).stdout
+    assert where["c3-1"] in shown
+    lab.start_agent("h3")
+    after = lab.vxlanu("h3", "endpoint", "inspect", "c3-1")
+    for field in ("id", "addresses", "mac", "ifname", "ifindex", "netns_inode"):
+        assert before[field] == after[field]
+    poll(lambda: pings(lab, "c1-1", where["c3-1"], wait=1), "a ping to pass", 5, lab.story)
+
+
+@pytest.mark.parametrize("crash", [False, True], ids=["same agent", "after kill -9"])
+def test_a_namespace_that_disappears_takes_its_endpoint_with_it_everywhere(
+    lab: Lab, where: dict[str, str], crash: bool
+) -> None:
+    name = "c2-gone"
+    lab.create_container(name)
+    inode = lab.exec(name, ["readlink", "/proc/self/ns/net"]).stdout.strip()
+    address = attach(lab, name)
+    assert pings(lab, "c1-1", address)
+    if crash:
+        lab.kill_agent("h2")
+        lab.start_agent("h2")
+    begun = time.monotonic()
+    lab.delete_container(name)
+    poll(lambda: not known(lab, "h2", name), "h2 to notice", 10, lab.story)
+    noticed = time.monotonic() - begun
+    for host in HOSTS:
+        poll(lambda: not known(lab, host, name), f"{host} to forget the endpoint", 20, lab.story)  # noqa: B023
+    assert time.monotonic() - begun < 20, "ten times what is promised"
+    assert noticed < 10, "ten times what is promised"
+    poll(lambda: inode not in all_namespaces(lab), "the namespace to be freed", 10, lab.story)
+    assert not differences(lab)
+
+
+def known(lab: Lab, host: str, name: str) -> bool:
+    return any(row["name"] == name for row in lab.vxlanu(host, "endpoint", "ls"))
+
+
+def all_namespaces(lab: Lab) -> set[str]:
+    """Network namespaces that processes or mounts of the machine hold, as readlink shows them."""
+    shown = lab.exec("underlay", ["lsns", "-t", "net", "-n", "-o", "NS"], check=False).stdout
+    return {f"net:[{word}]" for word in shown.split()}
+
+
+def test_a_blocked_control_port_disturbs_no_traffic_also_across_a_restart(lab: Lab, where: dict[str, str]) -> None:
+    seconds = float(os.environ.get("VXLANU_BLOCKED_S", "60"))
+    lab.block_control_port("h2")
+    try:
+        count = int(seconds / 0.2)
+        command = ["ping", "-n", "-q", "-i", "0.2", "-c", str(count), "-W", "1", where["c2-1"]]
+        with lab.running("c1-1", command) as ping:
+            poll(lambda: member_state(lab, "h1", "h2") == "dead", "h2 to be declared dead", seconds, lab.story)
+            transfer(lab, "c1-1", "c2-1", where["c2-1"], lambda: None)
+            said, _ = ping.communicate(timeout=seconds + 30)
+        assert " 0% packet loss" in said, said
+        lab.kill_agent("h2")
+        lab.start_agent("h2")
+        assert pings(lab, "c1-1", where["c2-1"], count=5)
+        transfer(lab, "c2-1", "c1-1", where["c1-1"], lambda: None)
+        shown = next(r for r in lab.vxlanu("h1", "endpoint", "ls") if r["name"] == "c2-1")
+        assert shown["state"] == "down"
+    finally:
+        lab.unblock_control_port("h2")
+    poll(lambda: agree(lab), "all hosts to agree again", 30, lab.story)
+
+
+def member_state(lab: Lab, host: str, member: str) -> str:
+    return next(str(row["state"]) for row in lab.vxlanu(host, "member", "ls") if row["name"] == member)
+
+
+def test_after_a_partition_of_15_seconds_everything_agrees_again(lab: Lab, where: dict[str, str]) -> None:
+    lab.partition("h3")
+    began = time.monotonic()
+    poll(lambda: member_state(lab, "h1", "h3") == "dead", "h3 to be declared dead", 30, lab.story)
+    lab.vxlanu("h1", "network", "create", "made-apart", "--subnet", "192.168.9.0/24")
+    time.sleep(max(0.0, 15 - (time.monotonic() - began)))  # the length of the partition is what is tested
+    assert not pings(lab, "c1-1", where["c3-1"], wait=1)
+    lab.heal("h3")
+    poll(lambda: agree(lab), "all hosts to agree within 10 s", 100, lab.story)
+    poll(lambda: "made-apart" in [r["name"] for r in lab.vxlanu("h3", "network", "ls")], "h3 to hear", 10, lab.story)
+    assert pings(lab, "c1-1", where["c3-1"])
+    assert not differences(lab)
+
+
+def test_a_host_that_leaves_is_gone_and_may_come_back(lab: Lab, where: dict[str, str]) -> None:
+    refused = lab.exec("h3", ["vxlanu", "member", "leave"], check=False)
+    assert refused.returncode == 5 and "c3-1" in refused.stderr
+    lab.vxlanu("h3", "detach", "blue", "c3-1")
+    lab.exec("h3", ["vxlanu", "member", "leave"])
+    poll(lambda: member_state(lab, "h1", "h3") == "left", "h1 to hear the good-bye", 10, lab.story)
+    lab.start_agent("h3")
+    poll(lambda: member_state(lab, "h1", "h3") == "alive", "h3 to be back", 10, lab.story)
+    where["c3-1"] = attach(lab, "c3-1")
+    poll(lambda: pings(lab, "c1-1", where["c3-1"], wait=1), "a ping to pass", 5, lab.story)
+
+
+def test_a_dead_host_can_be_forgotten_and_a_living_one_cannot(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(hosts=3, containers=0)
+    refused = lab.exec("h1", ["vxlanu", "member", "forget", "h3"], check=False)
+    assert refused.returncode == 5 and "alive" in refused.stderr
+    lab.kill_agent("h3")
+    poll(lambda: member_state(lab, "h1", "h3") == "dead", "h3 to be declared dead", 30, lab.story)
+    lab.exec("h1", ["vxlanu", "member", "forget", "h3"])
+    for host in ("h1", "h2"):
+        names = lambda: [row["name"] for row in lab.vxlanu(host, "member", "ls")]  # noqa: E731, B023
+        poll(lambda: "h3" not in names(), f"{host} to forget h3", 10, lab.story)  # noqa: B023
