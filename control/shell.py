@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -63,6 +64,18 @@ class _Datagrams(asyncio.DatagramProtocol):
         """An ICMP answer to something we sent; SWIM finds out by itself."""
 
 
+def _bound_udp(address: Address) -> socket.socket:
+    """Bound here rather than by the loop: uvloop's own bind loses the errno, and EADDRINUSE must be told apart."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    udp = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        udp.bind(address)
+    except OSError:
+        udp.close()
+        raise
+    return udp
+
+
 class Shell:
     """Sockets, timer, journal. `other` gets every effect that is news for people or an answer to a request."""
 
@@ -92,7 +105,8 @@ class Shell:
     async def start(self) -> None:
         """Bind both sockets, then let the core begin. OSError when the port is held."""
         loop = asyncio.get_running_loop()
-        self._udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self._datagram), local_addr=self._bind)
+        udp = _bound_udp(self._bind)
+        self._udp, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self._datagram), sock=udp)
         try:
             await self._streams.listen(*self._bind)
         except OSError:
