@@ -197,17 +197,16 @@ class Shell:
             self._lazy.cancel()
             self._lazy = None
         if self._commit is None and self._rows:
-            rows, self._rows = self._take_rows()
-            self._commit = asyncio.get_running_loop().create_task(self._write(rows, durable))
+            self._commit = asyncio.get_running_loop().create_task(self._write(self._take_rows(), durable))
 
-    def _take_rows(self) -> tuple[list[Persist | Erase], list[Persist | Erase]]:
+    def _take_rows(self) -> list[Persist | Erase]:
         """What goes into the next commit: all rows so far, and the rows right behind them in the queue as well."""
-        rows = self._rows
         while self._queue and isinstance(self._queue[0], Persist | Erase):
             effect = self._queue.popleft()
             if isinstance(effect, Persist | Erase):
-                rows.append(effect)
-        return rows, []
+                self._rows.append(effect)
+        rows, self._rows = self._rows, []
+        return rows
 
     async def _write(self, rows: list[Persist | Erase], durable: bool) -> None:
         durable = durable or any(row.durable for row in rows)

@@ -128,11 +128,6 @@ class Owned:
         """Writer, epoch, version up to which nothing is missing."""
         return [(writer, log.epoch, log.upto) for writer, log in self.logs.items() if log.complete()]
 
-    def lacks(self, writer: NodeId, epoch: int, upto: int) -> bool:
-        """Whether a peer at (epoch, upto) has something of this writer that we do not."""
-        log = self.logs.get(writer)
-        return self._admits(writer, epoch) and (log is None or (epoch, upto) > (log.epoch, log.upto))
-
     def deltas_for(self, writer: NodeId, epoch: int, upto: int, now: float) -> list[Delta]:
         """What a peer at (epoch, upto) of this writer lacks; (−1, 0) if it has nothing."""
         log = self.logs.get(writer)
@@ -203,8 +198,8 @@ class Owned:
                 return None  # we have caught up by another way meanwhile
             self._pending[delta.writer] = WriterLog(delta.epoch, max(delta.base, 1))
         pending = self._pending.get(delta.writer)
-        if pending is not None and pending.epoch == delta.epoch:
-            return pending
+        if pending is not None and pending.epoch == delta.epoch and pending.upto == delta.after:
+            return pending  # it continues a reset; one that was broken off must not swallow later deltas
         return self._log_for(delta.writer, delta.epoch, delta.base)
 
     def _settle(self, writer: NodeId) -> None:

@@ -66,13 +66,6 @@ class Shared:
         self._keep(record, durable=False)
         return True
 
-    def has(self, record: Record) -> bool:
-        """Whether this fact, or what beats it, is here."""
-        known = self.facts.get((record.kind, record.key))
-        if known is None:
-            return record.kind in (Kind.NETWORK, Kind.VTEP) and self._is_rest(record.key[:16])
-        return not newer(record, known)
-
     def removed(self, network: bytes) -> bool:
         """Whether the network was removed."""
         return (Kind.NETWORK_REMOVED, network) in self.facts

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vxlanu.control.core.config import LAN
 from vxlanu.control.core.index import Index
 from vxlanu.control.core.log import WriterLog
+from vxlanu.control.core.messages import Delta
 from vxlanu.control.core.out import Outbox
 from vxlanu.control.core.owned import Owned
 from vxlanu.control.core.records import Endpoint, Kind, NodeId, Record, encode_body
@@ -77,6 +78,17 @@ def test_a_peer_below_the_floor_is_reset() -> None:
     for delta in deltas:
         theirs.delta(delta, 1000.0)
     assert contents(theirs) == contents(ours) == {(50, b"b"): 2}
+
+
+def test_a_reset_that_was_broken_off_does_not_swallow_later_deltas() -> None:
+    owned = store(ME)
+    for version in range(1, 11):
+        owned.push(record(version, bytes([version])), 1, 0.0)
+    owned.delta(Delta(WRITER, 1, 20, 0, 0, 2, True, [record(1, b"\1"), record(2, b"\2")]), 0.0)
+    assert len(contents(owned)) == 10  # the rest of the reset never came, and nothing is lost
+    for after in (10, 11):
+        owned.delta(Delta(WRITER, 1, 1, 0, after, after + 1, False, [record(after + 1, b"new")]), 0.0)
+    assert contents(owned)[50, b"new"] == 12 and owned.vector() == [(WRITER, 1, 12)]
 
 
 def test_a_fence_voids_what_was_written_before_it_and_what_comes_late() -> None:
