@@ -94,7 +94,7 @@ def _network_steps() -> list[Step]:
 def _table_steps() -> list[Step]:
     return [
         Step("Where frames go", "h2", "vxlanu fdb show demonet",
-             "the MAC of C0 stands behind h1's VTEP; both came by gossip, neither was learned from traffic.",
+             "C0's MAC stands behind h1's VTEP. It came by gossip before the first frame; traffic teaches nothing.",
              (rf"{C0_MAC}.*10\.97\.0\.1\b|10\.97\.0\.1\b.*{C0_MAC}",), patient=True),
         Step("Who answers ARP", "h2", "vxlanu neighbor show demonet",
              "the proxy's table: what h2 answers to its containers without asking anyone.",

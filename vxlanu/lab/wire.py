@@ -19,6 +19,7 @@ __all__ = ["capture", "explain"]
 
 VXLAN_PORT = 4789
 ETH_P_ALL = 3
+SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC = 263, 1, 1
 CAPTURE_S = 15.0
 _ETHERTYPES = {0x0800: "IPv4", 0x86DD: "IPv6", 0x0806: "ARP"}
 _PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 58: "ICMPv6"}
@@ -85,10 +86,12 @@ def _row(frame: bytes, start: int, end: int, meaning: str) -> str:
 
 
 def capture(interface: str, seconds: float = CAPTURE_S) -> Iterator[bytes]:
-    """Every frame that passes `interface`, until the time is up."""
+    """Every frame that passes `interface`, until the time is up; a bridge shows what it forwards only when asked to."""
     deadline = time.monotonic() + seconds
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as packets:
         packets.bind((interface, 0))
+        everything = struct.pack("iHH8s", socket.if_nametoindex(interface), PACKET_MR_PROMISC, 0, b"")
+        packets.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, everything)
         while (left := deadline - time.monotonic()) > 0:
             packets.settimeout(left)
             try:
