@@ -219,6 +219,8 @@ class Inbox:
 
     def _blame(self, error: RemoteError, addr: Address, now: float) -> None:
         self._out.counters[error.name] += 1
+        if not isinstance(error, WrongKeyError):
+            self._out.counters["malformed"] += 1
         if isinstance(error, WrongKeyError) and now >= self._next_wrong_key:
             self._next_wrong_key = now + _WRONG_KEY_INTERVAL
             self._out.add(WrongKey(addr, error.what, self._out.counters[error.name]))

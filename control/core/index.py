@@ -46,6 +46,7 @@ class Index:
         self.removed: set[bytes] = set()
         self.nodes: dict[NodeId, Node] = {}
         self.endpoints: dict[Claimant, Endpoint] = {}
+        self.claims_of: dict[Claimant, tuple[str, ...]] = {}  # MAC and addresses, without prefix lengths
         self.endpoints_of: defaultdict[bytes, set[Claimant]] = defaultdict(set)  # network -> claimants
         self.networks_of: defaultdict[NodeId, defaultdict[bytes, int]] = defaultdict(lambda: defaultdict(int))
         self.claims: defaultdict[tuple[bytes, str], set[Claimant]] = defaultdict(set)  # (network, address or MAC)
@@ -103,9 +104,10 @@ class Index:
         claimant = (body.id, writer)
         _put(self.endpoints, claimant, body, present)
         _mark(self.endpoints_of, body.network, claimant, present)
-        for address in body.addresses:
-            _mark(self.claims, (body.network, str(ipaddress.ip_interface(address).ip)), claimant, present)
-        _mark(self.claims, (body.network, body.mac), claimant, present)
+        claims = (body.mac, *(str(ipaddress.ip_interface(address).ip) for address in body.addresses))
+        _put(self.claims_of, claimant, claims, present)
+        for claim in claims:
+            _mark(self.claims, (body.network, claim), claimant, present)
         counts = self.networks_of[writer]
         counts[body.network] += 1 if present else -1
         if not counts[body.network]:

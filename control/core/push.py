@@ -62,9 +62,12 @@ class Pusher:
         """Send a record that we just wrote to every alive member. Before we take part, the first exchange does it."""
         if not self._swim.started:
             return
+        alive = {member.id for member in self._table.others(State.ALIVE)}
+        self._pushes.pop((record.kind, record.key), None)
+        if not alive:
+            return
         self._number += 1
         encoded = self._encode(record, base)
-        alive = {member.id for member in self._table.others(State.ALIVE)}
         pause = self._profile.push_retry
         push = _Push(self._number, encoded, alive, now + pause, pause, now + _LIFE)
         self._pushes[record.kind, record.key] = push

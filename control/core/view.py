@@ -211,7 +211,7 @@ class View:
         if member is None or member.state not in _SHOWN:
             return None
         network = NetworkId(body.network)
-        claims = [body.mac, *(str(ipaddress.ip_interface(address).ip) for address in body.addresses)]
+        claims = self._index.claims_of[claimant]
         lost = frozenset(claim for claim in claims if self._winner(network, claim) not in (None, claimant))
         return EndpointView(body, member.id, member.name, member.state, member.since, lost)
 
