@@ -128,7 +128,8 @@ class Claims:
     def asked(self, message: Claim, addr: Address, now: float) -> None:
         """Somebody claims a block."""
         record = message.record
-        if record.kind != Kind.BLOCK or record.writer not in self._table.by_id:
+        stranger = record.writer == self._table.me or record.writer not in self._table.by_id
+        if record.kind != Kind.BLOCK or stranger:
             raise RemoteError("claim_invalid", "not a block of a member")
         block = body_of(record, Block)
         if block.state != "claimed" or ":" in block.prefix:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "BODY_BYTES_MAX",
+    "COUNT_MAX",
     "DATAGRAM_BYTES_MAX",
     "DELTA_BYTES_TARGET",
     "FACTS_MAX",
@@ -27,6 +28,7 @@ FORMAT_VERSION = 1  # first byte of every datagram and stream frame; another val
 DATAGRAM_BYTES_MAX = 1400  # fits any sane path without fragments (memberlist's UDPBufferSize)
 MESSAGES_PER_DATAGRAM_MAX = 255  # a compound's count was one byte in memberlist; more never fits 1400 bytes anyway
 FRAME_BYTES_MAX = 1 << 20  # one stream message; deltas are cut long before
+COUNT_MAX = 1 << 56  # epochs, incarnations, versions: a node must still be able to go beyond what it hears of itself
 DELTA_BYTES_TARGET = 64 << 10  # a delta frame is sent when its records reach this: bounded memory on both sides
 FRAMES_PER_STREAM_MAX = 1 << 16  # 64 Ki frames x 64 KiB: beyond any real state, and a flood ends
 STREAM_SECONDS_MAX = 30.0  # a whole exchange; memberlist gives 10 s, but moves it all in one message

@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from .errors import RemoteError
-from .limits import MESSAGES_PER_DATAGRAM_MAX
+from .limits import COUNT_MAX, MESSAGES_PER_DATAGRAM_MAX
 from .pack import convert, pack, unpack
 from .records import NodeId, Record, check_record
 
@@ -337,6 +337,12 @@ def _check(message: Message) -> None:
         identifier = getattr(message, name, None)
         if isinstance(identifier, bytes) and len(identifier) != 16:
             raise RemoteError("wrong_shape", f"{name} has {len(identifier)} bytes")
+    for name in ("epoch", "incarnation", "version", "base", "upto", "after", "floor"):
+        _check_count(getattr(message, name, 0))
+    if isinstance(message, Vectors):
+        for _, epoch, upto in message.vectors:
+            _check_count(epoch)
+            _check_count(upto)
     if isinstance(message, Alive | Hello):
         _check_place(message.name, message.host, message.port)
     elif isinstance(message, PingReq):
@@ -348,8 +354,16 @@ def _check(message: Message) -> None:
     elif isinstance(message, Members):
         for row in message.members:
             _check_place(row.name, row.host, row.port)
+            _check_count(row.epoch)
+            _check_count(row.incarnation)
             if len(row.node) != 16 or not row.age >= 0:
                 raise RemoteError("wrong_shape", "member row")
+
+
+def _check_count(value: object) -> None:
+    """Counts go up from 0: one beyond COUNT_MAX is nonsense, and would leave no room above it for a refutation."""
+    if not isinstance(value, int) or not 0 <= value <= COUNT_MAX:
+        raise RemoteError("wrong_shape", f"count {value!r}")
 
 
 def _check_place(name: str, host: str, port: int) -> None:

@@ -24,7 +24,7 @@ from typing import NewType, TypeVar
 import msgspec
 
 from .errors import RemoteError
-from .limits import BODY_BYTES_MAX, KEY_BYTES_MAX
+from .limits import BODY_BYTES_MAX, COUNT_MAX, KEY_BYTES_MAX
 from .pack import convert, pack, unpack
 
 __all__ = [
@@ -99,7 +99,8 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
 def check_record(record: Record) -> Record:
     """The envelope's own limits; RemoteError when one is broken."""
     sizes = len(record.writer) == 16 and 0 < len(record.key) <= KEY_BYTES_MAX and len(record.body) <= BODY_BYTES_MAX
-    numbers = record.epoch >= 0 and record.version > 0 and 0 < record.kind < 128 and record.life >= 0
+    counts = 0 <= record.epoch <= COUNT_MAX and 0 < record.version <= COUNT_MAX
+    numbers = counts and 0 < record.kind < 128 and 0 <= record.life <= COUNT_MAX
     if not (sizes and numbers):
         raise RemoteError("record_invalid", f"kind {record.kind} version {record.version}")
     return record
@@ -248,7 +249,7 @@ def _check(record: Record, body: Body) -> None:
             _require(record.key == body.network + f"{body.address}:{body.port}".encode(), "vtep: key")
             _require(all(_MAC.fullmatch(mac) for mac in body.macs), "vtep: mac")
         case Forgotten():
-            _require(len(body.node) == 16 and record.key == body.node and body.epoch >= 0, "forgotten")
+            _require(len(body.node) == 16 and record.key == body.node and 0 <= body.epoch <= COUNT_MAX, "forgotten")
 
 
 def _check_network(record: Record, body: Network) -> None:

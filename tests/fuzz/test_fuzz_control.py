@@ -180,6 +180,25 @@ def test_a_host_that_is_no_number_is_refused(host: str) -> None:
         decode_message(encode_message(Alive(A, "h1", host, 7946, 1, 0, 7)), FRAME_BYTES_MAX)
 
 
+@pytest.mark.parametrize("value", [-1, (1 << 56) + 1, (1 << 63) - 1, (1 << 64) - 1])
+def test_counts_that_leave_no_room_above_them_are_refused(value: int) -> None:
+    rows = [MemberState(B, "h2", "10.0.0.2", 7946, value, 0, 9, "alive", 1.0)]
+    hostile: list[Message] = [
+        *(Alive(B, "h2", "10.0.0.2", 7946, value, 0, 9), Alive(B, "h2", "10.0.0.2", 7946, 1, value, 9)),
+        *(Suspect(B, value, 0, A), Suspect(B, 1, value, A), Dead(B, value, 0, A), Members(rows)),
+        *(Vectors([0], [0], [(B, value, 1)]), Vectors([0], [0], [(B, 1, value)])),
+        *(Push(1, value, [RECORD]), Push(1, 1, [Record(A, value, 1, 4, b"k", b"")])),
+        *(Delta(A, 1, 1, 0, 0, value, False, []), Facts([Record(A, 1, value, 3, NET, b"")])),
+    ]
+    for message in hostile:
+        with pytest.raises(RemoteError):
+            decode_message(encode_message(message), FRAME_BYTES_MAX)
+    target = core()
+    most = Suspect(B, 1 << 56, 1 << 56, A)  # the largest that passes is survived, and answered from above
+    target.receive_datagram(b"\1\0\x91" + encode_message(most), ("10.0.0.1", 7946), 1.0)
+    assert target.epoch == (1 << 56) + 1
+
+
 def test_rows_of_a_damaged_state_directory_are_left_out_and_counted() -> None:
     rng = random.Random(1)
     rows = [("rec", b"x", rng.randbytes(20)), ("fact", b"x", b""), ("own", b"y", b"\xc1"), ("promise", NET, b"1")]
