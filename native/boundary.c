@@ -58,6 +58,11 @@ int vx_network_add(vx_engine *engine, uint32_t vni, uint32_t mtu, uint32_t flags
 	return id;
 }
 
+int vx_network_flags(vx_engine *engine, int network, uint32_t flags)
+{
+	return network < 0 ? -ENOENT : vx_net_flags(engine->tables, (uint32_t)network, flags);
+}
+
 int vx_network_del(vx_engine *engine, int network)
 {
 	return network < 0 ? -ENOENT : vx_net_del(engine->tables, (uint32_t)network);

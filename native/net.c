@@ -103,7 +103,7 @@ int vx_net_add(struct vx_tables *tables, uint32_t vni, uint32_t mtu, uint32_t fl
 
 	if (vni > VNI_MAX || mtu > VX_FRAME_MAX - VX_HEADROOM)
 		return -EINVAL;
-	if (!(flags & VX_NETWORK_CONFLICT) && vx_net_by_vni(tables, vni))
+	if (!(flags & VX_NETWORK_IN_CONFLICT) && vx_net_by_vni(tables, vni))
 		return -EEXIST;
 	if (id < 0)
 		return id;
@@ -115,7 +115,7 @@ int vx_net_add(struct vx_tables *tables, uint32_t vni, uint32_t mtu, uint32_t fl
 	network->vni = vni;
 	network->mtu = mtu;
 	network->flags = flags;
-	if (!(flags & VX_NETWORK_CONFLICT) &&
+	if (!(flags & VX_NETWORK_IN_CONFLICT) &&
 	    vx_table_set(&tables->vnis, vx_key_number(vni), vx_value(KIND_NETWORK, network->id, 0))) {
 		network_free(network);
 		return -ENOMEM;
@@ -123,6 +123,27 @@ int vx_net_add(struct vx_tables *tables, uint32_t vni, uint32_t mtu, uint32_t fl
 	atomic_store(&tables->network_busy[id], true);
 	atomic_store_explicit(&tables->networks[id], network, memory_order_release);
 	return id;
+}
+
+/** vx_net_flags() - Change the flags of a network. Return: 0, -ENOENT, -EEXIST if another one holds the VNI, -ENOMEM */
+int vx_net_flags(struct vx_tables *tables, uint32_t id, uint32_t flags)
+{
+	struct vx_network *network = vx_net_get(tables, id);
+	bool had, has = !(flags & VX_NETWORK_IN_CONFLICT);
+
+	if (!network)
+		return -ENOENT;
+	had = !(network->flags & VX_NETWORK_IN_CONFLICT);
+	if (has && !had) {
+		if (vx_net_by_vni(tables, network->vni))
+			return -EEXIST;
+		if (vx_table_set(&tables->vnis, vx_key_number(network->vni), vx_value(KIND_NETWORK, network->id, 0)))
+			return -ENOMEM;
+	}
+	if (had && !has)
+		vx_table_del(&tables->vnis, vx_key_number(network->vni));
+	network->flags = flags;
+	return 0;
 }
 
 /** vx_net_del() - Delete a network. Return: 0, -ENOENT, -EBUSY while it has ports */
@@ -137,7 +158,7 @@ int vx_net_del(struct vx_tables *tables, uint32_t id)
 	if (locals && locals->count)
 		return -EBUSY;
 	vx_net_vteps(tables, id, NULL, 0);
-	if (!(network->flags & VX_NETWORK_CONFLICT))
+	if (!(network->flags & VX_NETWORK_IN_CONFLICT))
 		vx_table_del(&tables->vnis, vx_key_number(network->vni));
 	atomic_store_explicit(&tables->networks[id], NULL, memory_order_release);
 	vx_qsbr_retire(&tables->qsbr, &network->retired, network_release);

@@ -58,7 +58,7 @@ struct vx_network {
 	uint32_t id;
 	uint32_t vni;
 	uint32_t mtu;
-	uint32_t flags;
+	_Atomic uint32_t flags;		/* VX_NETWORK_* */
 	struct vx_tables *tables;
 	struct vx_table fdb;		/* MAC -> port or VTEP */
 	struct vx_table neighbors;	/* address -> MAC */
@@ -89,6 +89,7 @@ int vx_tables_init(struct vx_tables *tables);
 void vx_tables_destroy(struct vx_tables *tables);
 
 int vx_net_add(struct vx_tables *tables, uint32_t vni, uint32_t mtu, uint32_t flags);
+int vx_net_flags(struct vx_tables *tables, uint32_t id, uint32_t flags);
 int vx_net_del(struct vx_tables *tables, uint32_t network);
 int vx_net_vteps(struct vx_tables *tables, uint32_t network, const vx_member *members, uint32_t count);
 int vx_net_port_add(struct vx_tables *tables, struct vx_port *port, uint32_t network);

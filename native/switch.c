@@ -68,7 +68,7 @@ static enum vx_reason parse_tap(struct decision *decision, struct vx_frame *fram
 		return VX_SHUTDOWN;
 	frame->port = port;
 	frame->network = port->network;
-	if (port->network->flags & VX_NETWORK_CONFLICT)
+	if (port->network->flags & VX_NETWORK_IN_CONFLICT)
 		return VX_NETWORK_CONFLICT;
 	reason = vx_eth_parse(frame->data, frame->len, &frame->eth);
 	if (reason)

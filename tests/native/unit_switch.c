@@ -308,7 +308,8 @@ static void a_false_offload_header_is_dropped(void)
 	vx_put16(tap_room(scene) + 40, 0);
 	REASON(from_port(scene, scene->a, len), VX_OK);
 	EQUAL(scene->frame.vnet.flags, 0);
-	scene->frame.vnet = (struct vx_vnet){ .flags = VX_VNET_NEEDS_CSUM, .csum_start = (uint16_t)len, .csum_offset = 6 };
+	scene->frame.vnet.flags = VX_VNET_NEEDS_CSUM;
+	scene->frame.vnet.csum_start = (uint16_t)len;
 	REASON(from_port(scene, scene->a, len), VX_GSO_INVALID);
 	scene->frame.vnet = (struct vx_vnet){ .gso_type = VX_GSO_TCPV4, .gso_size = 1000, .hdr_len = 54 };
 	REASON(from_port(scene, scene->a, len), VX_GSO_INVALID);
@@ -331,7 +332,7 @@ static void a_network_whose_vni_another_owns_is_not_programmed(void)
 	int net;
 
 	EQUAL(vx_net_add(scene->tables, VNI, MTU, 0), -17);
-	net = vx_net_add(scene->tables, VNI, MTU, VX_NETWORK_CONFLICT);
+	net = vx_net_add(scene->tables, VNI, MTU, VX_NETWORK_IN_CONFLICT);
 	CHECK(net >= 0);
 	port->mac = MAC_A;
 	port->mtu = MTU;

@@ -296,7 +296,7 @@ class Dataplane:
 
 def _network_flags(config: NetworkConfig) -> int:
     flags = lib.VX_NETWORK_VLAN_PASS if config.vlan_pass else 0
-    return flags | (lib.VX_NETWORK_CONFLICT if config.conflict else 0)
+    return flags | (lib.VX_NETWORK_IN_CONFLICT if config.conflict else 0)
 
 
 def _member_flags(member: Member) -> int:
