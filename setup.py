@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the cffi extension (cffi issue 55) and one abi3 wheel for every CPython from 3.11 on."""
+"""What pyproject.toml cannot say: the cffi extension (cffi issue 55), and one abi3 wheel for CPython 3.11 and later."""
 
 from setuptools import setup
 

@@ -1,7 +1,7 @@
 """The control plane: a pure core (`vxlanu.control.core`) and a thin asyncio shell around it.
 
-The folder stands at the top of the repository and ships as `vxlanu.control`. Imported as plain `control` it would be a second
-copy of every class, so that is refused.
+The folder stands at the top of the repository and ships as `vxlanu.control`. Imported as plain `control` it would be a
+second copy of every class, so that is refused.
 """
 
 if __name__ != "vxlanu.control":
