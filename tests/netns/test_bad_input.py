@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from vxlanu.api.client import Client
+from vxlanu.lab.plan import agent_socket
 from vxlanu.lab.topology import Completed, Lab, poll
 
 pytestmark = pytest.mark.netns
@@ -28,13 +30,13 @@ def pair(make_module_lab: Callable[..., Lab]) -> Iterator[Lab]:
 
 def state(lab: Lab) -> str:
     """Everything that a failed command must leave as it was."""
-    shown = []
+    shown: list[object] = []
     for host in ("h1", "h2"):
-        shown += [lab.vxlanu(host, "network", "ls"), lab.vxlanu(host, "endpoint", "ls"), lab.vxlanu(host, "vtep", "ls")]
-        shown += [lab.vxlanu(host, "verify")["differences"]]
+        api = Client(str(lab.path(agent_socket(host))))
+        shown += [api.networks().body, api.endpoints().body, api.vteps().body, api.verify().value.differences]
     for container in ("c1-1", "c1-2", "c2-1", "c2-2"):
         shown.append(lab.exec(container, ["ip", "-br", "addr"]).stdout)
-    return json.dumps(shown, indent=1)
+    return "\n".join(map(str, shown))
 
 
 def one_line(done: Completed, code: int, *mentioned: str) -> None:
@@ -162,7 +164,7 @@ def test_a_name_held_by_a_live_node_is_refused_and_the_cluster_is_undisturbed(pa
 
 def key_flags(lab: Lab) -> list[str]:
     """The --key-file of the lab's own agents."""
-    words = list(lab.plan.agent_command("h1"))
+    words = lab.plan.agent_command("h1", ())
     return words[words.index("--key-file") : words.index("--key-file") + 2]
 
 

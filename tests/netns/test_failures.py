@@ -163,6 +163,7 @@ def test_a_host_that_leaves_is_gone_and_may_come_back(lab: Lab, where: dict[str,
     lab.vxlanu("h3", "detach", "blue", "c3-1")
     lab.exec("h3", ["vxlanu", "member", "leave"])
     poll(lambda: member_state(lab, "h1", "h3") == "left", "h1 to hear the good-bye", 10, lab.story)
+    poll(lambda: lab.agents()["h3"] == 0, "the agent to end by itself", 10, lab.story)
     lab.start_agent("h3")
     poll(lambda: member_state(lab, "h1", "h3") == "alive", "h3 to be back", 10, lab.story)
     where["c3-1"] = attach(lab, "c3-1")

@@ -153,6 +153,8 @@ def test_forged_vxlan_from_a_host_that_is_no_member_is_counted_and_dropped(segme
     header = bytes.fromhex("08000000") + (segment.blue["vni"] << 8).to_bytes(4, "big")
     forged = header.hex() + frame_to(segment, "c2-1", "c1-1", tag)
     members = {row["name"]: row["address"] for row in lab.vxlanu("h1", "member", "ls")}
+    stranger = members["h2"].rpartition(".")[0] + ".250/24"
+    lab.exec("underlay", ["ip", "addr", "replace", stranger, "dev", "underlay"])
     before = drops(lab, "h2", "vtep_unknown", "blue")
     with ready(lab, "c2-1", "watch", "eth0", tag.hex(), 3) as watching:
         once(lab, "underlay", "forge", members["h2"], 4789, forged, 20)
