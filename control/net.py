@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +36,8 @@ __all__ = ["ControlPlane", "Journal"]
 _JOIN_SECONDS = 5.0
 _POLL_SECONDS = 0.02
 _SLACK_SECONDS = 5.0  # beyond a deadline of the core, for a slow disk; only a bug or a dead disk gets there
-_T = TypeVar("_T")
+_EffectT = TypeVar("_EffectT", bound=Effect)
+log = logging.getLogger(__name__)
 
 
 class ControlPlane:
@@ -216,7 +218,7 @@ class ControlPlane:
         match effect:
             case Changed():
                 for changed in self._changed:
-                    changed(effect)
+                    _guarded(changed, effect)
                 return
             case Published() | Allocated() | AllocationRefused():
                 future = self._waiting.get(effect.request)
@@ -228,7 +230,7 @@ class ControlPlane:
             case NameTaken() | IdentityTaken():
                 self._barred = effect
         for event in self._events:
-            event(effect)
+            _guarded(event, effect)
 
     def _raise_if_barred(self) -> None:
         match self._barred:
@@ -238,3 +240,11 @@ class ControlPlane:
             case IdentityTaken(address):
                 why = f"the node at {address[0]}:{address[1]} has the same identity: a copied state directory"
                 raise Refusal("identity_taken", self._config.name, why, f"{address[0]}:{address[1]}")
+
+
+def _guarded(callback: Callable[[_EffectT], None], effect: _EffectT) -> None:
+    """A listener's bug is the listener's: the effects behind it are carried out all the same."""
+    try:
+        callback(effect)
+    except Exception:
+        log.exception("a listener failed on %s", type(effect).__name__)

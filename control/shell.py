@@ -38,6 +38,7 @@ __all__ = ["Journal", "Shell"]
 
 _LAZY_SECONDS = 0.5
 _JOURNAL_RETRY_SECONDS = 1.0
+_AFTER_BUG_SECONDS = 1.0
 _TIMER_SLACK = 0.001  # loops round their timers to milliseconds; too early only means one more round
 
 log = logging.getLogger(__name__)
@@ -163,8 +164,12 @@ class Shell:
 
     def _timer_due(self) -> None:
         self._timer = None
-        self.core.handle_timer(time.monotonic())
-        self.pump()
+        try:
+            self.core.handle_timer(time.monotonic())
+            self.pump()
+        except Exception:  # a bug; without its timer the whole control plane would be silently dead
+            log.exception("the control core failed in a timer; it goes on in a second")
+            self._timer = asyncio.get_running_loop().call_later(_AFTER_BUG_SECONDS, self._timer_due)
 
     # effects
 
