@@ -20,7 +20,7 @@ typedef struct vx_engine vx_engine;
 
 /* vx_network_add flags */
 #define VX_NETWORK_VLAN_PASS 1      /* forward inner VLAN tags instead of dropping them */
-#define VX_NETWORK_IN_CONFLICT 2       /* another network owns the VNI: keep the ports, drop their frames */
+#define VX_NETWORK_IN_CONFLICT 2    /* another network owns the VNI: keep the ports, drop their frames */
 
 /* vx_port_add flags */
 #define VX_PORT_ALLOW_SPOOF 1       /* no check of source MAC and addresses */
@@ -188,7 +188,7 @@ int vx_engine_events(vx_engine *engine, vx_event *events, int max);
 
 /* networks */
 int vx_network_add(vx_engine *engine, uint32_t vni, uint32_t mtu, uint32_t flags);
-int vx_network_flags(vx_engine *engine, int network, uint32_t flags);   /* replaces them; -EEXIST when the VNI is not free */
+int vx_network_flags(vx_engine *engine, int network, uint32_t flags); /* replaces; -EEXIST: VNI not free */
 int vx_network_del(vx_engine *engine, int network);                 /* -EBUSY while it has ports */
 int vx_network_vteps(vx_engine *engine, int network, const vx_member *members, int count);  /* replaces the set */
 

@@ -76,6 +76,7 @@ static uint8_t *make_frame(struct vx_frame *frame, uint8_t ways, const uint8_t *
 	static const uint64_t senders[2] = { MAC_A, MAC_FAR };
 	uint32_t tunnel = ways & WAY_TUNNEL, before = tunnel && (ways & WAY_HEADER) ? VX_VXLAN_LEN : 0;
 	uint32_t room = room_for(len + before);
+	int outer;
 	uint8_t *buffer = malloc(VX_HEADROOM + room), *inner = buffer + VX_HEADROOM + before;
 
 	memset(buffer, 0, VX_HEADROOM + room);
@@ -92,8 +93,8 @@ static uint8_t *make_frame(struct vx_frame *frame, uint8_t ways, const uint8_t *
 	};
 	if (ways & WAY_VNET)
 		memcpy(&frame->vnet, vnet, sizeof(frame->vnet));
-	memcpy(frame->outer,
-	       vx_net_vtep(scene->tables, (uint32_t)(ways & WAY_FOREIGN ? scene->foreign : scene->member))->address, 16);
+	outer = ways & WAY_FOREIGN ? scene->foreign : scene->member;
+	memcpy(frame->outer, vx_net_vtep(scene->tables, (uint32_t)outer)->address, VX_ADDR_LEN);
 	return buffer;
 }
 

@@ -31,7 +31,8 @@
 	do { \
 		int got_ = (int)(got), wanted_ = (int)(wanted); \
 		if (got_ != wanted_) { \
-			fprintf(stderr, "%s:%d: reason %d, not %s (%d)\n", __FILE__, __LINE__, got_, #wanted, wanted_); \
+			fprintf(stderr, "%s:%d: reason %d, not %s (%d)\n", \
+				__FILE__, __LINE__, got_, #wanted, wanted_); \
 			exit(1); \
 		} \
 	} while (0)

@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -145,7 +145,9 @@ class Host:
         inner.ip("link", "set", "eth0", "up")
         container.port = lib.vx_port_add(self.engine, self.network, mac(container.mac), mtu, 0, fds, queues)
         assert container.port >= 0
-        own = [{"address": address(a), "length": 128} for a in (container.v4, container.v6)]
+        own: list[Mapping[str, int | bytes]] = [
+            {"address": address(a), "length": 128} for a in (container.v4, container.v6)
+        ]
         assert lib.vx_port_allow(self.engine, container.port, ffi.new("vx_prefix[]", own), len(own)) == 0
         self.containers.append(container)
         return container
@@ -174,14 +176,18 @@ class Bench:
     @classmethod
     @contextlib.contextmanager
     def of(
-        cls, namespaces: Namespaces, hosts: int = 2, per_host: int = 1, ipv6: bool = False, workers: int = 1
+        cls, namespaces: Namespaces, hosts: int = 2, strangers: int = 0, ipv6: bool = False, **more: int
     ) -> Iterator[Bench]:
-        """Hosts 1..n with engines that know each other and each other's containers; 10.7.0.HC is container C of H."""
-        underlay = Underlay.build(namespaces, hosts)
+        """Hosts 1..n with engines that know each other and each other's containers; 10.7.0.HC is container C of H.
+
+        Behind them on the underlay come `strangers`: hosts without an engine. `more`: per_host, workers.
+        """
+        underlay = Underlay.build(namespaces, hosts + strangers)
+        workers, per_host = more.get("workers", 1), more.get("per_host", 1)
         bench = cls(namespaces, underlay, [])
         own = [underlay.v6(n) if ipv6 else underlay.v4(n) for n in range(1, hosts + 1)]
         try:
-            for at, namespace in enumerate(underlay.hosts):
+            for at, namespace in enumerate(underlay.hosts[:hosts]):
                 engine = new_engine(namespace, own[at], workers)
                 assert not isinstance(engine, int), os.strerror(-engine)
                 bench.hosts.append(Host(namespace, own[at], engine, lib.vx_network_add(engine, VNI, 1450, 0)))

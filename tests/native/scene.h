@@ -36,6 +36,7 @@ struct packet {
 
 struct scene *scene_new(bool with_foreign);
 void scene_free(struct scene *scene);
+void own_namespace(void);
 void address4(uint8_t *out, unsigned last);
 void address6(uint8_t *out, unsigned last);
 

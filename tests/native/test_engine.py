@@ -102,13 +102,12 @@ def kernel_vxlan(host: Namespace, own: str, peer: str, mtu: int = 1450) -> None:
     host.ip("link", "set", "vx0", "up")
 
 
-@pytest.mark.interop("kernel-vxlan")
+@pytest.mark.interop("kernel-vxlan", "ethtool")
 @pytest.mark.parametrize("ipv6", [False, True], ids=["over-ipv4", "over-ipv6"])
 @pytest.mark.parametrize("software", [False, True], ids=["offloads-on", "offloads-off"])
 def test_ping_and_tcp_with_a_kernel_vxlan_device_both_ways(namespaces: Namespaces, ipv6: bool, software: bool) -> None:
-    with Bench.of(namespaces, hosts=1, ipv6=ipv6) as bench:
+    with Bench.of(namespaces, hosts=1, strangers=1, ipv6=ipv6) as bench:
         host, container = bench.hosts[0], bench.containers[0]
-        bench.underlay._join(namespaces.make("k"), 2, 1500)
         kernel = bench.underlay.hosts[1]
         own, peer = (bench.underlay.v6, bench.underlay.v4)[not ipv6](2), host.own
         if software:
@@ -206,9 +205,8 @@ def test_a_path_that_got_narrower_is_noticed_and_counted(namespaces: Namespaces)
 
 
 def test_frames_of_no_member_and_of_another_vni_are_dropped_and_counted(namespaces: Namespaces) -> None:
-    with Bench.of(namespaces, hosts=2) as bench:
+    with Bench.of(namespaces, hosts=2, strangers=1) as bench:
         victim, friend = bench.containers
-        bench.underlay._join(namespaces.make("x"), 3, 1500)
         inner = mac(victim.mac) + mac(friend.mac) + b"\x88\xb5" + b"forged" * 10
 
         def datagram(vni: int) -> bytes:
@@ -230,6 +228,36 @@ def test_frames_of_no_member_and_of_another_vni_are_dropped_and_counted(namespac
         poll(lambda: select.select([ear], [], [], 0.1)[0], what="the member's frame arrives", story=bench.story)
         assert ear.recv(2000) == inner
         ear.close()
+
+
+def test_every_frame_is_delivered_answered_absorbed_or_counted_as_dropped(namespaces: Namespaces) -> None:
+    """sent = delivered + drops, exactly, for unicast over the tunnel with both ends' counters."""
+    with Bench.of(namespaces, hosts=2) as bench:
+        one, other = bench.containers
+        settled([one.namespace, other.namespace])
+        near, far = bench.hosts
+        with inside(one.namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as voice:
+            for number in range(2000):
+                voice.sendto(number.to_bytes(4, "big") * 50, (other.v4, 9))
+
+        def is_settled() -> bool:
+            read = near.counters(lib.VX_AT_VTEP, near.vteps[far.own])
+            arrived = far.counters(lib.VX_AT_VTEP, far.vteps[near.own])
+            return read.out_frames > 0 and read.out_frames == arrived.in_frames + far.drops().get("rx_overflow", 0)
+
+        poll(is_settled, what="what left is what arrived", story=bench.story)
+        for host in bench.hosts:
+            port = host.counters(lib.VX_AT_PORT, host.containers[0].port)
+            total = host.counters()
+            assert port.in_frames > 0
+            unicast = total.in_frames - total.arp_answered - total.nd_answered - total.absorbed
+            assert unicast <= total.out_frames + sum(host.drops().values()), bench.story()
+        port = far.counters(lib.VX_AT_PORT, other.port)
+        lost = sum(far.drops(lib.VX_AT_PORT, other.port).values())
+        from_near = far.counters(lib.VX_AT_VTEP, far.vteps[near.own])
+        refused = sum(far.drops(lib.VX_AT_VTEP, far.vteps[near.own]).values())
+        answered = port.arp_answered + port.nd_answered
+        assert from_near.in_frames == port.out_frames - answered + lost + refused, bench.story()
 
 
 def test_an_engine_leaves_no_descriptor_behind(namespaces: Namespaces) -> None:

@@ -272,7 +272,9 @@ static void a_storm_of_misses_leaves_room_for_what_matters(void)
 static void what_the_kernel_dropped_is_counted(void)
 {
 	struct stand *stand = set_up();
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(47891), .sin_addr.s_addr = htonl(0x7f000001) };
+	struct sockaddr_in to = {
+		.sin_family = AF_INET, .sin_port = htons(47891), .sin_addr.s_addr = htonl(0x7f000001),
+	};
 	int voice = socket(AF_INET, SOCK_DGRAM, 0);
 	uint32_t overflow = 0, total = 0;
 	char payload[1000] = { 0 };
@@ -292,7 +294,8 @@ static void what_the_kernel_dropped_is_counted(void)
 	tear_down(stand);
 }
 
-CASES(CASE(each_write_error_counts_against_the_receiver), CASE(a_false_offload_that_the_tap_refuses_is_gso_invalid),
+CASES(CASE(own_namespace), CASE(each_write_error_counts_against_the_receiver),
+      CASE(a_false_offload_that_the_tap_refuses_is_gso_invalid),
       CASE(a_replication_goes_on_over_turns_and_reaches_each_once), CASE(a_replication_survives_its_network),
       CASE(more_replications_than_jobs_are_counted), CASE(what_a_stopped_worker_holds_counts_as_shutdown),
       CASE(a_storm_of_misses_leaves_room_for_what_matters), CASE(what_the_kernel_dropped_is_counted))

@@ -338,6 +338,12 @@ static void a_network_whose_vni_another_owns_is_not_programmed(void)
 	port->mtu = MTU;
 	REASON(from_port(scene, vx_net_port_add(scene->tables, port, (uint32_t)net), len), VX_NETWORK_CONFLICT);
 	REASON(from_port(scene, scene->a, len), VX_OK);
+
+	EQUAL(vx_net_flags(scene->tables, (uint32_t)net, 0), -17);	/* the VNI is not free */
+	EQUAL(vx_net_flags(scene->tables, (uint32_t)scene->net, VX_NETWORK_IN_CONFLICT), 0);
+	REASON(from_port(scene, scene->a, len), VX_NETWORK_CONFLICT);
+	EQUAL(vx_net_flags(scene->tables, (uint32_t)net, 0), 0);
+	CHECK(vx_net_by_vni(scene->tables, VNI) == vx_net_get(scene->tables, (uint32_t)net));
 	scene_free(scene);
 }
 

@@ -226,7 +226,8 @@ static void more_messages_than_a_queue_holds_leave_in_between(void)
 	tear_down(&stand);
 }
 
-CASES(CASE(a_batch_leaves_in_one_call_and_is_counted), CASE(a_full_socket_keeps_its_messages_and_blocks),
+CASES(CASE(own_namespace), CASE(a_batch_leaves_in_one_call_and_is_counted),
+      CASE(a_full_socket_keeps_its_messages_and_blocks),
       CASE(an_answer_that_does_not_fit_is_dropped), CASE(an_old_icmp_error_costs_one_retry),
       CASE(each_error_drops_one_message_under_its_reason), CASE(a_message_too_long_lowers_the_path_mtu),
       CASE(more_messages_than_a_queue_holds_leave_in_between))
