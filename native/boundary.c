@@ -80,7 +80,7 @@ static void undo_port(vx_engine *engine, struct vx_port *port)
 {
 	for (unsigned i = 0; i < engine->workers; i++)
 		vx_worker_del_port(&engine->worker[i], port);
-	port->queues = 0;
+	port->refused = true;
 	vx_net_port_del(engine->tables, port->id);
 }
 

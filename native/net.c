@@ -229,9 +229,9 @@ static void port_release(struct vx_retired *object)
 	struct vx_tables *tables = port->tables;
 	uint32_t id = port->id;
 
-	for (unsigned i = 0; i < port->queues; i++)
+	for (unsigned i = 0; i < port->queues && !port->refused; i++)
 		close(port->fds[i]);
-	if (tables->port_closed)
+	if (tables->port_closed && !port->refused)
 		tables->port_closed(tables->context, port);
 	free(atomic_load(&port->allow));
 	free(port);

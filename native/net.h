@@ -30,6 +30,7 @@ struct vx_port {
 	_Atomic(struct vx_allow *) allow;
 	struct vx_storm storm;
 	struct vx_tables *tables;
+	bool refused;			/* never came to life: descriptors stay the caller's, nobody is told */
 	unsigned queues;
 	int fds[VX_WORKERS_MAX];
 };

@@ -150,14 +150,15 @@ static void lookup_unknown(struct decision *decision, struct vx_frame *frame, ui
 			return;
 		}
 	}
-	memcpy(frame->event_mac, frame->data, VX_MAC_LEN);
 	if (frame->from == VX_AT_PORT && members && members->foreign) {
 		frame->scope = VX_TO_FOREIGN;
 		flood(decision, frame);
 		return;
 	}
-	if (!frame->event)
+	if (!frame->event) {
 		frame->event = VX_EVENT_FDB_MISS;
+		memcpy(frame->event_mac, frame->data, VX_MAC_LEN);
+	}
 	vx_drop(frame, VX_FDB_MISS);
 }
 

@@ -260,6 +260,18 @@ def test_every_frame_is_delivered_answered_absorbed_or_counted_as_dropped(namesp
         assert from_near.in_frames == port.out_frames - answered + lost + refused, bench.story()
 
 
+def test_a_port_that_is_refused_leaves_its_descriptor_to_the_caller(namespaces: Namespaces, tmp_path: Path) -> None:
+    with Bench.of(namespaces, hosts=1) as bench, (tmp_path / "no-tap").open("wb") as file:
+        host = bench.hosts[0]
+        host.events()
+        made = lib.vx_port_add(host.engine, host.network, mac("02:00:00:00:00:01"), 1450, 0, [file.fileno()], 1)
+        assert made == -errno.EPERM, "epoll takes no regular file"
+        poll(lambda: lib.vx_engine_reclaim(host.engine) == 0, what="nothing left to free")
+        file.write(b"still open")
+        file.flush()
+        assert not [event for event in host.events() if event[0] == lib.VX_EVENT_PORT_CLOSED]
+
+
 def test_an_engine_leaves_no_descriptor_behind(namespaces: Namespaces) -> None:
     underlay = Underlay.build(namespaces, 1)
 

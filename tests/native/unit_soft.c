@@ -44,6 +44,20 @@ static void an_unknown_mac_of_a_member_passes_for_five_seconds(void)
 	scene_free(scene);
 }
 
+static void the_event_names_the_sender_even_if_the_frame_goes_nowhere(void)
+{
+	struct scene *scene = scene_new(false);
+	struct packet packet = packet_between(MAC_NOBODY, 0xee, 0x020000000001, 0xdd);
+
+	REASON(from_vtep(scene, 2, put_packet(tunnel_room(scene), &packet, 4)), VX_FDB_MISS);
+	EQUAL(scene->frame.event, VX_EVENT_MAC_PENDING);
+	EQUAL(vx_mac(scene->frame.event_mac), MAC_NOBODY);
+	REASON(from_vtep(scene, 2, put_packet(tunnel_room(scene), &packet, 4)), VX_FDB_MISS);
+	EQUAL(scene->frame.event, VX_EVENT_FDB_MISS);
+	EQUAL(vx_mac(scene->frame.event_mac), 0x020000000001);
+	scene_free(scene);
+}
+
 static void sending_on_does_not_buy_a_new_grace_but_silence_does(void)
 {
 	struct scene *scene = scene_new(false);
@@ -148,6 +162,7 @@ static void a_vtep_that_leaves_takes_its_soft_state_along(void)
 }
 
 CASES(CASE(an_unknown_mac_of_a_member_passes_for_five_seconds),
+      CASE(the_event_names_the_sender_even_if_the_frame_goes_nowhere),
       CASE(sending_on_does_not_buy_a_new_grace_but_silence_does), CASE(a_record_ends_the_wait),
       CASE(a_foreign_vtep_is_learned_from_and_forgotten), CASE(learning_never_overrides_a_record),
       CASE(one_vtep_cannot_fill_the_table), CASE(a_vtep_that_leaves_takes_its_soft_state_along))
