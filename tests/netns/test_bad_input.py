@@ -7,9 +7,8 @@
 from __future__ import annotations
 
 import json
-import sqlite3
+import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -120,7 +119,7 @@ def test_an_interface_name_that_is_taken_releases_address_and_name(pair: Lab) ->
 
 def agent(lab: Lab, host: str, *flags: str) -> Completed:
     """Start one more agent on a host, on a socket and state directory of its own; it is expected to refuse."""
-    usual = ["--socket", f"/tmp/second-{host}.sock", "--state-dir", f"/tmp/second-{host}", "--profile", "local"]
+    usual = ["--socket", f"/run/second-{host}.sock", "--state-dir", f"/run/second-{host}", "--profile", "local"]
     return lab.exec(host, ["timeout", "20", "vxlanu", "agent", *usual, *flags], check=False)
 
 
@@ -170,9 +169,9 @@ def key_flags(lab: Lab) -> list[str]:
 
 def test_a_wrong_cluster_key_never_joins_and_both_sides_say_so(pair: Lab) -> None:
     peer = pair.vxlanu("h1", "status")["advertise"]
-    pair.exec("h2", ["vxlanu", "key", "gen", "/tmp/wrong.key"])
-    socket = "/tmp/wrong.sock"
-    flags = ["--socket", socket, "--state-dir", "/tmp/wrong", "--name", "stranger", "--key-file", "/tmp/wrong.key"]
+    pair.exec("h2", ["vxlanu", "key", "gen", "/run/wrong.key"])
+    socket = "/run/wrong.sock"
+    flags = ["--socket", socket, "--state-dir", "/run/wrong", "--name", "stranger", "--key-file", "/run/wrong.key"]
     ports = ["--data-port", "5789", "--control-port", "8946", "--join", peer, "--profile", "local"]
     with pair.running("h2", ["vxlanu", "agent", *flags, *ports]):
         asked = ["vxlanu", "status", "--json", "--socket", socket]
@@ -196,24 +195,22 @@ def test_a_kernel_vxlan_device_that_holds_the_port_is_named(pair: Lab, require: 
     pair.exec("c2-vx", ["ip", "link", "set", "lo", "up"])
     done = pair.exec(
         "c2-vx",
-        ["timeout", "20", "vxlanu", "agent", "--name", "vx", "--advertise", "127.0.0.1", "--state-dir", "/tmp/vx",
-         "--socket", "/tmp/vx.sock"],
+        ["timeout", "20", "vxlanu", "agent", "--name", "vx", "--advertise", "127.0.0.1", "--state-dir", "/run/vx",
+         "--socket", "/run/vx.sock"],
         check=False,
     )  # fmt: skip
     assert done.returncode == 6 and "vx9" in last_line(done), done.stderr
-    assert pair.exec("c2-vx", ["ls", "/tmp/vx.sock"], check=False).returncode != 0
+    assert pair.exec("c2-vx", ["ls", "/run/vx.sock"], check=False).returncode != 0
 
 
 def test_a_database_of_a_newer_version_is_refused(pair: Lab) -> None:
-    directory = "/tmp/newer"
+    directory = "/run/newer"
     pair.exec("h2", ["mkdir", "-p", directory])
-    database = sqlite3.connect(pair.path(Path(directory, "vxlanu.db")))
-    database.execute("PRAGMA user_version = 99")
-    database.commit()
-    database.close()
+    newer = f"import sqlite3; sqlite3.connect('{directory}/vxlanu.db').execute('PRAGMA user_version = 99')"
+    pair.exec("h2", [sys.executable, "-c", newer])
     done = agent(pair, "h2", "--name", "n", "--state-dir", directory, "--data-port", "5789", "--control-port", "8946")
     assert done.returncode == 6 and "newer" in last_line(done), done.stderr
 
 
 def test_no_agent_is_one_line_and_exit_3(pair: Lab) -> None:
-    one_line(pair.exec("h1", ["vxlanu", "member", "ls", "--socket", "/tmp/nobody.sock"], check=False), 3, "nobody.sock")
+    one_line(pair.exec("h1", ["vxlanu", "member", "ls", "--socket", "/run/nobody.sock"], check=False), 3, "nobody.sock")

@@ -95,7 +95,10 @@ class AgentService:
         try:
             await self._agent.control.forget(view.id)
         except Refusal as refusal:
-            raise as_error(refusal, f"forget {view.name}") from refusal
+            error = as_error(refusal, f"forget {view.name}")
+            if refusal.name == "member_alive":
+                error.why = f"it is {view.state.value}; only a member that is dead or has left can be forgotten"
+            raise error from refusal
         return row
 
     async def vteps(self) -> list[schema.Vtep]:
