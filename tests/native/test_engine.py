@@ -91,6 +91,28 @@ def test_a_broadcast_reaches_every_other_container_once(namespaces: Namespaces) 
         voice.close()
 
 
+@pytest.mark.parametrize("ipv6", [False, True], ids=["over-ipv4", "over-ipv6"])
+@pytest.mark.parametrize("ecn", [0, 1, 2, 3])
+def test_the_outer_header_shows_the_inner_ecn_field(namespaces: Namespaces, ipv6: bool, ecn: int) -> None:
+    with Bench.of(namespaces, ipv6=ipv6) as bench:
+        one, other = bench.containers
+        kind = 0x86DD if ipv6 else 0x0800
+        wire = inside(
+            bench.hosts[1].namespace, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(kind))
+        )
+        wire.setblocking(False)
+        one.namespace.run("ping", "-n", "-q", "-c", "1", "-W", "2", "-Q", str(0xB8 | ecn), other.v4)
+        seen = set()
+        while select.select([wire], [], [], 0)[0]:
+            frame = wire.recv(2000)
+            outer = int.from_bytes(frame[14:16], "big") >> 4 & 0xFF if ipv6 else frame[15]
+            inner = frame[14 + (40 if ipv6 else 20) + 16 :]
+            if inner[12:14] == b"\x08\x00" and inner[23] == 1 and inner[34] == 8:  # the echo request
+                seen.add((outer, inner[15]))
+        wire.close()
+        assert seen == {(ecn, 0xB8 | ecn)}, bench.story()
+
+
 def kernel_vxlan(host: Namespace, own: str, peer: str, mtu: int = 1450) -> None:
     """A kernel vxlan device with an address of the overlay, which floods to one peer and learns."""
     host.ip(
