@@ -16,8 +16,11 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))  # importlib mode leaves tests/ out: `from lab_ns import poll` from any test
 
+from lab_fixtures import lab, make_lab, make_module_lab, pytest_runtest_makereport
 from lab_ns import Namespaces, Underlay
 from needs import NETNS_NEEDS, require
+
+__all__ = ["lab", "make_lab", "make_module_lab", "pytest_runtest_makereport"]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -8,12 +8,13 @@ When a test fails, the story of its labs (which agents run, the end of each log)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 
 import pytest
-from conftest import NETNS_NEEDS, require
+from needs import NETNS_NEEDS, require
 
 from vxlanu.lab.topology import Lab
 
@@ -22,8 +23,6 @@ _number = count(1)
 
 
 def _started(stack: ExitStack, **arguments: object) -> Lab:
-    import os
-
     require(*NETNS_NEEDS)
     if not arguments.get("agent"):
         require("native")
