@@ -54,11 +54,11 @@ def test_attach_to_the_first_ping_from_another_host(blue: Lab) -> None:
         name = f"c1-p{number}"
         blue.create_container(name)
         address = f"192.168.9.{number + 10}"
-        with blue.running("c2-1", ["sh", "-c", f"until ping -n -q -c 1 -W 0.02 {address}; do :; done"]) as ping:
-            begun = time.monotonic()
-            client(blue, "h1").attach(Attach(network="blue", target=name, ip=address))
-            ping.communicate(timeout=20)
-            took.append(1000 * (time.monotonic() - begun))
+        begun = time.monotonic()
+        client(blue, "h1").attach(Attach(network="blue", target=name, ip=address))
+        # A ping before the attach would wait for the kernel's next ARP request, a second later: that is not ours.
+        blue.exec("c2-1", ["sh", "-c", f"until ping -n -q -c 1 -W 1 {address} >/dev/null; do :; done"], timeout_s=20)
+        took.append(1000 * (time.monotonic() - begun))
     report("attach to first ping from another host", took, 250, "ms")
 
 
@@ -78,13 +78,14 @@ def test_an_endpoint_is_visible_on_the_other_hosts(blue: Lab) -> None:
 
 def processes(lab: Lab, host: str) -> list[int]:
     """The agent of a host and its children, as the machine numbers them."""
-    found = []
+    found, inside = [], os.readlink(f"/proc/{lab.pid}/ns/mnt")
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
+            space = os.readlink(entry / "ns/mnt")
         except OSError:
             continue
-        if str(agent_socket(host)).encode() in words and (entry / "root").stat() == lab.path(Path("/")).stat():
+        if space == inside and str(agent_socket(host)).encode() in words:
             found.append(int(entry.name))
     return found
 

@@ -240,9 +240,9 @@ def commands_for(agent: Agent, network: NetworkView, vtep: Vtep) -> list[str]:
         for host in agent.view.hosts(network.id)
         if (node := agent.view.node(host)) is not None and node.data_host
     ] or [agent.underlay.address]
-    subnet = lookup.subnet_of(network.body, 4) or lookup.subnet_of(network.body, 6)
+    subnets = [subnet for version in (4, 6) if (subnet := lookup.subnet_of(network.body, version))]
     lines = [f"ip link add vx{vni} type vxlan id {vni} local {vtep.address} dstport {port}"]
     lines += [f"bridge fdb append 00:00:00:00:00:00 dev vx{vni} dst {peer}" for peer in peers]
     lines += [f"ip link set vx{vni} mtu {network.body.mtu} up"]
-    lines += [f"ip addr add <free address>/{subnet.split('/')[1]} dev vx{vni}"] if subnet else []
+    lines += [f"ip addr add <free address of {subnet}>/{subnet.split('/')[1]} dev vx{vni}" for subnet in subnets]
     return lines
