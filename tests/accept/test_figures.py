@@ -78,11 +78,11 @@ def test_an_endpoint_is_visible_on_the_other_hosts(blue: Lab) -> None:
 
 def processes(lab: Lab, host: str) -> list[int]:
     """The agent of a host and its children, as the machine numbers them."""
-    found, inside = [], os.readlink(f"/proc/{lab.pid}/ns/mnt")
+    found, inside = [], Path(f"/proc/{lab.pid}/ns/mnt").readlink()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            space = os.readlink(entry / "ns/mnt")
+            space = (entry / "ns/mnt").readlink()
         except OSError:
             continue
         if space == inside and str(agent_socket(host)).encode() in words:
