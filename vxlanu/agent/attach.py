@@ -99,6 +99,9 @@ async def _carry_out(agent: Agent, plan: Plan, row: LocalRow) -> None:
         agent.opened[key] = opened
         undo.callback(agent.opened.pop, key, None)
         await agent.control.put_endpoint(body)
+        if key not in agent.journal.rows:  # taken down meanwhile, when the record was not there yet
+            await agent.control.delete_endpoint(plan.endpoint)
+            raise NamespaceMissing(f"attach {plan.wanted.target}", "its namespace ended meanwhile")
         agent.reconciler.port_added(plan.endpoint)
         undo.pop_all()
 

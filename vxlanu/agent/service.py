@@ -12,7 +12,7 @@ from vxlanu.agent.agent import Agent
 from vxlanu.agent.refusals import as_error
 from vxlanu.api import schema
 from vxlanu.control.core.effects import State
-from vxlanu.control.core.errors import Refusal
+from vxlanu.control.core.errors import LocalError, Refusal
 from vxlanu.control.core.records import EndpointId, short
 from vxlanu.control.core.view import NetworkView
 from vxlanu.errors import Conflict
@@ -73,7 +73,7 @@ class AgentService:
     async def join(self, wanted: schema.Join) -> schema.Joined:
         try:
             await self._agent.control.join(wanted.addresses)
-        except Refusal as refusal:
+        except (Refusal, LocalError) as refusal:
             raise as_error(refusal, f"join {' '.join(wanted.addresses)}") from refusal
         return schema.Joined(reached=wanted.addresses, retrying=[])
 
