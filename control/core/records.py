@@ -44,6 +44,8 @@ __all__ = [
     "body_of",
     "check_record",
     "encode_body",
+    "is_mac",
+    "is_name",
     "short",
 ]
 
@@ -206,6 +208,16 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
+def is_name(text: str) -> bool:
+    """Whether `text` may name a node, a network or an endpoint."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_mac(text: str) -> bool:
+    """Whether `text` is a MAC in the only spelling that records have."""
+    return _MAC.fullmatch(text) is not None
+
+
 def encode_body(body: Body) -> bytes:
     """The bytes of a body, as its writer stores and sends them."""
     return pack(body)
@@ -247,7 +259,7 @@ def _check(record: Record, body: Body) -> None:
             ipaddress.ip_address(body.address)
             _require(len(body.network) == 16 and 0 < body.port < 65536, "vtep")
             _require(record.key == body.network + f"{body.address}:{body.port}".encode(), "vtep: key")
-            _require(all(_MAC.fullmatch(mac) for mac in body.macs), "vtep: mac")
+            _require(all(map(is_mac, body.macs)), "vtep: mac")
         case Forgotten():
             _require(len(body.node) == 16 and record.key == body.node and 0 <= body.epoch <= COUNT_MAX, "forgotten")
 
@@ -266,7 +278,7 @@ def _check_network(record: Record, body: Network) -> None:
 def _check_endpoint(record: Record, body: Endpoint) -> None:
     _require(len(body.id) == 16 and record.key == body.id and len(body.network) == 16, "endpoint: key is not the id")
     _name(body.name)
-    _require(_MAC.fullmatch(body.mac) is not None, "endpoint: mac")
+    _require(is_mac(body.mac), "endpoint: mac")
     for address in body.addresses:
         ipaddress.ip_interface(address)
     for prefix in body.allow_addresses:
@@ -274,7 +286,7 @@ def _check_endpoint(record: Record, body: Endpoint) -> None:
 
 
 def _name(text: str) -> None:
-    _require(_NAME.fullmatch(text) is not None, "name")
+    _require(is_name(text), "name")
 
 
 def _require(holds: bool, what: str) -> None:

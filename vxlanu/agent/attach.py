@@ -24,7 +24,7 @@ from vxlanu.agent.journal import LocalRow
 from vxlanu.agent.refusals import as_error
 from vxlanu.api.schema import Attach
 from vxlanu.control.core.errors import Refusal
-from vxlanu.control.core.records import Endpoint, EndpointId, Network, NetworkId
+from vxlanu.control.core.records import Endpoint, EndpointId, Network, NetworkId, is_mac, is_name
 from vxlanu.control.core.view import EndpointView, NetworkState, NetworkView
 from vxlanu.dataplane import PortConfig
 from vxlanu.errors import BadRequest, Conflict, NotFound, VxlanuError
@@ -33,8 +33,6 @@ from vxlanu.nsopen import NamespaceMissing
 
 log = logging.getLogger("vxlanu.attach")
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 IFNAME_BYTES_MAX = 15  # IFNAMSIZ without its terminating zero
 
 
@@ -148,10 +146,10 @@ def _check_words(wanted: Attach) -> None:
         version = 4 if option == "ip" else 6
         if text and not _is_address(text, version):
             raise BadRequest(f"--{option} {text}", f"not an IPv{version} address", hint="an address without a prefix")
-    if wanted.mac and (not _MAC.fullmatch(wanted.mac.lower()) or int(wanted.mac[:2], 16) & 1):
+    if wanted.mac and (not is_mac(wanted.mac.lower()) or int(wanted.mac[:2], 16) & 1):
         raise BadRequest(f"--mac {wanted.mac}", "not the MAC of one station", hint="02:42:…, six bytes")
     for name in filter(None, (wanted.name, *wanted.aliases)):
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise BadRequest(f"name {name}", "letters, digits, . _ - and at most 128 of them")
     if len(wanted.ifname.encode()) > IFNAME_BYTES_MAX or re.search(r"[/\s:]", wanted.ifname):
         raise BadRequest(f"--ifname {wanted.ifname}", f"not an interface name of at most {IFNAME_BYTES_MAX} bytes")

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from vxlanu.control.core.records import Network, short
+from vxlanu.control.core.records import Network, is_mac, short
 from vxlanu.control.core.view import EndpointView, MemberView, NetworkView, View
 from vxlanu.errors import BadRequest, NotFound
 
 T = TypeVar("T")
 
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 ID_DIGITS_MIN = 4  # a shorter prefix is more often a name that is misspelt
 
 
@@ -59,7 +57,7 @@ def _named(it: EndpointView, reference: str, network_name: str) -> bool:
 
 
 def _numbered(it: EndpointView, reference: str, network_name: str) -> bool:
-    if _MAC.fullmatch(reference.lower()):
+    if is_mac(reference.lower()):
         return it.body.mac == reference.lower()
     try:
         address = ipaddress.ip_address(reference)

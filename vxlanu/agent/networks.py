@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import re
 import secrets
 
 from vxlanu.agent import lookup
@@ -19,7 +18,7 @@ from vxlanu.api.schema import NetworkCreate, VtepAdd
 from vxlanu.config import split_host_port
 from vxlanu.control.core.choose import choose_ipv6_subnet, choose_subnet, choose_vni
 from vxlanu.control.core.errors import Refusal
-from vxlanu.control.core.records import Network, NetworkId, Vtep, short
+from vxlanu.control.core.records import Network, NetworkId, Vtep, is_mac, is_name, short
 from vxlanu.control.core.view import NetworkView
 from vxlanu.errors import BadRequest, Conflict, NotFound
 
@@ -27,8 +26,6 @@ log = logging.getLogger("vxlanu.networks")
 
 Prefix = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 VNI_MAX = (1 << 24) - 1
 MTU_MIN = 576  # every IPv4 host must take as much (RFC 791)
 MTU_MIN_IPV6 = 1280  # RFC 8200, section 5
@@ -75,7 +72,7 @@ async def create(agent: Agent, wanted: NetworkCreate) -> NetworkId:
 
 def _check_words(wanted: NetworkCreate) -> None:
     """The values that a type cannot express."""
-    if not _NAME.fullmatch(wanted.name):
+    if not is_name(wanted.name):
         raise BadRequest(f"network {wanted.name}", "a name is letters, digits, . _ - and at most 128 of them")
     if wanted.vni is not None and not 0 < wanted.vni <= VNI_MAX:
         raise BadRequest(f"--vni {wanted.vni}", f"a VNI is 1 to {VNI_MAX}")
@@ -201,7 +198,7 @@ async def add_vtep(agent: Agent, wanted: VtepAdd) -> Vtep:
     if not 0 < wanted.port < 65536:
         raise BadRequest(f"{what}:{wanted.port}", "not a port", hint="4789, or 8472 for an old Linux default")
     for mac in wanted.macs:
-        if not _MAC.fullmatch(mac.lower()) or int(mac[:2], 16) & 1:
+        if not is_mac(mac.lower()) or int(mac[:2], 16) & 1:
             raise BadRequest(f"--mac {mac}", "not the MAC of one station", hint="02:42:…, six bytes")
     for member in agent.view.members():
         if member.node is not None and member.node.data_host == address:
