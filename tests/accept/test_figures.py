@@ -157,5 +157,33 @@ def test_a_vanished_namespace_is_noticed_and_forgotten(blue: Lab) -> None:
     assert pings(blue, "c3-1", "192.168.9.10")
 
 
+def test_a_partition_of_15_seconds_heals(blue: Lab) -> None:
+    everyone = [client(blue, host) for host in HOSTS]
+
+    def agree() -> bool:
+        members = [sorted((it.name, it.state) for it in api.members().value.items) for api in everyone]
+        endpoints = [sorted((it.id, it.state) for it in api.endpoints().value.items) for api in everyone]
+        same = all(it == members[0] for it in members) and all(it == endpoints[0] for it in endpoints)
+        return same and all(state == "alive" for _, state in members[0]) and not any(
+            api.verify().value.differences for api in everyone
+        )  # fmt: skip
+
+    poll(agree, "agreement before the partition")
+    took = []
+    for number in range(3):
+        blue.partition("h3")
+        begun = time.monotonic()
+        poll(lambda: not agree(), "h3 to be missed", 30)
+        name = f"c1-w{number}"
+        blue.create_container(name)
+        everyone[0].attach(Attach(network="blue", target=name))
+        time.sleep(max(0.0, 15 - (time.monotonic() - begun)))  # the length of the partition is given
+        blue.heal("h3")
+        begun = time.monotonic()
+        poll(agree, "agreement after the partition", 60)
+        took.append(time.monotonic() - begun)
+    report("a partition of 15 s, healed until everything agrees", took, 10, "s")
+
+
 def known(api: Client, name: str) -> bool:
     return any(it.name == name for it in api.endpoints("blue").value.items)
