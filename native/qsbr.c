@@ -70,10 +70,11 @@ static uint64_t oldest_seen(struct vx_qsbr *qsbr)
 /** vx_qsbr_collect() - Release what no reader can see. Return: how many objects still wait */
 unsigned vx_qsbr_collect(struct vx_qsbr *qsbr)
 {
-	uint64_t oldest = oldest_seen(qsbr);
 	struct vx_retired **link, *object, *free_now = NULL;
+	uint64_t oldest;
 
 	pthread_mutex_lock(&qsbr->lock);
+	oldest = oldest_seen(qsbr);	/* under the lock: marks read before a retirement do not speak of it */
 	for (link = &qsbr->list; (object = *link);) {
 		if (object->epoch > oldest) {
 			link = &object->next;

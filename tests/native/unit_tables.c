@@ -132,6 +132,39 @@ static void nothing_is_freed_that_a_reader_may_hold(void)
 	vx_qsbr_destroy(&qsbr);
 }
 
+static struct vx_qsbr *meanwhile;	/* what happens to it before somebody gets its lock */
+static struct counted seen_late;
+
+int __real_pthread_mutex_lock(pthread_mutex_t *lock);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
+{
+	struct vx_qsbr *qsbr = meanwhile;
+
+	meanwhile = NULL;
+	if (qsbr) {
+		vx_qsbr_online(qsbr, 0);	/* a worker wakes up and finds the object, then the writer retires it */
+		vx_qsbr_retire(qsbr, &seen_late.retired, note_freed);
+	}
+	return __real_pthread_mutex_lock(lock);
+}
+
+static void a_reader_that_wakes_during_a_collection_is_waited_for(void)
+{
+	struct vx_qsbr qsbr;
+	bool freed = false;
+
+	seen_late.freed = &freed;
+	vx_qsbr_init(&qsbr);
+	meanwhile = &qsbr;			/* all readers wait when the collection begins */
+	EQUAL(vx_qsbr_collect(&qsbr), 1);
+	CHECK(!meanwhile && !freed);
+	vx_qsbr_offline(&qsbr, 0);
+	EQUAL(vx_qsbr_collect(&qsbr), 0);
+	CHECK(freed);
+	vx_qsbr_destroy(&qsbr);
+}
+
 static void a_record_never_names_the_successor_under_its_targets_index(void)
 {
 	struct scene *scene = scene_new(false);
@@ -202,6 +235,7 @@ static void a_million_records_fit(void)
 }
 
 CASES(CASE(a_table_agrees_with_a_model), CASE(a_reader_sees_every_key_while_others_come_go_and_the_table_grows),
-      CASE(nothing_is_freed_that_a_reader_may_hold), CASE(a_record_never_names_the_successor_under_its_targets_index),
+      CASE(nothing_is_freed_that_a_reader_may_hold), CASE(a_reader_that_wakes_during_a_collection_is_waited_for),
+      CASE(a_record_never_names_the_successor_under_its_targets_index),
       CASE(an_id_stays_busy_while_a_reader_may_hold_it), CASE(what_is_in_use_is_not_deleted),
       CASE(a_million_records_fit))
