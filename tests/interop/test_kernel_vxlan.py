@@ -1,0 +1,181 @@
+"""A kernel vxlan device as a static VTEP: the implementation that every Linux host has.
+
+      c1-1   c1-2      c2-1
+        └─ h1 ─┘        h2            two members, and a foreign tunnel end without an agent, set up by
+            └──── underlay ────┐      nothing but the commands that `vxlanu vtep add` prints
+                             kernel   namespace with a vxlan device; the address of it is inside the network
+
+Run over IPv4 and over IPv6. The veth devices have their default offloads: the kernel hands over what it would leave to
+a network card, super-frames of up to 64 KB and partial checksums, and the fast path has to take them.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator
+
+import pytest
+from lab_ns import poll
+from streams import answer_of, once, pings, ready
+
+from vxlanu.lab.topology import Lab
+
+pytestmark = [pytest.mark.netns, pytest.mark.interop("kernel-vxlan", "bridge")]
+
+CONTAINERS = ("c1-1", "c1-2", "c2-1")
+FOREIGN = "kernel"
+WAYS = [way for name in CONTAINERS for way in ((name, FOREIGN), (FOREIGN, name))]
+OUTER = {"ipv4": "10.97.0.50", "ipv6": "fd97::50"}
+INNER = {"v4": "192.168.7.250", "v6": "fd07::250"}
+TRANSFER_BYTES = 8 << 20
+
+
+class Mixed:
+    """The members' network `blue`, with the kernel in it."""
+
+    def __init__(self, lab: Lab, underlay: str) -> None:
+        self.lab, self.outer = lab, OUTER[underlay]
+        reserved = [f"kernel-{version}={address}" for version, address in INNER.items()]
+        body = lab.vxlanu("h1", "network", "create", "blue", "--subnet", "192.168.7.0/24", "--subnet", "fd07::/64",
+                          "--aux", reserved[0], "--aux", reserved[1])  # fmt: skip
+        self.device, self.mtu = f"vx{body['vni']}", body["mtu"]
+        self.addresses: dict[tuple[str, str], str] = {(FOREIGN, version): it for version, it in INNER.items()}
+        self.macs: dict[str, str] = {}
+        for name in CONTAINERS:
+            attached = lab.vxlanu(f"h{name[1]}", "attach", "blue", name)
+            self.macs[name] = attached["mac"]
+            for text in attached["addresses"]:
+                self.addresses[name, "v6" if ":" in text else "v4"] = text.split("/")[0]
+        self._join_underlay()
+        self.commands = self.add()
+        for command in self.commands:
+            lab.exec(FOREIGN, shlex.split(command))
+        shown = lab.exec(FOREIGN, ["ip", "-j", "link", "show", self.device]).stdout
+        self.macs[FOREIGN] = json.loads(shown)[0]["address"]
+
+    def _join_underlay(self) -> None:
+        """A host as the lab makes them, only without an agent."""
+        length = 64 if ":" in self.outer else 24
+        for command in (
+            "ip netns add kernel",
+            "ip link add kernel type veth peer name eth0 netns kernel",
+            "ip link set kernel master underlay addrgenmode none up",
+            "ip -n kernel link set lo up",
+            f"ip -n kernel address add {self.outer}/{length} dev eth0{' nodad' * (length == 64)}",
+            "ip -n kernel link set eth0 up",
+        ):
+            self.lab.exec("underlay", command.split())
+
+    def add(self) -> list[str]:
+        """`vtep add`, and what it tells a person to run on the other side, the addresses filled in."""
+        done = self.lab.exec("h1", ["vxlanu", "vtep", "add", "blue", self.outer])
+        printed = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+        free = {"<free address of 192.168.7.0/24>": INNER["v4"], "<free address of fd07::/64>": INNER["v6"]}
+        for words, address in free.items():
+            printed = [line.replace(words, address) for line in printed]
+        return printed
+
+    def ping(self, sender: str, receiver: str, version: str) -> bool:
+        return pings(self.lab, sender, self.addresses[receiver, version], wait=1)
+
+    def lost(self, version: str) -> list[tuple[str, str]]:
+        """Which container does not reach the kernel, or is not reached by it."""
+        return [way for way in WAYS if not self.ping(*way, version)]
+
+    def stats(self, host: str, field: str) -> int:
+        rows = self.lab.vxlanu(host, "stats")
+        return int(next(row[field] for row in rows if row["scope"] == "network" and row["name"] == "blue"))
+
+    def learned(self, host: str) -> list[dict[str, str]]:
+        """The foreign side's MACs, as `host` learned them."""
+        rows = self.lab.vxlanu(host, "fdb", "show", "blue")
+        return [row for row in rows if row["vtep"] == self.outer]
+
+    def story(self) -> str:
+        asked = (f"ip -d -s link show {self.device}", f"bridge fdb show dev {self.device}", "ip neigh")
+        shown = [self.lab.exec(FOREIGN, shlex.split(command), check=False).stdout for command in asked]
+        for host in ("h1", "h2"):
+            for words in (("fdb", "show"), ("drops",)):
+                shown.append(self.lab.exec(host, ["vxlanu", *words], check=False).stdout)
+        return "\n".join((*self.commands, *shown))
+
+
+@pytest.fixture(scope="module", params=["ipv4", "ipv6"], ids=["over IPv4", "over IPv6"])
+def mixed(request: pytest.FixtureRequest, make_module_lab: Callable[..., Lab]) -> Iterator[Mixed]:
+    lab = make_module_lab(hosts=2, containers=0, underlay=request.param)
+    for name in CONTAINERS:
+        lab.create_container(name)
+    yield Mixed(lab, request.param)
+
+
+@pytest.mark.parametrize("version", ["v4", "v6"])
+def test_containers_and_the_kernel_ping_each_other_both_ways(mixed: Mixed, version: str) -> None:
+    poll(lambda: mixed.ping(FOREIGN, "c1-1", version), timeout=20, what="the first echo", story=mixed.story)
+    assert not mixed.lost(version), mixed.story()
+
+
+@pytest.mark.parametrize("version", ["v4", "v6"])
+@pytest.mark.parametrize("way", [("c1-1", FOREIGN), (FOREIGN, "c1-1"), (FOREIGN, "c2-1")], ids=" to ".join)
+def test_random_bytes_arrive_intact(mixed: Mixed, way: tuple[str, str], version: str) -> None:
+    sender, receiver = way
+    address = mixed.addresses[receiver, version]
+    with ready(mixed.lab, receiver, "receive", "tcp", address, 5001, 30) as listening:
+        sent = once(mixed.lab, sender, "send", "tcp", address, 5001, TRANSFER_BYTES, 7, 0)
+        assert answer_of(listening) == sent
+    with ready(mixed.lab, receiver, "receive", "udp", address, 5002, 10) as listening:
+        sent = once(mixed.lab, sender, "send", "udp", address, 5002, 30, 7, 4000)  # each in three fragments
+        assert answer_of(listening) == sent
+
+
+def test_arp_and_nd_for_what_only_the_kernel_knows_cross_the_underlay(mixed: Mixed) -> None:
+    """The positive control of `nothing of ARP or ND crosses the underlay` (tests/netns/test_overlay.py)."""
+    for version, name in (("v4", "c1-1"), ("v6", "c1-2")):
+        before = mixed.stats("h1", "arp_nd_underlay")
+        mixed.lab.exec(name, ["ip", "neigh", "flush", "dev", "eth0"])
+        assert mixed.ping(name, FOREIGN, version), mixed.story()
+        assert mixed.stats("h1", "arp_nd_underlay") > before
+
+
+def test_only_the_foreign_mac_is_learned(mixed: Mixed) -> None:
+    assert not mixed.lost("v4"), mixed.story()
+    for host in ("h1", "h2"):
+        seen = [(row["mac"], row["origin"]) for row in mixed.learned(host)]
+        assert seen == [(mixed.macs[FOREIGN], "learned")], mixed.story()
+        assert mixed.lab.vxlanu(host, "verify")["differences"] == []
+
+
+def test_each_container_is_learned_by_the_kernel_behind_its_own_host(mixed: Mixed) -> None:
+    """Both members hear the kernel's ARP request; only the host of the answer's owner may answer it."""
+    mixed.lab.exec(FOREIGN, ["ip", "neigh", "flush", "dev", mixed.device])
+    assert not mixed.lost("v4"), mixed.story()
+    outer = {row["name"]: row["address"] for row in mixed.lab.vxlanu("h1", "member", "ls")}
+    table = mixed.lab.exec(FOREIGN, ["bridge", "fdb", "show", "dev", mixed.device]).stdout
+    for name in CONTAINERS:
+        assert f"{mixed.macs[name]} dst {outer[f'h{name[1]}']} " in table, mixed.story()
+
+
+def drops(lab: Lab, host: str, reason: str) -> int:
+    """Frames of all networks that `host` counted under a reason."""
+    rows = lab.vxlanu(host, "drops")
+    return sum(row["frames"] for row in rows if row["reason"] == reason and row["scope"] == "network")
+
+
+def test_without_its_record_the_foreign_vtep_is_a_stranger_again(mixed: Mixed) -> None:
+    lab = mixed.lab
+    assert not mixed.lost("v4"), mixed.story()
+    lab.vxlanu("h1", "vtep", "rm", "blue", mixed.outer)
+
+    def forgotten(host: str) -> bool:
+        known = [row["address"] for row in lab.vxlanu(host, "vtep", "ls")]
+        return mixed.outer not in known and not mixed.learned(host)
+
+    for host in ("h1", "h2"):
+        poll(lambda: forgotten(host), timeout=10, what=f"{host} forgets it", story=mixed.story)  # noqa: B023
+    before = {host: drops(lab, host, "vtep_unknown") for host in ("h1", "h2")}
+    assert mixed.lost("v4") == WAYS
+    assert all(drops(lab, host, "vtep_unknown") > count for host, count in before.items()), mixed.story()
+    assert mixed.ping("c1-1", "c2-1", "v4")
+    mixed.add()
+    poll(lambda: not mixed.lost("v4"), timeout=20, what="all of it again", story=mixed.story)
+    assert all(lab.vxlanu(host, "verify")["differences"] == [] for host in ("h1", "h2"))

@@ -1,0 +1,204 @@
+"""What crosses the wire, judged by two dissectors that nobody here wrote: tshark and scapy.
+
+    c1-1            c2-1        ping and TCP and UDP transfers, IPv4 and IPv6 inside;
+     h1 ─ underlay ─ h2         captured on the bridge, where nothing is left for a device to fill in
+
+Run over IPv4 and over IPv6. On a default veth the kernel leaves checksums and segmentation to a card that is not there,
+so both ends have them switched off: then every byte of the capture is as it would be on copper.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from lab_ns import poll
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.layers.vxlan import VXLAN
+from scapy.packet import Packet
+from scapy.utils import rdpcap, wrpcap
+from streams import answer_of, once, pings, ready
+
+from vxlanu.lab.topology import Lab
+
+pytestmark = [pytest.mark.netns, pytest.mark.interop("tshark", "dumpcap", "ethtool")]
+
+VNI = 0xABCDEF
+ECHOES = 5
+EVERY_BYTE = "tx off tx-udp-segmentation off tso off gro off".split()  # noqa: SIM905 - as ethtool takes it
+CHECKS = [word for layer in ("ip", "udp", "tcp") for word in ("-o", f"{layer}.check_checksum:TRUE")]
+STATUS = [f"{layer}.checksum.status" for layer in ("ip", "udp", "tcp", "icmp", "icmpv6")]
+FIELDS = ["frame.protocols", "udp.srcport", "udp.dstport", "ip.flags.df", "vxlan.flags", "vxlan.vni", *STATUS]
+GOOD = "1"
+
+
+def tshark(path: Path, *arguments: str, check: bool = True) -> str:
+    done = subprocess.run(
+        ["tshark", "-n", "-r", path, *CHECKS, *arguments], capture_output=True, text=True, check=check
+    )
+    return done.stdout
+
+
+def dissected(path: Path, *arguments: str) -> list[dict[str, list[str]]]:
+    """Each frame's FIELDS, every occurrence from the outside in."""
+    shown = [word for name in FIELDS for word in ("-e", name)]
+    table = tshark(path, "-T", "fields", "-E", "separator=|", "-E", "occurrence=a", *shown, *arguments)
+    rows = [line.split("|") for line in table.splitlines()]
+    return [{name: text.split(",") if text else [] for name, text in zip(FIELDS, row, strict=True)} for row in rows]
+
+
+def faults(path: Path) -> list[list[str]]:
+    """For each frame what is wrong with it as a VXLAN datagram of network VNI, as tshark sees it."""
+    return [list(_faults(row)) for row in dissected(path)]
+
+
+def _faults(row: dict[str, list[str]]) -> Iterator[str]:
+    protocols = row["frame.protocols"][0].split(":")
+    if "vxlan" not in protocols:
+        yield "not VXLAN"
+        return
+    outer, inner = protocols[: protocols.index("vxlan")], protocols[protocols.index("vxlan") :]
+    if row["udp.dstport"][0] != "4789":
+        yield "destination port"
+    if not 49152 <= int(row["udp.srcport"][0]) <= 65535:
+        yield "source port"
+    if "ip" in outer and row["ip.flags.df"][0] not in ("1", "True"):
+        yield "DF"
+    if [int(flags, 16) for flags in row["vxlan.flags"]] != [0x0800]:
+        yield "flags"
+    if row["vxlan.vni"] != [str(VNI)]:
+        yield "VNI"
+    if not {"icmp", "icmpv6", "tcp", "udp"} & set(inner):
+        yield "what is inside"
+    for name in STATUS:
+        layer = name.split(".")[0]
+        if row[name] != [GOOD] * protocols.count(layer):
+            yield f"checksum of {layer}"
+
+
+@dataclass
+class Capture:
+    """A lab on the wire of which somebody listens, and what was heard."""
+
+    lab: Lab
+    family: str
+    raw: Path
+    addresses: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def datagrams(self) -> Path:
+        """What is from or to the data port; the rest of the capture is gossip and the underlay's own ND."""
+        return self.raw.with_name(f"{self.family}-data.pcap")
+
+    def echoes(self) -> int:
+        """Echo replies on the wire by now; the file may still be growing."""
+        return len(tshark(self.raw, "-Y", "vxlan && (icmp.type == 0 || icmpv6.type == 129)", check=False).splitlines())
+
+    def record(self) -> None:
+        """Capture until all of the traffic, and then a last ping, are in the file."""
+        with self.lab.running("underlay", ["dumpcap", "-q", "-P", "-i", "underlay", "-w", str(self.raw)]) as dumpcap:
+            poll(lambda: self.raw.exists() and self.raw.stat().st_size > 24, timeout=20, what="dumpcap captures")
+            self._traffic()
+            poll(lambda: self.echoes() >= 2 * ECHOES, timeout=20, what="all echo replies are in the file")
+            dumpcap.terminate()
+            assert dumpcap.wait(20) == 0, dumpcap.stderr and dumpcap.stderr.read()
+        tshark(self.raw, "-Y", "udp.port == 4789", "-F", "pcap", "-w", str(self.datagrams))
+
+    def _traffic(self) -> None:
+        for version, address in self.addresses.items():
+            for protocol, size, rate in (("tcp", 200_000, 0), ("udp", 20, 1300)):
+                with ready(self.lab, "c2-1", "receive", protocol, address, 5001, 20) as listening:
+                    sent = once(self.lab, "c1-1", "send", protocol, address, 5001, size, 3, rate)
+                    assert answer_of(listening) == sent, (version, protocol)
+        for address in self.addresses.values():
+            assert pings(self.lab, "c1-1", address, count=ECHOES)
+
+
+@pytest.fixture(scope="module", params=["ipv4", "ipv6"], ids=["over IPv4", "over IPv6"])
+def captured(
+    request: pytest.FixtureRequest, make_module_lab: Callable[..., Lab], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Capture]:
+    lab = make_module_lab(hosts=2, containers=1, underlay=request.param)
+    for place, device in (("h1", "eth0"), ("h2", "eth0"), ("underlay", "h1"), ("underlay", "h2")):
+        lab.exec(place, ["ethtool", "-K", device, *EVERY_BYTE])
+    capture = Capture(lab, request.param, tmp_path_factory.mktemp("wire") / f"{request.param}.pcap")
+    lab.vxlanu("h1", "network", "create", "blue", "--subnet", "192.168.0.0/24", "--ipv6", "--vni", str(VNI))
+    lab.vxlanu("h1", "attach", "blue", "c1-1")
+    for text in lab.vxlanu("h2", "attach", "blue", "c2-1")["addresses"]:
+        capture.addresses["v6" if ":" in text else "v4"] = text.split("/")[0]
+    capture.record()
+    yield capture
+
+
+def test_tshark_finds_every_datagram_to_be_vxlan_with_good_checksums(captured: Capture) -> None:
+    found = faults(captured.datagrams)
+    assert len(found) > 200, "the transfers are in it"
+    assert [(number, what) for number, what in enumerate(found, 1) if what] == []
+    kinds = {tuple(row["frame.protocols"][0].split(":")[-2:]) for row in dissected(captured.datagrams)}
+    assert {("icmp", "data"), ("icmpv6", "data"), ("tcp", "data"), ("udp", "data")} <= kinds
+    assert captured.echoes() == 2 * ECHOES
+
+
+def test_a_flow_keeps_its_source_port_and_flows_differ(captured: Capture) -> None:
+    """The source port is the entropy by which an underlay spreads flows over its paths (RFC 7348, section 5)."""
+    ports: dict[tuple[object, ...], set[int]] = {}
+    for packet in rdpcap(str(captured.datagrams)):
+        inner = packet[VXLAN].payload
+        within = inner[IP] if IP in inner else inner[IPv6]
+        transport = inner.getlayer(TCP) or inner.getlayer(UDP)
+        if transport is not None:
+            ports.setdefault((within.src, within.dst, transport.sport, transport.dport), set()).add(packet[UDP].sport)
+    assert {len(seen) for seen in ports.values()} == {1}, ports
+    assert len(ports) >= 6 and len(set.union(*ports.values())) > 1, ports
+
+
+def settled(packet: Packet) -> Packet:
+    """A copy whose lengths and checksums scapy computes anew."""
+    copy = Ether(bytes(packet))
+    layer: Packet = copy
+    while layer:
+        for name in ("chksum", "cksum", "len", "plen"):
+            if name in layer.fields:
+                layer.delfieldval(name)
+        layer = layer.payload
+    return copy
+
+
+def test_scapy_parses_and_builds_the_same_bytes(captured: Capture) -> None:
+    packets = rdpcap(str(captured.datagrams))
+    assert {packet[VXLAN].vni for packet in packets} == {VNI}
+    differing = [packet.summary() for packet in packets if bytes(settled(packet)) != bytes(packet)]
+    assert differing == []
+
+
+def broken(packet: Packet, name: str, value: int, at: type[Packet], nth: int = 1) -> Packet:
+    """The packet with one field wrong and all that covers it right."""
+    copy = settled(Ether(bytes(settled(packet))))
+    copy.getlayer(at, nth).setfieldval(name, value)
+    return copy
+
+
+def test_the_same_check_reports_each_broken_frame(captured: Capture, tmp_path: Path) -> None:
+    """Positive control: one fault each, put into a captured echo request, is found and is the only one found."""
+    packets = rdpcap(str(captured.datagrams))
+    echo = next(packet for packet in packets if ICMP in packet and packet[ICMP].type == 8)
+    outer = IP if captured.family == "ipv4" else IPv6
+    cases = {
+        "not VXLAN": broken(echo, "dport", 4790, UDP),
+        "source port": broken(echo, "sport", 40000, UDP),
+        "flags": broken(echo, "flags", 0x0C, VXLAN),
+        "VNI": broken(echo, "vni", VNI + 1, VXLAN),
+        "checksum of udp": broken(echo, "chksum", echo[UDP].chksum ^ 1, UDP),
+        "checksum of ip": broken(echo, "chksum", echo[VXLAN][IP].chksum ^ 1, IP, 2 if outer is IP else 1),
+        "checksum of icmp": broken(echo, "chksum", echo[ICMP].chksum ^ 1, ICMP),
+    }
+    if outer is IP:
+        cases["DF"] = broken(echo, "flags", 0, IP)
+    path = tmp_path / "broken.pcap"
+    wrpcap(str(path), [settled(echo), *cases.values()])
+    assert faults(path) == [[], *([name] for name in cases)]
