@@ -57,11 +57,28 @@ static enum vx_reason parse_datagram(struct decision *decision, struct vx_frame 
 	return vx_eth_parse(frame->data, frame->len, &frame->eth);
 }
 
+/** is_finishable() - Whether finishing the checksum stays inside the frame and changes nothing that the guards go by
+ *
+ * A raw socket of the endpoint may name any two bytes as the checksum (PACKET_VNET_HDR), and they are written after
+ * the guards have judged. So the field has to lie behind all that these read: behind the ports of a transport
+ * header, and never in ARP or ICMPv6, which no stack leaves unfinished.
+ */
+static bool is_finishable(const struct vx_frame *frame)
+{
+	const struct vx_eth *eth = &frame->eth;
+	uint32_t start = frame->vnet.csum_start, field = start + frame->vnet.csum_offset;
+
+	if (start < VX_ETH_LEN || field + 2 > frame->len)
+		return false;
+	if (!eth->version)
+		return eth->type != VX_ETHERTYPE_ARP && field >= eth->l3;
+	return eth->l4 && eth->protocol != VX_PROTO_ICMPV6 && field >= eth->l4 + 4u;
+}
+
 /** parse_tap() - Find the network of a frame from a TAP and hold its virtio header to its contents */
 static enum vx_reason parse_tap(struct decision *decision, struct vx_frame *frame)
 {
 	struct vx_port *port = vx_net_port(decision->tables, frame->from_id);
-	const struct vx_vnet *vnet = &frame->vnet;
 	enum vx_reason reason;
 
 	if (!port)
@@ -73,10 +90,7 @@ static enum vx_reason parse_tap(struct decision *decision, struct vx_frame *fram
 	reason = vx_eth_parse(frame->data, frame->len, &frame->eth);
 	if (reason)
 		return reason;
-	if (vnet->flags & VX_VNET_NEEDS_CSUM)
-		if (vnet->csum_start < VX_ETH_LEN || vnet->csum_start + vnet->csum_offset + 2u > frame->len)
-			return VX_GSO_INVALID;
-	return VX_OK;
+	return (frame->vnet.flags & VX_VNET_NEEDS_CSUM) && !is_finishable(frame) ? VX_GSO_INVALID : VX_OK;
 }
 
 static void parse(struct decision *decision, struct vx_frame *frame)

@@ -324,6 +324,41 @@ static void a_false_offload_header_is_dropped(void)
 	scene_free(scene);
 }
 
+/** unfinished() - What becomes of a frame of port A whose checksum is to be put at @start + @offset */
+static enum vx_reason unfinished(struct scene *scene, uint32_t len, uint16_t start, uint16_t offset)
+{
+	scene->frame.vnet = (struct vx_vnet){ VX_VNET_NEEDS_CSUM, .csum_start = start, .csum_offset = offset };
+	return from_port(scene, scene->a, len);
+}
+
+static void an_unfinished_checksum_changes_nothing_that_the_guards_saw(void)
+{
+	struct scene *scene = scene_new(true);
+	uint8_t own[16], other[16];
+	uint32_t len;
+
+	for (uint16_t field = 14; field < 14 + 20 + 4; field++) {	/* type and address of IPv4, ports of UDP */
+		len = put_udp(tap_room(scene), MAC_A, 0x11, MAC_FAR, 0x21);
+		REASON(unfinished(scene, len, 14, field - 14), VX_GSO_INVALID);
+	}
+	len = put_udp(tap_room(scene), MAC_A, 0x11, MAC_FAR, 0x21);
+	REASON(unfinished(scene, len, 34, 6), VX_OK);
+	len = put_udp(tap_room(scene), MAC_A, 0x11, MAC_FAR, 0x21);
+	REASON(unfinished(scene, len, 34 + 8 + 20, 6), VX_OK);		/* within its own tunnel */
+
+	len = put_arp(tap_room(scene), 1, MAC_A, 0x11, 0xee);		/* would go to the foreign VTEP */
+	REASON(unfinished(scene, len, 14, 14), VX_GSO_INVALID);
+	scene->frame.vnet = (struct vx_vnet){ 0 };
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	address6(own, 0x11);
+	address6(other, 0xee);
+	len = put_nd(tap_room(scene), 135, MAC_A, own, other, true);
+	REASON(unfinished(scene, len, 54, 0), VX_GSO_INVALID);		/* type: to a router advertisement */
+	scene->frame.vnet = (struct vx_vnet){ 0 };
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	scene_free(scene);
+}
+
 static void a_network_whose_vni_another_owns_is_not_programmed(void)
 {
 	struct scene *scene = scene_new(false);
@@ -384,5 +419,6 @@ CASES(CASE(unicast_goes_where_the_record_says), CASE(a_malformed_tunnel_header_i
       CASE(broadcast_goes_to_members_and_locals_but_not_back_into_the_tunnel),
       CASE(a_frame_for_nobody_else_has_no_target), CASE(a_storm_is_limited_by_copies_and_ends),
       CASE(an_illegal_congestion_mark_is_dropped), CASE(what_does_not_fit_is_too_big),
-      CASE(a_false_offload_header_is_dropped), CASE(a_network_whose_vni_another_owns_is_not_programmed),
+      CASE(a_false_offload_header_is_dropped), CASE(an_unfinished_checksum_changes_nothing_that_the_guards_saw),
+      CASE(a_network_whose_vni_another_owns_is_not_programmed),
       CASE(a_dry_decision_leaves_no_trace), CASE(a_port_that_is_gone_settles_its_frames))
