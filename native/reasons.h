@@ -42,7 +42,7 @@
 	X(CSUM, "csum", "the inner checksum is wrong where it has to be right") \
 	X(GSO_INVALID, "gso_invalid", "the offload header of the frame contradicts its contents") \
 	/* losses at the edges */ \
-	X(RING_FULL, "ring_full", "the receiving TAP or the queue of copies was full") \
+	X(RING_FULL, "ring_full", "the queue of a TAP, or that of copies, was full") \
 	X(TAP_DOWN, "tap_down", "the receiving interface is down or gone") \
 	X(RX_OVERFLOW, "rx_overflow", "the kernel dropped datagrams because the receive buffer was full") \
 	X(SOCK_FULL, "sock_full", "the transmit queue of the underlay was full") \

@@ -3,13 +3,15 @@
 receive tcp|udp ADDRESS PORT SECONDS     listen, print {"ready": true}, then {"bytes": n, "sha256": …}
 send tcp ADDRESS PORT BYTES SEED RATE    connect and send BYTES pseudo-random bytes at RATE bytes/s (0: no limit)
 send udp ADDRESS PORT COUNT SEED SIZE    COUNT datagrams of SIZE bytes, each numbered, slowly enough to arrive
-frame INTERFACE HEX COUNT                send raw frames
+frame INTERFACE HEX COUNT                send raw frames, slowly enough to arrive
+burst INTERFACE HEX COUNT                send raw frames as fast as it goes, whatever the kernel says to it
 watch INTERFACE HEX SECONDS              count frames that contain the bytes HEX; {"ready": true}, then {"frames": n}
 forge ADDRESS PORT HEX COUNT             send the bytes as UDP datagrams (a VXLAN header and a frame, say)
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -101,6 +103,15 @@ def frame(interface: str, text: str, count: int) -> None:
     say(sent=count)
 
 
+def burst(interface: str, text: str, count: int) -> None:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+        sock.bind((interface, 0))
+        for _ in range(count):
+            with contextlib.suppress(OSError):  # ENOBUFS: dropped, and counted by whoever dropped it
+                sock.send(bytes.fromhex(text))
+    say(sent=count)
+
+
 def watch(interface: str, text: str, seconds: float) -> None:
     wanted, frames = bytes.fromhex(text), 0
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as sock:
@@ -134,6 +145,8 @@ def main(verb: str, *words: str) -> None:
         send_udp(words[1], int(words[2]), int(words[3]), int(words[4]), int(words[5]))
     elif verb == "frame":
         frame(words[0], words[1], int(words[2]))
+    elif verb == "burst":
+        burst(words[0], words[1], int(words[2]))
     elif verb == "watch":
         watch(words[0], words[1], float(words[2]))
     elif verb == "forge":

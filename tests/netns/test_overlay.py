@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 from streams import answer_of, once, pairs, pings, ready
 
-from vxlanu.lab.topology import Lab
+from vxlanu.lab.topology import Lab, poll
 
 pytestmark = pytest.mark.netns
 
@@ -184,6 +185,25 @@ def test_malformed_datagrams_on_the_data_port_are_counted(segment: Segment) -> N
     once(lab, "h1", "forge", address, 7946, "ff" * 30, 5)
     assert lab.vxlanu("h3", "status")["malformed_control"] >= 5
     assert pings(lab, "c1-1", segment.v4["c3-1"])
+
+
+def test_frames_that_the_kernel_loses_before_the_agent_sees_them_are_counted_too(segment: Segment) -> None:
+    lab, sent = segment.lab, 4000
+    before = lab.vxlanu("h3", "endpoint", "inspect", "c3-2")["counters"]["sent_frames"]
+    frame = frame_to(segment, "c1-1", "c3-2", b"a burst")
+    lab.signal_agent("h3", signal.SIGSTOP)
+    try:
+        once(lab, "c3-2", "burst", "eth0", frame, sent)
+    finally:
+        lab.signal_agent("h3", signal.SIGCONT)
+
+    def accounted() -> bool:
+        passed = lab.vxlanu("h3", "endpoint", "inspect", "c3-2")["counters"]["sent_frames"] - before
+        rows = [row for row in lab.vxlanu("h3", "drops") if row["scope"] == "endpoint" and row["name"] == "c3-2"]
+        lost = sum(row["frames"] for row in rows if row["reason"] == "ring_full")
+        return lost > 0 and passed + lost >= sent
+
+    poll(accounted, "every frame to be passed or counted", 20, lab.story)
 
 
 def test_verify_prints_nothing_anywhere(segment: Segment) -> None:

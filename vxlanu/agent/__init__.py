@@ -9,6 +9,7 @@ Files, in the order of a life
   lookup      from what a user types to the thing that is meant
   networks    create and remove; foreign VTEPs
   attach      attach, detach, and what vanishes by itself
+  losses      what the kernel lost before the fast path saw it
   answers     the bodies of the API's lists
   service     the API's questions, answered
 """

@@ -8,8 +8,10 @@ Rules of this file
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from vxlanu import __version__
+from vxlanu.agent import losses
 from vxlanu.agent.agent import Agent
 from vxlanu.api import schema
 from vxlanu.control.core.effects import State
@@ -210,17 +212,30 @@ def _drops(totals: Totals, scope: str, name: str, network_name: str = "") -> lis
     ]
 
 
-def drops(agent: Agent) -> list[schema.Drop]:
-    """Every loss: of the host as a whole, then of each network and each local endpoint."""
-    rows = _drops(agent.dataplane.totals(), "host", agent.config.name)
+def drops(agent: Agent, lost_in_rings: dict[str, int]) -> list[schema.Drop]:
+    """Every loss: of the host as a whole, then of each network and each local endpoint.
+
+    `lost_in_rings`: what the kernel lost before the fast path saw it, by endpoint.
+    """
+    rows = _drops(_with_lost(agent.dataplane.totals(), sum(lost_in_rings.values())), "host", agent.config.name)
     for view in _programmed(agent, agent.view.networks()):
-        rows += _drops(agent.dataplane.network_totals(view.id), "network", view.name, view.name)
+        lost = sum(count for key, count in lost_in_rings.items() if agent.journal.rows[key].network == view.id)
+        totals = _with_lost(agent.dataplane.network_totals(view.id), lost)
+        rows += _drops(totals, "network", view.name, view.name)
     for key in sorted(agent.opened):
         found = agent.view.endpoint(EndpointId(bytes.fromhex(key)))
         row = endpoint(agent, found) if found else None
         if row:
-            rows += _drops(agent.dataplane.port_totals(key), "endpoint", row.name, row.network)
+            totals = _with_lost(agent.dataplane.port_totals(key), lost_in_rings.get(key, 0))
+            rows += _drops(totals, "endpoint", row.name, row.network)
     return rows
+
+
+def _with_lost(totals: Totals, lost: int) -> Totals:
+    """The same, with frames that the kernel lost in a TAP's ring."""
+    if not lost:
+        return totals
+    return replace(totals, drops=totals.drops | {losses.REASON: totals.drops.get(losses.REASON, 0) + lost})
 
 
 def _counters(scope: str, name: str, totals: Totals, network_name: str = "", identity: str = "") -> schema.Counters:

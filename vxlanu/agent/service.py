@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from vxlanu.agent import answers, attach, lookup, networks
+from vxlanu.agent import answers, attach, lookup, losses, networks
 from vxlanu.agent.agent import Agent
 from vxlanu.agent.refusals import as_error
 from vxlanu.api import schema
@@ -129,7 +129,8 @@ class AgentService:
         return answers.neighbors(self._agent, self._networks(network))
 
     async def drops(self) -> list[schema.Drop]:
-        return answers.drops(self._agent)
+        lost = await losses.ring_losses(self._agent)
+        return answers.drops(self._agent, {key: lost[key] for key in lost if key in self._agent.journal.rows})
 
     async def stats(self) -> list[schema.Counters]:
         return answers.stats(self._agent)

@@ -310,8 +310,12 @@ class Lab:
         """SIGTERM, and wait: the agent stops without leaving."""
         self._end_agent(host, signal.SIGTERM)
 
-    def _end_agent(self, host: str, number: signal.Signals) -> None:
+    def signal_agent(self, host: str, number: signal.Signals) -> None:
+        """Any signal to the agent of `host`."""
         self._request(op="signal", host=host, signal=str(int(number)))
+
+    def _end_agent(self, host: str, number: signal.Signals) -> None:
+        self.signal_agent(host, number)
         poll(lambda: self.agents()[host] is not None, f"the agent of {host} to end", story=self.story)
 
     def start_agent(self, host: str, *flags: str, wait: bool = True) -> None:
