@@ -168,6 +168,8 @@ static enum vx_reason guard_mac(struct vx_frame *frame, struct vx_vtep *vtep, ui
 		.vtep = vtep->id,
 		.generation = vtep->generation,
 		.count = &vtep->soft_count,
+		.count_of = vx_net_soft_count,
+		.context = vtep->tables,
 		.foreign = member & VX_MEMBER_FOREIGN,
 		.dry = when.dry,
 	};

@@ -13,8 +13,8 @@
  *   sees an old expiry or a foreign generation, that is at worst one frame forwarded or missed by a stale
  *   answer: soft state may be wrong for a moment, records may not.
  *
- *   A VTEP holds at most VX_SOFT_PER_VTEP entries; its count goes up when a slot is claimed and down when the
- *   sweep (the writer, once a second) or another claim takes it away.
+ *   A VTEP holds at most VX_SOFT_PER_VTEP entries; its count goes up when it claims a slot or takes one over, and
+ *   down when the sweep (the writer, once a second) or another VTEP takes it away.
  */
 #include "soft.h"
 
@@ -114,18 +114,36 @@ static enum vx_reason claim(struct vx_soft *soft, uint64_t mac, struct vx_soft_s
 	return VX_MAC_PENDING;
 }
 
+static void uncount(_Atomic uint32_t *count)
+{
+	if (count && atomic_load_explicit(count, memory_order_relaxed))
+		atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
+}
+
+/** take_over() - Make an entry (@who) the source's, which counts for it from now on. Return: false if it changed */
+static bool take_over(struct vx_soft_slot *slot, uint64_t who, struct vx_soft_source source)
+{
+	uint32_t before = (uint32_t)(who & 0xffff);
+
+	if (!atomic_compare_exchange_strong(&slot->who, &who, (who & ~(uint64_t)0xffff) | source.vtep))
+		return false;
+	if (before != source.vtep) {
+		uncount(source.count_of(source.context, before));
+		atomic_fetch_add_explicit(source.count, 1, memory_order_relaxed);
+	}
+	return true;
+}
+
 /** relearn() - A learned MAC was seen again, perhaps behind another foreign VTEP */
 static void relearn(struct vx_soft_slot *slot, uint64_t who, uint64_t when, struct vx_soft_source source,
 		    uint64_t now_ms, uint8_t *event)
 {
-	uint64_t mine = (who & ~(uint64_t)0xffff) | source.vtep;
 	uint64_t fresh = when_word(now_ms + VX_LEARNED_MS, source.generation, VX_SOFT_LEARNED);
 
 	if (source.dry)
 		return;
-	if (who != mine) {
-		/* The count stays with the first holder until the sweep; a move is rare and the cap is coarse. */
-		if (!atomic_compare_exchange_strong(&slot->who, &who, mine))
+	if ((who & 0xffff) != source.vtep) {
+		if (!take_over(slot, who, source))
 			return;
 		*event = VX_EVENT_MAC_LEARNED;
 	} else if ((when >> WHEN_SHIFT) + REFRESH_MS > fresh >> WHEN_SHIFT) {
@@ -169,7 +187,7 @@ enum vx_reason vx_soft_note(struct vx_soft *soft, uint64_t mac, struct vx_soft_s
 	if (kind)
 		return VX_MAC_PENDING;
 	/* Expired, and not swept yet: a new grace starts in place. */
-	if (source.dry || !atomic_compare_exchange_strong(&slot->who, &who, mac << 16 | source.vtep))
+	if (source.dry || !take_over(slot, who, source))
 		return VX_OK;
 	atomic_store_explicit(&slot->when, when_word(now_ms + VX_PENDING_MS, source.generation, VX_SOFT_PENDING),
 			      memory_order_release);
@@ -195,10 +213,8 @@ bool vx_soft_find(const struct vx_soft *soft, uint64_t mac, uint64_t now_ms, uin
 
 static void give_up(struct vx_soft_slot *slot, uint64_t who, _Atomic uint32_t *count)
 {
-	if (!atomic_compare_exchange_strong(&slot->who, &who, 0) || !count)
-		return;
-	if (atomic_load_explicit(count, memory_order_relaxed))
-		atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
+	if (atomic_compare_exchange_strong(&slot->who, &who, 0))
+		uncount(count);
 }
 
 /** vx_soft_sweep() - Free the slots whose entries are over; the writer's thread, about once a second */

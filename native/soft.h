@@ -18,6 +18,8 @@ struct vx_soft_source {
 	uint32_t vtep;
 	uint32_t generation;
 	_Atomic uint32_t *count;	/* entries that this VTEP holds */
+	_Atomic uint32_t *(*count_of)(void *context, uint32_t vtep);	/* the same of another one; NULL: gone */
+	void *context;
 	bool foreign;
 	bool dry;			/* trace: tell what would happen, change nothing */
 };

@@ -141,6 +141,26 @@ static void one_vtep_cannot_fill_the_table(void)
 	scene_free(scene);
 }
 
+static void an_entry_that_moves_counts_against_its_new_vtep(void)
+{
+	struct scene *scene = scene_new(true);
+	struct vx_vtep *first = vx_net_vtep(scene->tables, (uint32_t)scene->foreign);
+	struct vx_vtep *second = vx_net_vtep(scene->tables, (uint32_t)scene->second);
+	vx_member both[2] = { { first->id, VX_MEMBER_FOREIGN }, { second->id, VX_MEMBER_FOREIGN } };
+
+	EQUAL(vx_net_vteps(scene->tables, (uint32_t)scene->net, both, 2), 0);
+	REASON(arrives(scene, 4, MAC_NOBODY), VX_OK);
+	EQUAL(first->soft_count, 1);
+	REASON(arrives(scene, 3, MAC_NOBODY), VX_OK);
+	EQUAL(first->soft_count, 0);
+	EQUAL(second->soft_count, 1);
+	scene->now_ns += (VX_LEARNED_MS + 1) * (SECOND / 1000);
+	sweep(scene);
+	EQUAL(first->soft_count, 0);
+	EQUAL(second->soft_count, 0);
+	scene_free(scene);
+}
+
 static void a_vtep_that_leaves_takes_its_soft_state_along(void)
 {
 	struct scene *scene = scene_new(true);
@@ -165,4 +185,5 @@ CASES(CASE(an_unknown_mac_of_a_member_passes_for_five_seconds),
       CASE(the_event_names_the_sender_even_if_the_frame_goes_nowhere),
       CASE(sending_on_does_not_buy_a_new_grace_but_silence_does), CASE(a_record_ends_the_wait),
       CASE(a_foreign_vtep_is_learned_from_and_forgotten), CASE(learning_never_overrides_a_record),
-      CASE(one_vtep_cannot_fill_the_table), CASE(a_vtep_that_leaves_takes_its_soft_state_along))
+      CASE(one_vtep_cannot_fill_the_table),
+      CASE(an_entry_that_moves_counts_against_its_new_vtep), CASE(a_vtep_that_leaves_takes_its_soft_state_along))
