@@ -112,7 +112,7 @@ static void *zeroed_array(size_t count, size_t size)
 
 static int allocate(struct vx_engine *engine)
 {
-	engine->tables = calloc(1, sizeof(*engine->tables));
+	engine->tables = zeroed_array(1, sizeof(*engine->tables));
 	engine->worker = zeroed_array(engine->workers, sizeof(struct vx_worker));
 	engine->rings = zeroed_array(engine->workers + 1, sizeof(struct vx_ring));
 	engine->trace_buffer = malloc(VX_HEADROOM + VX_FRAME_MAX);
@@ -126,9 +126,6 @@ static int allocate(struct vx_engine *engine)
 	engine->tables->context = engine;
 	engine->tables->same_kernel = (engine->config.flags & VX_ENGINE_SAME_KERNEL) ||
 				      vx_sock_is_virtual(engine->config.address);
-	engine->bell.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (engine->bell.fd < 0)
-		return -errno;
 	atomic_store(&engine->bell.asleep, true);
 	for (unsigned i = 0; i <= engine->workers; i++)
 		vx_ring_init(&engine->rings[i], &engine->bell);
@@ -138,7 +135,8 @@ static int allocate(struct vx_engine *engine)
 		engine->worker[i].ring = &engine->rings[i];
 		engine->worker[i].receiver.fd = engine->worker[i].epoll = engine->worker[i].wake = -1;
 	}
-	return 0;
+	engine->bell.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return engine->bell.fd < 0 ? -errno : 0;
 }
 
 static int open_workers(struct vx_engine *engine)
