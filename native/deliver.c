@@ -203,6 +203,8 @@ void vx_deliver_jobs(struct vx_worker *worker)
 		job->frame.port = NULL;
 		if (job->frame.network && job->frame.network->vni == job->vni)
 			over = replicate(worker, &job->frame, &job->next_port, &job->next_vtep);
+		else
+			vx_stats_drop(&worker->stats, (struct vx_owner){ 0, VX_NONE, VX_NONE }, VX_SHUTDOWN);
 		vx_transmitter_flush(&worker->transmitter, true);
 		if (!over || worker->transmitter.blocked)
 			continue;	/* messages that are kept refer to the job's buffer */

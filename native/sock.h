@@ -71,5 +71,6 @@ void vx_transmitter_close(struct vx_transmitter *transmitter);
 bool vx_transmitter_queue(struct vx_transmitter *transmitter, const struct vx_frame *frame,
 			  const struct vx_vtep *vtep);
 void vx_transmitter_flush(struct vx_transmitter *transmitter, bool keep);
+void vx_transmitter_abandon(struct vx_transmitter *transmitter);
 
 #endif

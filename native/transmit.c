@@ -38,13 +38,15 @@ int vx_transmitter_open(struct vx_transmitter *transmitter, const vx_config *con
 		int fd = vx_sock_transmit_socket(config->address);
 
 		if (fd < 0) {
-			munmap(transmitter->sockets + i, (count - i) * sizeof(struct vx_tx_socket));
-			vx_transmitter_close(transmitter);
+			while (i--)
+				close(transmitter->sockets[i].fd);
+			munmap(transmitter->sockets, count * sizeof(struct vx_tx_socket));
+			transmitter->sockets = NULL;
 			return fd;
 		}
 		transmitter->sockets[i].fd = fd;
-		transmitter->count++;
 	}
+	transmitter->count = count;
 	return 0;
 }
 
@@ -92,7 +94,8 @@ static uint32_t lower_path_mtu(struct vx_transmitter *transmitter, const struct 
 {
 	struct vx_vtep *vtep = vx_net_vtep(transmitter->tables, message->owner.id);
 	uint32_t headers = message->to.any.sa_family == AF_INET ? 28 : 48;
-	uint32_t size = (uint32_t)message->part.iov_len + headers, known, before;
+	uint32_t size = (uint32_t)message->part.iov_len + headers, known;
+	uint32_t before = 0;
 
 	if (!vtep || vtep->generation != message->generation)
 		return 0;
@@ -101,8 +104,12 @@ static uint32_t lower_path_mtu(struct vx_transmitter *transmitter, const struct 
 		known = size - 1;
 	if (known < VX_PATH_MTU_MIN)
 		known = VX_PATH_MTU_MIN;
-	before = atomic_exchange_explicit(&vtep->path_mtu, known, memory_order_relaxed);
-	return before == known ? 0 : known;
+	/* A message that was queued before the last failure, or another worker's, must not raise it again. */
+	while (!atomic_compare_exchange_weak_explicit(&vtep->path_mtu, &before, known, memory_order_relaxed,
+						      memory_order_relaxed))
+		if (before && before <= known)
+			return 0;
+	return known;
 }
 
 static void account_failed(struct vx_transmitter *transmitter, const struct vx_message *message, int error)
@@ -154,6 +161,19 @@ static void drop_queue(struct vx_transmitter *transmitter, struct vx_tx_socket *
 {
 	while (sock->sent < sock->count)
 		account_failed(transmitter, &sock->message[sock->sent++], EAGAIN);
+}
+
+/** vx_transmitter_abandon() - Count what the sockets of a stopped worker never took */
+void vx_transmitter_abandon(struct vx_transmitter *transmitter)
+{
+	for (unsigned i = 0; i < transmitter->count; i++) {
+		struct vx_tx_socket *sock = &transmitter->sockets[i];
+
+		while (sock->sent < sock->count)
+			vx_stats_drop(transmitter->stats, sock->message[sock->sent++].owner, VX_SHUTDOWN);
+		sock->count = sock->sent = 0;
+	}
+	transmitter->dirty = transmitter->blocked = 0;
 }
 
 /** flush_socket() - Send what a socket has, and keep or drop what it does not take */

@@ -314,6 +314,7 @@ void vx_worker_stop(struct vx_worker *worker)
 		;
 	pthread_join(worker->thread, NULL);
 	worker->running = false;
+	vx_transmitter_abandon(&worker->transmitter);
 	for (unsigned i = 0; i < VX_FLOOD_JOBS; i++)
 		if (worker->jobs[i].active)
 			vx_stats_drop(&worker->stats, (struct vx_owner){ 0, VX_NONE, worker->jobs[i].network },

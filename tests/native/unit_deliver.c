@@ -15,6 +15,7 @@
 #define MANY 200
 
 static int write_error;
+static int send_error;
 static unsigned written;
 static unsigned copies_to[256];		/* by last byte of the outer address */
 
@@ -34,6 +35,9 @@ int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
 {
 	(void)fd;
 	(void)flags;
+	errno = send_error;
+	if (send_error)
+		return -1;
 	for (unsigned i = 0; i < count; i++) {
 		const struct sockaddr_in *to = messages[i].msg_hdr.msg_name;
 
@@ -58,7 +62,7 @@ static struct stand *set_up(void)
 
 	memset(stand, 0, sizeof(*stand));
 	memset(copies_to, 0, sizeof(copies_to));
-	write_error = 0;
+	write_error = send_error = 0;
 	written = 0;
 	vx_addr_map4(config.address, loopback);
 	stand->scene = scene_new(false);
@@ -211,6 +215,8 @@ static void a_replication_survives_its_network(void)
 	EQUAL(vx_net_add(stand->scene->tables, VNI + 1, MTU, 0), net);
 	vx_deliver_jobs(&stand->worker);
 	EQUAL(stand->worker.jobs_active, 0);
+	EQUAL(stand->worker.stats.engine->drops[VX_SHUTDOWN], 1);
+	EQUAL(stand->worker.stats.networks[net].drops[VX_SHUTDOWN], 0);		/* the successor lost nothing */
 	tear_down(stand);
 }
 
@@ -244,6 +250,23 @@ static void what_a_stopped_worker_holds_counts_as_shutdown(void)
 	atomic_store(&stand->worker.stopping, true);
 	EQUAL(vx_worker_start(&stand->worker), 0);	/* ends before its first turn */
 	vx_worker_stop(&stand->worker);
+	EQUAL(stand->worker.stats.engine->drops[VX_SHUTDOWN], 1);
+	tear_down(stand);
+}
+
+static void what_a_full_socket_never_took_counts_as_shutdown(void)
+{
+	struct stand *stand = set_up();
+	struct packet packet = packet_between(MAC_A, 0x11, MAC_FAR, 0x21);
+
+	REASON(from_port(stand->scene, stand->scene->a, put_packet(tap_room(stand->scene), &packet, 4)), VX_OK);
+	send_error = EAGAIN;
+	deliver(stand);
+	CHECK(stand->worker.transmitter.blocked);
+	atomic_store(&stand->worker.stopping, true);
+	EQUAL(vx_worker_start(&stand->worker), 0);	/* ends before its first turn */
+	vx_worker_stop(&stand->worker);
+	EQUAL(stand->worker.stats.vteps[stand->scene->member].drops[VX_SHUTDOWN], 1);
 	EQUAL(stand->worker.stats.engine->drops[VX_SHUTDOWN], 1);
 	tear_down(stand);
 }
@@ -298,4 +321,5 @@ CASES(CASE(own_namespace), CASE(each_write_error_counts_against_the_receiver),
       CASE(a_false_offload_that_the_tap_refuses_is_gso_invalid),
       CASE(a_replication_goes_on_over_turns_and_reaches_each_once), CASE(a_replication_survives_its_network),
       CASE(more_replications_than_jobs_are_counted), CASE(what_a_stopped_worker_holds_counts_as_shutdown),
+      CASE(what_a_full_socket_never_took_counts_as_shutdown),
       CASE(a_storm_of_misses_leaves_room_for_what_matters), CASE(what_the_kernel_dropped_is_counted))

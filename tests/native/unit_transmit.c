@@ -1,6 +1,7 @@
 /* unit_transmit.c - what each errno of a send means; sendmmsg() is scripted by the linker's --wrap */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -214,6 +215,61 @@ static void a_message_too_long_lowers_the_path_mtu(void)
 	tear_down(&stand);
 }
 
+static void a_path_mtu_never_rises_by_a_failure(void)
+{
+	struct stand stand;
+	struct vx_vtep *vtep;
+
+	set_up(&stand);
+	vtep = vx_net_vtep(stand.scene->tables, (uint32_t)stand.scene->member);
+	script[0] = script[1] = -EMSGSIZE;
+	stand.scene->frame.len = 1400;
+	queue(&stand, 1);
+	stand.scene->frame.len = 1450;		/* queued before the first one failed */
+	queue(&stand, 1);
+	vx_transmitter_flush(&stand.transmitter, true);
+	EQUAL(dropped(&stand, VX_PKT_TOO_BIG), 2);
+	CHECK(vtep->path_mtu < 1400 + 8 + 28);
+	EQUAL(failed_mtu, 0);			/* the second failure was no news */
+	tear_down(&stand);
+}
+
+/** mapped_pages() - Size of this process's address space */
+static long mapped_pages(void)
+{
+	FILE *statm = fopen("/proc/self/statm", "re");
+	long pages = 0;
+
+	CHECK(statm && fscanf(statm, "%ld", &pages) == 1);
+	fclose(statm);
+	return pages;
+}
+
+static void what_cannot_be_opened_leaves_nothing(void)
+{
+	static const uint8_t loopback[4] = { 127, 0, 0, 1 };
+	vx_config config = { .data_port = 4789, .tx_sockets = VX_TX_SOCKETS_MAX };
+	struct vx_transmitter transmitter = { 0 };
+	struct rlimit limit, few;
+	long before;
+	int next = dup(0);
+
+	vx_addr_map4(config.address, loopback);
+	close(next);
+	EQUAL(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	few = (struct rlimit){ (rlim_t)next + 3, limit.rlim_max };
+	before = mapped_pages();
+	EQUAL(setrlimit(RLIMIT_NOFILE, &few), 0);
+	for (unsigned i = 0; i < 200; i++)
+		EQUAL(vx_transmitter_open(&transmitter, &config), -EMFILE);
+	EQUAL(dup(0), next);
+	close(next);
+	EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	CHECK(mapped_pages() - before < (long)(20 * VX_TX_SOCKETS_MAX * sizeof(struct vx_tx_socket) / 4096));
+	EQUAL(vx_transmitter_open(&transmitter, &config), 0);
+	vx_transmitter_close(&transmitter);
+}
+
 static void more_messages_than_a_queue_holds_leave_in_between(void)
 {
 	struct stand stand;
@@ -230,4 +286,5 @@ CASES(CASE(own_namespace), CASE(a_batch_leaves_in_one_call_and_is_counted),
       CASE(a_full_socket_keeps_its_messages_and_blocks),
       CASE(an_answer_that_does_not_fit_is_dropped), CASE(an_old_icmp_error_costs_one_retry),
       CASE(each_error_drops_one_message_under_its_reason), CASE(a_message_too_long_lowers_the_path_mtu),
+      CASE(a_path_mtu_never_rises_by_a_failure), CASE(what_cannot_be_opened_leaves_nothing),
       CASE(more_messages_than_a_queue_holds_leave_in_between))
