@@ -128,6 +128,22 @@ def test_random_bytes_arrive_intact(mixed: Mixed, way: tuple[str, str], version:
         assert answer_of(listening) == sent
 
 
+def test_what_the_kernel_sends_arrives_in_super_frames(mixed: Mixed) -> None:
+    """That the transfers above are of the kind that the head of this file promises: more than a packet a datagram."""
+
+    def received() -> tuple[int, int]:
+        rows = mixed.lab.vxlanu("h1", "stats")
+        row = next(row for row in rows if row["scope"] == "vtep" and row["name"] == mixed.outer)
+        return int(row["sent_bytes"]), int(row["sent_frames"])
+
+    before, address = received(), mixed.addresses["c1-1", "v4"]
+    with ready(mixed.lab, "c1-1", "receive", "tcp", address, 5001, 30) as listening:
+        sent = once(mixed.lab, FOREIGN, "send", "tcp", address, 5001, TRANSFER_BYTES, 8, 0)
+        assert answer_of(listening) == sent
+    octets, frames = (after - first for after, first in zip(received(), before, strict=True))
+    assert octets >= TRANSFER_BYTES and octets / frames > 2 * mixed.mtu, (octets, frames)
+
+
 def test_arp_and_nd_for_what_only_the_kernel_knows_cross_the_underlay(mixed: Mixed) -> None:
     """The positive control of `nothing of ARP or ND crosses the underlay` (tests/netns/test_overlay.py)."""
     for version, name in (("v4", "c1-1"), ("v6", "c1-2")):
