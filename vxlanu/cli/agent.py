@@ -9,8 +9,7 @@ Rules of this file
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Mapping
 
 import click
 import msgspec
@@ -59,8 +58,10 @@ def agent(check: bool, **said: object) -> int:
     if check:
         _print(config)
         return 0
-    run: Callable[[AgentConfig], int] = import_module("vxlanu.agent.run").run
-    return run(config)
+    from vxlanu.agent.run import run
+
+    run(config)
+    return 0
 
 
 def _given(said: Mapping[str, object]) -> dict[str, object]:
