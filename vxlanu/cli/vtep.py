@@ -59,7 +59,11 @@ def draw_vteps(found: Items[Vtep]) -> Iterator[str]:
 @click.argument("vtep", metavar="IP[:PORT]")
 @click.option("--mac", "macs", multiple=True, metavar="MAC", help="A MAC behind it, known from the start; repeatable.")
 def add(network: str, vtep: str, macs: Sequence[str]) -> None:
-    """Add a foreign tunnel end to NETWORK on every host. Prints the commands for the other side."""
+    """Add a foreign tunnel end to NETWORK on every host. Prints the commands for the other side.
+
+    They name the hosts that have containers in NETWORK now; one that joins later needs a `bridge fdb append` line of
+    its own there.
+    """
     host, port = split_host_port(vtep)
     if not host or (port and not 0 < int(port) < 65536):
         raise click.BadParameter(f"{vtep!r} is not IP, IP:PORT or [IPV6]:PORT", param_hint="'IP[:PORT]'")
