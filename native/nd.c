@@ -36,17 +36,24 @@ uint8_t vx_nd_type(const uint8_t *frame, const struct vx_eth *eth)
 	return type >= VX_ND_ROUTER_SOLICIT && type <= VX_ND_REDIRECT ? type : 0;
 }
 
-/** parse_options() - Find the link-layer address; every option has a length and all fit exactly */
+/** parse_options() - Find the link-layer address; every option has a length and all fit exactly
+ *
+ * A second one is refused: of two, stacks differ in which they believe, and the guards would judge the other.
+ */
 static enum vx_reason parse_options(const uint8_t *options, uint32_t left, uint8_t wanted, struct vx_nd *nd)
 {
+	bool found = false;
+
 	nd->link_address = 0;
 	while (left) {
 		uint32_t len = left >= 2 ? options[1] * 8u : 0;
 
-		if (!len || len > left)
+		if (!len || len > left || (found && options[0] == wanted))
 			return VX_HDR_TRUNC;
-		if (options[0] == wanted && len == 8)
-			nd->link_address = vx_mac(options + 2);
+		if (options[0] == wanted) {
+			found = true;
+			nd->link_address = len == 8 ? vx_mac(options + 2) : 0;
+		}
 		options += len;
 		left -= len;
 	}

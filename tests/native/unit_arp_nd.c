@@ -1,6 +1,7 @@
 /* unit_arp_nd.c - the proxy: questions and their answers, announcements, lies, both directions */
 #include "arp.h"
 #include "check.h"
+#include "csum.h"
 #include "eth.h"
 #include "nd.h"
 #include "scene.h"
@@ -174,6 +175,37 @@ static void a_false_claim_is_spoofing(void)
 	scene_free(scene);
 }
 
+/** put_second_option() - Another link-layer option behind that of put_nd(). Return: length of the frame */
+static uint32_t put_second_option(uint8_t *frame, uint32_t len, uint64_t mac)
+{
+	uint8_t *ip = frame + VX_ETH_LEN, *icmp = ip + 40;
+
+	memcpy(icmp + 32, icmp + 24, 2);
+	vx_mac_put(icmp + 34, mac);
+	vx_put16(ip + 4, 40);
+	vx_put16(icmp + 2, 0);
+	vx_put16(icmp + 2, (uint16_t)~vx_csum_fold(vx_csum_add(icmp, 40, vx_csum_pseudo(ip, 6, ip[6], 40))));
+	return len + 8;
+}
+
+static void a_claim_is_not_hidden_behind_a_second_option(void)
+{
+	struct scene *scene = scene_new(true);
+	uint8_t other[16], local[16];
+	uint32_t len;
+
+	address6(other, 0xee);
+	address6(local, 0x12);
+	len = put_nd(tunnel_room(scene), VX_ND_ADVERT, MAC_NOBODY, other, local, true);
+	REASON(from_vtep(scene, 4, len), VX_ARP_SPOOF);
+	len = put_nd(tunnel_room(scene), VX_ND_ADVERT, MAC_NOBODY, other, local, true);
+	len = put_second_option(tunnel_room(scene), len, MAC_B);	/* receivers take the first one */
+	REASON(from_vtep(scene, 4, len), VX_HDR_TRUNC);
+	len = put_nd(tunnel_room(scene), VX_ND_ADVERT, MAC_NOBODY, other, other, true);
+	REASON(from_vtep(scene, 4, len), VX_OK);
+	scene_free(scene);
+}
+
 static void a_foreign_vtep_is_answered_about_local_endpoints_only(void)
 {
 	struct scene *scene = scene_new(true);
@@ -226,5 +258,6 @@ static void a_floating_address_moves_by_gratuitous_arp(void)
 CASES(CASE(a_request_for_a_known_address_is_answered), CASE(an_unknown_address_is_asked_of_foreign_vteps_only),
       CASE(announcements_of_ones_own_are_absorbed), CASE(a_probe_for_anothers_address_is_answered),
       CASE(a_solicitation_is_answered_as_rfc_4861_wants), CASE(malformed_messages_are_dropped),
-      CASE(a_false_claim_is_spoofing), CASE(a_foreign_vtep_is_answered_about_local_endpoints_only),
+      CASE(a_false_claim_is_spoofing), CASE(a_claim_is_not_hidden_behind_a_second_option),
+      CASE(a_foreign_vtep_is_answered_about_local_endpoints_only),
       CASE(a_floating_address_moves_by_gratuitous_arp))
