@@ -43,7 +43,10 @@ static enum vx_reason parse_ipv4(const uint8_t *ip, uint32_t left, struct vx_eth
 	return VX_OK;
 }
 
-/** walk_extensions() - Find the upper layer behind IPv6 extension headers; leaves eth->l4 at 0 if there is none */
+/** walk_extensions() - Find the upper layer behind IPv6 extension headers; leaves eth->l4 at 0 if there is none
+ *
+ * A first fragment has to hold all headers (RFC 7112): otherwise no guard sees what the receiver puts together.
+ */
 static enum vx_reason walk_extensions(const uint8_t *ip, uint32_t total, struct vx_eth *eth)
 {
 	uint32_t offset = IPV6_LEN;
@@ -55,6 +58,8 @@ static enum vx_reason walk_extensions(const uint8_t *ip, uint32_t total, struct 
 
 		eth->protocol = next;
 		if (!extension) {
+			if (offset > total || (offset == total && eth->fragment))
+				return VX_HDR_TRUNC;
 			if (offset < total)
 				eth->l4 = (uint16_t)(eth->l3 + offset);
 			return VX_OK;

@@ -162,6 +162,31 @@ static void only_a_server_answers_dhcp_and_advertises_routes(void)
 	scene_free(scene);
 }
 
+static void a_server_does_not_hide_behind_a_fragment(void)
+{
+	static const uint8_t headers[] = {
+		60, 0, 0, 1, 0, 0, 0, 9,			/* fragment, the first, more to come */
+		17, 0, 1, 4, 0, 0, 0, 0,			/* destination options, padding */
+		547 >> 8, 547 & 255, 546 >> 8, 546 & 255, 0, 16, 0, 0,
+	};
+	struct scene *scene = scene_new(false);
+	struct packet packet = { .to = MAC_B, .from = MAC_A, .protocol = 44, .len = sizeof(headers) };
+	uint32_t len;
+
+	address6(packet.source, 0x11);
+	address6(packet.target, 0x12);
+	len = put_packet(tap_room(scene), &packet, 6);
+	memcpy(tap_room(scene) + 54, headers, sizeof(headers));
+	REASON(from_port(scene, scene->a, len), VX_ROGUE_SERVER);
+	packet.len -= 8;						/* ports in the next one: RFC 7112 */
+	len = put_packet(tap_room(scene), &packet, 6);
+	memcpy(tap_room(scene) + 54, headers, sizeof(headers) - 8);
+	REASON(from_port(scene, scene->a, len), VX_HDR_TRUNC);
+	tap_room(scene)[54] = 17;					/* the same bytes as 8 of UDP */
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	scene_free(scene);
+}
+
 static void a_tagged_frame_needs_a_network_that_passes_tags(void)
 {
 	struct scene *scene = scene_new(false);
@@ -415,6 +440,7 @@ static void a_port_that_is_gone_settles_its_frames(void)
 CASES(CASE(unicast_goes_where_the_record_says), CASE(a_malformed_tunnel_header_is_dropped),
       CASE(the_tunnel_brings_only_what_belongs_to_its_sender), CASE(an_endpoint_sends_only_from_its_own),
       CASE(a_host_without_address_may_look_for_one), CASE(only_a_server_answers_dhcp_and_advertises_routes),
+      CASE(a_server_does_not_hide_behind_a_fragment),
       CASE(a_tagged_frame_needs_a_network_that_passes_tags), CASE(unknown_unicast_goes_to_foreign_vteps_or_nowhere),
       CASE(broadcast_goes_to_members_and_locals_but_not_back_into_the_tunnel),
       CASE(a_frame_for_nobody_else_has_no_target), CASE(a_storm_is_limited_by_copies_and_ends),
