@@ -107,6 +107,40 @@ def test_a_namespace_that_disappears_takes_its_endpoint_with_it_everywhere(
     assert not differences(lab)
 
 
+def test_kill_9_in_the_middle_of_an_attach_leaves_all_of_it_or_nothing(lab: Lab, where: dict[str, str]) -> None:
+    name, address = "c2-cut", "192.168.0.222"
+    lab.create_container(name)
+    words = ["vxlanu", "attach", "blue", name, "--ip", address]
+    outcomes = set()
+    for number in range(10):
+        with lab.running("h2", words) as attaching:
+            poll(lambda: under_way(lab) or attaching.poll() is not None, "the request to arrive", 5)
+            time.sleep(0.012 * number)  # from the first step of an attach, which takes some 60 ms, to beyond its end
+            lab.kill_agent("h2")
+            attaching.wait(10)
+        lab.start_agent("h2")
+        poll(lambda: not differences(lab), "the tables to be right", 10, lab.story)
+        poll(lambda: known(lab, "h2", name) == has_interface(lab, name), "all of it, or nothing", 10, lab.story)
+        outcomes.add(known(lab, "h2", name))
+        if known(lab, "h2", name):
+            assert pings(lab, "c1-1", address)
+            lab.vxlanu("h2", "detach", "blue", name)
+    assert True in outcomes, "the last ones are killed after their end"
+    attach(lab, name, "--ip", address)  # neither the address nor the name is lost
+    assert pings(lab, "c1-1", address)
+    lab.vxlanu("h2", "detach", "blue", name)
+    lab.delete_container(name)
+
+
+def under_way(lab: Lab) -> bool:
+    """Whether h2's agent has taken the request for the container that is to be cut short."""
+    return "POST /v1/endpoints" in lab.log("h2")[-200:]
+
+
+def has_interface(lab: Lab, name: str) -> bool:
+    return "eth0" in lab.exec(name, ["ip", "-br", "link"]).stdout
+
+
 def known(lab: Lab, host: str, name: str) -> bool:
     return any(row["name"] == name for row in lab.vxlanu(host, "endpoint", "ls"))
 

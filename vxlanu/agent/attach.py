@@ -1,7 +1,7 @@
 """Attach, detach, and what vanishes by itself.
 
 Rules of this file
-  1. Steps in the order journal, TAP, port, record; a step that fails undoes the ones before it, in reverse.
+  1. Steps in the order journal, address, TAP, port, record; a step that fails undoes the ones before it, in reverse.
   2. A name, a target and an interface are taken the moment they are checked, with no await in between, so that two
      requests at once cannot both pass.
   3. Taking down is idempotent and starts with the record: the others stop sending before the TAP goes.
@@ -79,8 +79,8 @@ async def _carry_out(agent: Agent, plan: Plan, row: LocalRow) -> None:
     async with AsyncExitStack() as undo:
         undo.callback(agent.release_network, plan.network.id)
         undo.push_async_callback(agent.journal.erase, key)
-        body = await _addressed(agent, plan, undo)
         await agent.journal.write(row)
+        body = await _addressed(agent, plan, undo)
         opened = await agent.endpoints.open(
             key,
             plan.target,
@@ -295,6 +295,7 @@ async def take_down(agent: Agent, key: str) -> None:
     agent.leaving.add(key)
     try:
         await agent.control.delete_endpoint(EndpointId(row.endpoint))
+        await agent.control.release(NetworkId(row.network), EndpointId(row.endpoint))  # also without a record
         agent.dataplane.remove_port(key)
         agent.opened.pop(key, None)
         await agent.endpoints.close(key)
@@ -305,15 +306,20 @@ async def take_down(agent: Agent, key: str) -> None:
 
 
 async def adopt(agent: Agent, key: str) -> bool:
-    """Take over the TAP that an earlier run left; False when the endpoint ended meanwhile, or never came to be."""
+    """Take over the TAP that an earlier run left; False when the endpoint ended meanwhile, or never came to be.
+
+    An attach that a crash cut short has a row and perhaps a TAP, but no record: its TAP is opened only to be deleted.
+    """
     row = agent.journal.rows[key]
-    view = agent.view.endpoint(EndpointId(row.endpoint))
-    if view is None or agent.view.network(NetworkId(row.network)) is None:
-        return False
     try:
         opened = await agent.endpoints.adopt(key, row.target())
     except NotFound as gone:
         log.info("endpoint %s ended while the agent was away: %s", key[:12], gone.why, extra={"event": "vanished"})
+        return False
+    view = agent.view.endpoint(EndpointId(row.endpoint))
+    if view is None or agent.view.network(NetworkId(row.network)) is None:
+        opened.close_fds()
+        await agent.endpoints.close(key)
         return False
     agent.reconciler.hold(row.network)
     agent.dataplane.add_port(key, row.network, port_config(view.body, opened.mtu), opened.fds)
