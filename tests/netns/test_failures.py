@@ -115,9 +115,11 @@ def test_kill_9_in_the_middle_of_an_attach_leaves_all_of_it_or_nothing(lab: Lab,
     for number in range(10):
         with lab.running("h2", words) as attaching:
             poll(lambda: under_way(lab) or attaching.poll() is not None, "the request to arrive", 5)
-            time.sleep(0.012 * number)  # from the first step of an attach, which takes some 60 ms, to beyond its end
+            time.sleep(0.012 * number)  # an attach takes some 60 ms: this is a moment in it, not a wait for something
+            if number == 9:
+                attaching.wait(20)  # the positive control: killed just after the answer
             lab.kill_agent("h2")
-            attaching.wait(10)
+            attaching.wait(20)
         lab.start_agent("h2")
         poll(lambda: not differences(lab), "the tables to be right", 10, lab.story)
         poll(lambda: known(lab, "h2", name) == has_interface(lab, name), "all of it, or nothing", 10, lab.story)
@@ -125,7 +127,7 @@ def test_kill_9_in_the_middle_of_an_attach_leaves_all_of_it_or_nothing(lab: Lab,
         if known(lab, "h2", name):
             assert pings(lab, "c1-1", address)
             lab.vxlanu("h2", "detach", "blue", name)
-    assert True in outcomes, "the last ones are killed after their end"
+    assert True in outcomes, "what was answered is there"
     attach(lab, name, "--ip", address)  # neither the address nor the name is lost
     assert pings(lab, "c1-1", address)
     lab.vxlanu("h2", "detach", "blue", name)
