@@ -68,10 +68,6 @@ class MemberTable:
         """All unforgotten members that have not left: what a majority is a majority of."""
         return sum(member.state is not State.LEFT for member in self.by_id.values())
 
-    def live_named(self, name: str) -> Member | None:
-        """A live member of that name."""
-        return next((member for member in self.by_id.values() if member.name == name and member.state in LIVE), None)
-
     def add(self, member: Member) -> None:
         """A member that is new to us; over the limit it is refused and counted."""
         if len(self.by_id) >= MEMBERS_MAX:
@@ -120,11 +116,6 @@ class MemberTable:
                     self.move(member, State.GONE, now)
                 elif member.state is State.LEFT:
                     self.forget(member.id)
-
-    def next_aging(self) -> float | None:
-        """When `age` has something to do."""
-        times = [member.since for member in self.others(State.DEAD, State.LEFT)]
-        return min(times) + self._profile.dead_until_gone if times else None
 
     def rows(self, now: float) -> list[MemberState]:
         """The list as it is sent to others."""

@@ -3,7 +3,7 @@
 Rules of this file
   1. Wiring only. What a request means is in attach, networks and service; what a record means is in reconcile.
   2. Everything here runs on the loop; nothing blocks it. Work that follows from an event is a task that the agent
-     keeps, so that its failure is logged and the stop waits for it.
+     keeps, so that its failure is logged and the stop ends it.
 
 A fact's way: control → `_changed` → reconcile → data plane. An event's way back: data plane → `_drain` → attach.
 """

@@ -45,11 +45,10 @@ async def create(agent: Agent, wanted: NetworkCreate) -> NetworkId:
     if wanted.ipv6 and not any(subnet.version == 6 for subnet in subnets):
         subnets.append(ipaddress.ip_network(choose_ipv6_subnet(identity)))
     gateways = _gateways(wanted, subnets)
-    used = {network.body.vni for network in agent.view.networks()}
     body = Network(
         id=identity,
         name=wanted.name,
-        vni=wanted.vni if wanted.vni is not None else choose_vni(identity, used),
+        vni=wanted.vni if wanted.vni is not None else choose_vni(identity, agent.view.vnis_in_use()),
         subnets=tuple(str(subnet) for subnet in subnets),
         gateways=gateways,
         ip_ranges=_ranges(wanted, subnets),
@@ -105,7 +104,7 @@ def _check_disjoint(subnets: list[Prefix]) -> None:
 
 async def _default_subnet(agent: Agent, identity: NetworkId) -> Prefix:
     """A /24 of 10.0.0.0/8 that overlaps no network and no route of this host."""
-    taken = [subnet for network in agent.view.networks() for subnet in network.body.subnets]
+    taken = agent.view.subnets_in_use()
     taken += [route.destination for route in await agent.helper.routes() if not route.destination.endswith("/0")]
     try:
         return ipaddress.ip_network(choose_subnet(identity, taken))

@@ -179,10 +179,6 @@ class Dataplane:
             self.set_fdb(network, mac, None)
         _checked(lib.vx_port_del(self._engine, index), f"port of endpoint {endpoint[:12]}")
 
-    def has_port(self, endpoint: str) -> bool:
-        """Whether the endpoint's TAP is with the workers."""
-        return endpoint in self._ports
-
     # forwarding
 
     def set_members(self, network: bytes, members: frozenset[Member]) -> None:
