@@ -279,7 +279,7 @@ int vx_trace(vx_engine *engine, int kind, int id, const uint8_t *frame, int leng
 	struct vx_frame traced = {
 		.data = engine->trace_buffer + VX_HEADROOM,
 		.len = (uint32_t)length,
-		.room = VX_FRAME_MAX,
+		.spare = engine->trace_buffer + VX_HEADROOM + VX_FRAME_MAX + VX_HEADROOM,
 		.from = (uint8_t)kind,
 		.from_id = (uint32_t)id,
 	};

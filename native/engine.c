@@ -115,7 +115,7 @@ static int allocate(struct vx_engine *engine)
 	engine->tables = zeroed_array(1, sizeof(*engine->tables));
 	engine->worker = zeroed_array(engine->workers, sizeof(struct vx_worker));
 	engine->rings = zeroed_array(engine->workers + 1, sizeof(struct vx_ring));
-	engine->trace_buffer = malloc(VX_HEADROOM + VX_FRAME_MAX);
+	engine->trace_buffer = malloc(VX_HEADROOM + VX_FRAME_MAX + VX_HEADROOM + VX_SPARE_LEN);
 	if (!engine->tables || !engine->worker || !engine->rings || !engine->trace_buffer ||
 	    vx_tables_init(engine->tables)) {
 		free(engine->tables);
@@ -167,6 +167,7 @@ int vx_engine_new(const vx_config *config, vx_engine **engine)
 		return -ENOMEM;
 	made->config = *config;
 	made->workers = config->workers ? config->workers : default_workers();
+	made->offloads = config->offloads;
 	made->bell.fd = -1;
 	error = allocate(made);
 	if (!error)
@@ -228,6 +229,12 @@ void vx_engine_free(vx_engine *engine)
 int vx_engine_workers(const vx_engine *engine)
 {
 	return (int)engine->workers;
+}
+
+/** vx_engine_offloads() - Rungs of the ladder in use, VX_OFFLOAD_*. Any thread */
+int vx_engine_offloads(const vx_engine *engine)
+{
+	return (int)atomic_load_explicit(&engine->offloads, memory_order_relaxed);
 }
 
 /** vx_engine_heartbeat() - Turns of a worker so far; an idle one makes one a second. Any thread */

@@ -17,6 +17,14 @@
 #define VX_BATCH		32
 #define VX_FRAME_MAX		65664	/* 64 KB super-frame, Ethernet and two VLAN tags, rounded to a cache line */
 #define VX_HEADROOM		64	/* before each frame: VXLAN header (8), room for what a seal adds */
+#define VX_SPARE_LEN		1344	/* an answer: an ICMPv6 error of 1280 bytes (RFC 4443), Ethernet, two tags */
+
+/* Offloads */
+#define VX_SEGMENTS_MAX		1366	/* of a super-frame: 64 KB at Linux's TCP_MIN_SND_MSS of 48 */
+#define VX_SEND_BYTES		65000	/* of one UDP_SEGMENT send: above it gso_features_check() cuts in software */
+#define VX_GSO_HEADERS_MAX	320	/* Ethernet, tags, IPv6 with extension headers, TCP with options */
+#define VX_GRO_CHAINS		64	/* flows that a receive batch merges at a time */
+#define VX_GRO_FRAMES		64	/* frames of one merged frame (kernel: UDP_GRO_CNT_MAX) */
 
 /* A turn of one endpoint ends at whichever comes first, so that nobody starves the others. */
 #define VX_TURN_BYTES		(256u * 1024)

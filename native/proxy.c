@@ -38,13 +38,14 @@ bool vx_proxy_is_arp_nd(const struct vx_frame *frame)
 	return frame->eth.type == VX_ETHERTYPE_ARP || type == VX_ND_SOLICIT || type == VX_ND_ADVERT;
 }
 
-/** answer() - Turn the request into its answer */
+/** answer() - Make the answer to a request */
 static void answer(struct vx_frame *frame, uint64_t mac, bool router)
 {
-	if (frame->room < VX_ND_ANSWER_LEN) {
-		vx_drop(frame, VX_HDR_TRUNC);
-		return;
-	}
+	uint8_t *question = frame->data;
+
+	/* In a place of its own: an answer may be longer, and behind the question its train goes on. */
+	frame->data = frame->spare;
+	memcpy(frame->data, question, frame->len < VX_SPARE_LEN ? frame->len : VX_SPARE_LEN);
 	if (frame->eth.type == VX_ETHERTYPE_ARP)
 		frame->len = vx_arp_answer(frame->data, &frame->eth, mac);
 	else

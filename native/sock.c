@@ -257,7 +257,7 @@ int vx_receiver_read(struct vx_receiver *receiver, struct vx_frame *frames, uint
 
 		frame->data = receiver->part[i].iov_base;
 		frame->len = message->msg_flags & MSG_TRUNC ? 0 : receiver->header[i].msg_len;
-		frame->room = VX_FRAME_MAX;
+		frame->train = 0;
 		frame->from = VX_AT_VTEP;
 		frame->from_id = VX_NONE;
 		take_source(&receiver->from[i], frame);

@@ -53,7 +53,6 @@ static enum vx_reason parse_datagram(struct decision *decision, struct vx_frame 
 	frame->notes |= VX_NOTE_DECAPSULATED;
 	frame->data += VX_VXLAN_LEN;
 	frame->len -= VX_VXLAN_LEN;
-	frame->room -= VX_VXLAN_LEN;
 	return vx_eth_parse(frame->data, frame->len, &frame->eth);
 }
 
@@ -103,6 +102,8 @@ static void parse(struct decision *decision, struct vx_frame *frame)
 	frame->reason = VX_OK;
 	frame->notes = frame->event = frame->scope = 0;
 	frame->copies = 0;
+	frame->segments = 1;
+	frame->fit = frame->answer = 0;
 	frame->target = VX_NONE;
 	memset(&frame->eth, 0, sizeof(frame->eth));
 	if (frame->from == VX_AT_VTEP) {

@@ -67,7 +67,6 @@ int vx_tap_read(int fd, uint8_t *buffer, struct vx_frame *frame)
 		return -errno;
 
 	frame->data = buffer + VX_HEADROOM;
-	frame->room = VX_FRAME_MAX;
 	frame->len = got > VX_VNET_LEN ? (uint32_t)got - VX_VNET_LEN : 0;
 	memset(&frame->vnet, 0, sizeof(frame->vnet));
 	if (got >= VX_VNET_LEN)

@@ -49,6 +49,8 @@ struct vx_vnet {
 #define VX_GSO_NONE		0
 #define VX_GSO_TCPV4		1
 #define VX_GSO_TCPV6		4
+#define VX_GSO_UDP_L4		5
+#define VX_GSO_ECN		0x80	/* flag beside a TCP type: the first segment carries CWR */
 
 /** struct vx_eth - Where the headers of a frame are; offsets from the start of the Ethernet header */
 struct vx_eth {
@@ -81,9 +83,11 @@ struct vx_port;
 
 /** struct vx_frame - One frame on its way through the switch
  * @data:	Ethernet header; for a frame from the tunnel the VXLAN header until the parse stage is over
- * @len:	Bytes from @data
- * @room:	Writable bytes from @data: an answer may be longer than its question
+ * @len:	Bytes from @data. What lies behind them may be the next frame of a UDP_GRO train
+ * @spare:	VX_SPARE_LEN writable bytes with VX_HEADROOM before them: where the switch builds an answer
  * @vnet:	Offload state, from the TAP's virtio header or worked out for a frame from the tunnel
+ * @train:	Of a datagram that came whole: the size that UDP_GRO told with it, 0 if none. Not 0 means that it is a
+ *		super-frame whose inner segments have @train bytes of payload (partial.c)
  * @from:	VX_AT_PORT or VX_AT_VTEP
  * @from_id:	Port; or VTEP, found by the parse stage (VX_NONE before)
  * @outer:	Outer source address of a frame from the tunnel
@@ -96,6 +100,9 @@ struct vx_port;
  * @target:	Port or VTEP that @act speaks of
  * @scope:	VX_TO_* of a flood
  * @copies:	Of a flood, as storm control counted it
+ * @segments:	How many frames this is on a wire: 1, or what a super-frame is cut into. The unit of every counter
+ * @fit:	0, or the largest inner packet (bytes from the IP header) that the path takes: fragment to that
+ * @answer:	0, or the length of an answer in @spare that goes back where the frame came from, whatever @act is
  * @act:	VX_ACT_*
  * @reason:	VX_OK or why it was dropped
  * @event:	VX_EVENT_* that the switch wants told, or 0
@@ -105,8 +112,9 @@ struct vx_port;
 struct vx_frame {
 	uint8_t *data;
 	uint32_t len;
-	uint32_t room;
+	uint8_t *spare;
 	struct vx_vnet vnet;
+	uint16_t train;
 	uint8_t from;
 	uint8_t outer_tos;
 	uint32_t from_id;
@@ -118,6 +126,9 @@ struct vx_frame {
 	uint32_t hash;
 	uint32_t target;
 	uint32_t copies;
+	uint16_t segments;
+	uint16_t fit;
+	uint16_t answer;
 	uint8_t scope;
 	uint8_t act;
 	uint8_t reason;

@@ -18,6 +18,16 @@ typedef struct vx_engine vx_engine;
 /* vx_config.flags */
 #define VX_ENGINE_SAME_KERNEL 1     /* as if every VTEP had it; set by itself on a veth or bridge underlay */
 
+/* vx_config.offloads, vx_engine_offloads(): the rungs of the ladder */
+#define VX_OFFLOAD_VNET_HDR 1       /* TAPs carry the virtio header: unfinished checksums, super-frames */
+#define VX_OFFLOAD_TSO 2            /* TCP super-frames from and to TAPs; needs VNET_HDR */
+#define VX_OFFLOAD_USO 4            /* UDP super-frames from and to TAPs; needs VNET_HDR */
+#define VX_OFFLOAD_UDP_SEGMENT 8    /* many datagrams in one send */
+#define VX_OFFLOAD_UDP_GRO 16       /* many datagrams in one receive */
+#define VX_OFFLOAD_MULTI_QUEUE 32   /* a queue per worker in every TAP; without it a port is read by one worker */
+#define VX_OFFLOAD_RCVBUFFORCE 64   /* receive buffers beyond net.core.rmem_max */
+#define VX_OFFLOAD_ALL 127
+
 /* vx_network_add flags */
 #define VX_NETWORK_VLAN_PASS 1      /* forward inner VLAN tags instead of dropping them */
 #define VX_NETWORK_IN_CONFLICT 2    /* another network owns the VNI: keep the ports, drop their frames */
@@ -81,7 +91,7 @@ typedef struct {
 	uint16_t data_port;             /* 4789 */
 	uint16_t workers;               /* 0: one on <= 2 CPUs, else min(CPUs, 4) */
 	uint16_t tx_sockets;            /* per worker; 0: 16 */
-	uint16_t reserved;
+	uint16_t offloads;              /* VX_OFFLOAD_* that may be used; what the kernel refuses goes unused */
 	uint32_t receive_bytes;         /* size wanted for each receive buffer; 0: 16 MiB */
 	uint32_t flags;
 } vx_config;
@@ -181,6 +191,7 @@ int vx_engine_start(vx_engine *engine);
 int vx_engine_stop(vx_engine *engine);
 void vx_engine_free(vx_engine *engine);
 int vx_engine_workers(const vx_engine *engine);
+int vx_engine_offloads(const vx_engine *engine);                    /* VX_OFFLOAD_* in use */
 uint64_t vx_engine_heartbeat(const vx_engine *engine, int worker);
 int vx_engine_reclaim(vx_engine *engine); /* once a second: frees, sweeps soft state; returns what is left to free */
 int vx_engine_event_fd(const vx_engine *engine);

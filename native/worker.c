@@ -29,6 +29,8 @@
 #include "tap.h"
 
 #define BUFFER_LEN	((size_t)(VX_HEADROOM + VX_FRAME_MAX))
+#define SPARE_LEN	((size_t)(VX_HEADROOM + VX_SPARE_LEN))
+#define MAP_LEN		((VX_BATCH + VX_FLOOD_JOBS) * BUFFER_LEN + VX_BATCH * SPARE_LEN)
 #define EVENTS		64
 
 static uint64_t clock_ns(void)
@@ -229,13 +231,15 @@ static int watch(struct vx_worker *worker, int fd, uint64_t value)
 
 static int map_buffers(struct vx_worker *worker)
 {
-	size_t len = (VX_BATCH + VX_FLOOD_JOBS) * BUFFER_LEN;
-	void *map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *map = mmap(NULL, MAP_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (map == MAP_FAILED)
 		return -ENOMEM;
 	worker->tap_buffers = map;
 	worker->job_buffers = worker->tap_buffers + VX_BATCH * BUFFER_LEN;
+	worker->spares = worker->job_buffers + VX_FLOOD_JOBS * BUFFER_LEN;
+	for (unsigned i = 0; i < VX_BATCH; i++)
+		worker->frames[i].spare = worker->spares + i * SPARE_LEN + VX_HEADROOM;
 	for (unsigned i = 0; i < VX_FLOOD_JOBS; i++)
 		worker->jobs[i].buffer = worker->job_buffers + i * BUFFER_LEN;
 	return 0;
@@ -284,7 +288,7 @@ void vx_worker_close(struct vx_worker *worker)
 	if (worker->wake >= 0)
 		close(worker->wake);
 	if (worker->tap_buffers)
-		munmap(worker->tap_buffers, (VX_BATCH + VX_FLOOD_JOBS) * BUFFER_LEN);
+		munmap(worker->tap_buffers, MAP_LEN);
 	vx_stats_destroy(&worker->stats);
 }
 

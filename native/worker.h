@@ -29,6 +29,7 @@ struct vx_worker {
 	struct vx_frame frames[VX_BATCH];
 	uint8_t *tap_buffers;		/* VX_BATCH, held while the transmitter is blocked */
 	uint8_t *job_buffers;
+	uint8_t *spares;		/* VX_BATCH, one for each of @frames */
 	struct vx_flood_job jobs[VX_FLOOD_JOBS];
 	unsigned jobs_active;
 	uint64_t now_ns;

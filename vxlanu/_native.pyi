@@ -30,6 +30,7 @@ class Config:
     data_port: int
     workers: int
     tx_sockets: int
+    offloads: int
     receive_bytes: int
     flags: int
 
@@ -143,6 +144,14 @@ class FFI:
 class Lib:
     VX_REASON_SLOTS: int
     VX_ENGINE_SAME_KERNEL: int
+    VX_OFFLOAD_VNET_HDR: int
+    VX_OFFLOAD_TSO: int
+    VX_OFFLOAD_USO: int
+    VX_OFFLOAD_UDP_SEGMENT: int
+    VX_OFFLOAD_UDP_GRO: int
+    VX_OFFLOAD_MULTI_QUEUE: int
+    VX_OFFLOAD_RCVBUFFORCE: int
+    VX_OFFLOAD_ALL: int
     VX_NETWORK_VLAN_PASS: int
     VX_NETWORK_IN_CONFLICT: int
     VX_PORT_ALLOW_SPOOF: int
@@ -188,6 +197,7 @@ class Lib:
     def vx_engine_stop(self, engine: Engine, /) -> int: ...
     def vx_engine_free(self, engine: Engine, /) -> None: ...
     def vx_engine_workers(self, engine: Engine, /) -> int: ...
+    def vx_engine_offloads(self, engine: Engine, /) -> int: ...
     def vx_engine_heartbeat(self, engine: Engine, worker: int, /) -> int: ...
     def vx_engine_reclaim(self, engine: Engine, /) -> int: ...
     def vx_engine_event_fd(self, engine: Engine, /) -> int: ...

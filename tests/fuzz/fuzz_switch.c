@@ -61,25 +61,16 @@ static void change_tables(const uint8_t *steer)
 	vx_qsbr_collect(&scene->tables->qsbr);
 }
 
-/** room_for() - A frame's own length, but never less than an answer of the proxy needs */
-static uint32_t room_for(uint32_t len)
-{
-	uint32_t least = VX_ND_ANSWER_LEN + VX_VXLAN_LEN;
-
-	return len > least ? len : least;
-}
-
-/** make_frame() - A frame in a buffer of exactly the promised room */
+/** make_frame() - A frame in a buffer of exactly its length, and with a spare */
 static uint8_t *make_frame(struct vx_frame *frame, uint8_t ways, const uint8_t *vnet, const uint8_t *bytes,
 			   uint32_t len)
 {
 	static const uint64_t senders[2] = { MAC_A, MAC_FAR };
 	uint32_t tunnel = ways & WAY_TUNNEL, before = tunnel && (ways & WAY_HEADER) ? VX_VXLAN_LEN : 0;
-	uint32_t room = room_for(len + before);
+	uint8_t *buffer = malloc(VX_HEADROOM + before + len), *inner = buffer + VX_HEADROOM + before;
 	int outer;
-	uint8_t *buffer = malloc(VX_HEADROOM + room), *inner = buffer + VX_HEADROOM + before;
 
-	memset(buffer, 0, VX_HEADROOM + room);
+	memset(buffer, 0, VX_HEADROOM);
 	memcpy(inner, bytes, len);
 	if (before)
 		vx_vxlan_put(inner - before, VNI);
@@ -88,7 +79,8 @@ static uint8_t *make_frame(struct vx_frame *frame, uint8_t ways, const uint8_t *
 	if ((ways & WAY_TARGET) && len >= VX_ETH_LEN)
 		vx_mac_put(inner, senders[!tunnel]);
 	*frame = (struct vx_frame){
-		.data = buffer + VX_HEADROOM, .len = len + before, .room = room, .outer_tos = vnet[9],
+		.data = buffer + VX_HEADROOM, .len = len + before, .outer_tos = vnet[9],
+		.spare = (uint8_t *)malloc(VX_HEADROOM + VX_SPARE_LEN) + VX_HEADROOM,
 		.from = tunnel ? VX_AT_VTEP : VX_AT_PORT, .from_id = tunnel ? VX_NONE : (uint32_t)scene->a,
 	};
 	if (ways & WAY_VNET)
@@ -99,12 +91,16 @@ static uint8_t *make_frame(struct vx_frame *frame, uint8_t ways, const uint8_t *
 }
 
 /** judge() - What the worker relies on */
-static void judge(const struct vx_frame *frame, const uint8_t *buffer, uint32_t room)
+static void judge(const struct vx_frame *frame, const uint8_t *buffer, uint32_t len)
 {
+	bool spared = frame->data == frame->spare;
+
 	CHECK(frame->reason < VX_REASON_COUNT);
 	CHECK(frame->act <= VX_ACT_ABSORB);
 	CHECK((frame->reason != VX_OK) == (frame->act == VX_ACT_DROP));
-	CHECK(frame->data >= buffer + VX_HEADROOM && frame->data + frame->len <= buffer + VX_HEADROOM + room);
+	CHECK(!spared || (frame->act == VX_ACT_REPLY && frame->len <= VX_SPARE_LEN));
+	CHECK(spared || (frame->data >= buffer + VX_HEADROOM &&
+			  frame->data + frame->len <= buffer + VX_HEADROOM + len));
 	if (frame->reason)
 		return;
 	CHECK(frame->network == scene->network);
@@ -143,8 +139,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		bool header = (data[0] & WAY_TUNNEL) && (data[0] & WAY_HEADER);
 		uint32_t len = (uint32_t)size - STEER + (header ? VX_VXLAN_LEN : 0);
 
-		judge(&frames[i], buffers[i], room_for(len));
+		judge(&frames[i], buffers[i], len);
 		free(buffers[i]);
+		free(frames[i].spare - VX_HEADROOM);
 	}
 	return 0;
 }

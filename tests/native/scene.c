@@ -272,7 +272,7 @@ enum vx_reason from_port(struct scene *scene, int port, uint32_t len)
 	struct vx_vnet vnet = scene->frame.vnet;
 
 	scene->frame = (struct vx_frame){
-		.data = tap_room(scene), .len = len, .room = VX_FRAME_MAX, .vnet = vnet,
+		.data = tap_room(scene), .len = len, .spare = scene->spare + VX_HEADROOM, .vnet = vnet,
 		.from = VX_AT_PORT, .from_id = (uint32_t)port,
 	};
 	return decide(scene);
@@ -284,7 +284,7 @@ enum vx_reason from_vtep(struct scene *scene, unsigned outer, uint32_t len)
 	uint8_t tos = scene->frame.outer_tos;
 
 	scene->frame = (struct vx_frame){
-		.data = tap_room(scene), .len = len + VX_VXLAN_LEN, .room = VX_FRAME_MAX,
+		.data = tap_room(scene), .len = len + VX_VXLAN_LEN, .spare = scene->spare + VX_HEADROOM,
 		.from = VX_AT_VTEP, .from_id = VX_NONE, .outer_tos = tos,
 	};
 	outer_address(scene->frame.outer, outer);

@@ -20,6 +20,7 @@ struct scene {
 	int net, a, b;			/* ids */
 	int member, second, foreign;	/* VTEPs 10.89.0.2, .3 and .4 */
 	uint8_t buffer[VX_HEADROOM + VX_FRAME_MAX];
+	uint8_t spare[VX_HEADROOM + VX_SPARE_LEN];
 	struct vx_frame frame;
 	uint64_t now_ns;
 };

@@ -412,7 +412,10 @@ static void a_dry_decision_leaves_no_trace(void)
 	struct scene *scene = scene_new(true);
 	uint32_t len = put_udp(tunnel_room(scene), MAC_NOBODY, 0xee, MAC_A, 0x11), vtep, generation;
 
-	scene->frame = (struct vx_frame){ .data = tap_room(scene), .len = len + 8, .room = 2000, .from = VX_AT_VTEP };
+	scene->frame = (struct vx_frame){
+		.data = tap_room(scene), .len = len + 8, .spare = scene->spare + VX_HEADROOM,
+		.from = VX_AT_VTEP,
+	};
 	memcpy(scene->frame.outer, vx_net_vtep(scene->tables, (uint32_t)scene->foreign)->address, 16);
 	vx_vxlan_put(scene->frame.data, VNI);
 	vx_switch(scene->tables, &scene->frame, 1, (struct vx_when){ .now_ns = scene->now_ns, .dry = true });
