@@ -215,6 +215,12 @@ static inline uint32_t vx_value_generation(uint64_t value)
 	return (uint32_t)(value >> 32) & 0xffffff;
 }
 
+/** vx_wire_bytes() - What a frame weighs on a wire: every segment of a super-frame has headers of its own */
+static inline uint32_t vx_wire_bytes(const struct vx_frame *frame)
+{
+	return frame->len + (frame->segments > 1 ? (frame->segments - 1u) * frame->vnet.hdr_len : 0);
+}
+
 static inline void vx_drop(struct vx_frame *frame, enum vx_reason reason)
 {
 	frame->act = VX_ACT_DROP;
