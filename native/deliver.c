@@ -130,7 +130,7 @@ static void copy_to_port(struct vx_worker *worker, struct vx_frame *frame, uint3
 }
 
 /** copy_to_vtep() - One copy of a flood to a VTEP, if it fits the path */
-static void copy_to_vtep(struct vx_worker *worker, const struct vx_frame *frame, uint32_t id)
+static void copy_to_vtep(struct vx_worker *worker, struct vx_frame *frame, uint32_t id)
 {
 	const struct vx_vtep *vtep = vx_net_vtep(worker->tables, id);
 	enum vx_reason reason = vtep ? vx_switch_fit_vtep(frame, vtep) : VX_SHUTDOWN;

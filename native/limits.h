@@ -46,6 +46,10 @@
 #define VX_STORM_RATE		1000
 #define VX_STORM_BURST		2000
 
+/* ICMP errors to one endpoint, per second and at once: enough for each new flow to be told, no amplifier */
+#define VX_ANSWER_RATE		100
+#define VX_ANSWER_BURST		200
+
 /* Soft state */
 #define VX_SOFT_SLOTS		4096	/* per network, 64 KB of address space */
 #define VX_SOFT_WAY		8	/* slots probed: two cache lines */

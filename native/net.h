@@ -28,7 +28,8 @@ struct vx_port {
 	uint32_t flags;
 	_Atomic uint32_t state;		/* VX_PORT_* */
 	_Atomic(struct vx_allow *) allow;
-	struct vx_storm storm;
+	struct vx_storm storm;		/* copies of its broadcast and multicast */
+	struct vx_storm answers;	/* ICMP errors that the switch sends it */
 	struct vx_tables *tables;
 	bool refused;			/* never came to life: descriptors stay the caller's, nobody is told */
 	unsigned queues;

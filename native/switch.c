@@ -23,6 +23,7 @@
 #include "fdb.h"
 #include "partial.h"
 #include "proxy.h"
+#include "toobig.h"
 #include "vxlan.h"
 
 #define OUTER_IPV4	(20 + 8 + VX_VXLAN_LEN)
@@ -231,25 +232,62 @@ static void ecn(struct decision *decision, struct vx_frame *frame)
 		vx_drop(frame, reason);
 }
 
-/** vx_switch_fit_port() - Whether a frame, or each segment of it, fits a port's MTU */
-enum vx_reason vx_switch_fit_port(struct vx_frame *frame, const struct vx_port *port)
+/** fits() - Whether a frame, or each segment of it, takes at most @limit bytes
+ *
+ * Bytes behind an IP packet are nobody's: where they are what is too much, they go.
+ */
+static bool fits(struct vx_frame *frame, uint32_t limit)
 {
-	if (frame->len <= frame->eth.l3 + port->mtu)
-		return VX_OK;
-	if (frame->vnet.gso_type == VX_GSO_NONE || !frame->vnet.gso_size || !frame->eth.l4)
-		return VX_PKT_TOO_BIG;
-	if (frame->vnet.hdr_len <= frame->eth.l4 || frame->vnet.hdr_len > frame->len)
-		return VX_GSO_INVALID;
-	return frame->vnet.hdr_len + frame->vnet.gso_size <= frame->eth.l3 + port->mtu ? VX_OK : VX_PKT_TOO_BIG;
+	if (frame->vnet.gso_type != VX_GSO_NONE)
+		return (uint32_t)frame->vnet.hdr_len + frame->vnet.gso_size <= limit;
+	if (frame->len > limit && frame->eth.end <= limit)
+		frame->len = frame->eth.end;
+	return frame->len <= limit;
 }
 
-/** vx_switch_fit_vtep() - Whether a frame fits the path to a VTEP once it is encapsulated */
-enum vx_reason vx_switch_fit_vtep(const struct vx_frame *frame, const struct vx_vtep *vtep)
+/** vx_switch_fit_port() - Whether a frame, or each segment of it, fits a port's MTU. Return: VX_OK or why not */
+enum vx_reason vx_switch_fit_port(struct vx_frame *frame, const struct vx_port *port)
+{
+	return fits(frame, frame->eth.l3 + port->mtu) ? VX_OK : VX_PKT_TOO_BIG;
+}
+
+/** inner_mtu() - The largest packet in a frame like this one that the path to a VTEP takes, 0 if that is not known */
+static uint32_t inner_mtu(const struct vx_frame *frame, const struct vx_vtep *vtep)
 {
 	uint32_t path = atomic_load_explicit(&vtep->path_mtu, memory_order_relaxed);
 	uint32_t outer = vtep->to.any.sa_family == AF_INET ? OUTER_IPV4 : OUTER_IPV6;
 
-	return path && frame->len + outer > path ? VX_PKT_TOO_BIG : VX_OK;
+	return path ? path - outer - frame->eth.l3 : 0;
+}
+
+/**
+ * vx_switch_fit_vtep() - Whether a frame, or each segment of it, fits the path to a VTEP, and in what form
+ * @frame:	Frame; its @fit is set to 0 if it fits as it is, else to what it has to be fragmented to
+ * @vtep:	VTEP
+ *
+ * Return: VX_OK, VX_PKT_TOO_BIG if it neither fits nor may be fragmented
+ */
+enum vx_reason vx_switch_fit_vtep(struct vx_frame *frame, const struct vx_vtep *vtep)
+{
+	uint32_t mtu = inner_mtu(frame, vtep);
+
+	frame->fit = 0;
+	if (!mtu || fits(frame, frame->eth.l3 + mtu))
+		return VX_OK;
+	if (!vx_toobig_may_fragment(frame, mtu))
+		return VX_PKT_TOO_BIG;
+	frame->fit = (uint16_t)mtu;
+	return VX_OK;
+}
+
+/** tell_sender() - A local endpoint's packet is too big for a path: say so by ICMP, unless it was told often enough */
+static void tell_sender(struct decision *decision, struct vx_frame *frame, const struct vx_vtep *vtep)
+{
+	uint32_t mtu = inner_mtu(frame, vtep);
+
+	if (frame->port && vx_toobig_may_answer(frame, mtu) &&
+	    vx_storm_may_answer(&frame->port->answers, decision->when.now_ns, decision->when.dry))
+		frame->answer = (uint16_t)vx_toobig_answer(frame, mtu, frame->spare);
 }
 
 /** settle() - Finish what the frame's peer left to us (partial.c); a super-frame marks the peer as on this kernel */
@@ -280,6 +318,8 @@ static void mtu(struct decision *decision, struct vx_frame *frame)
 		reason = vx_switch_fit_port(frame, port);
 	if (!reason && vtep)
 		reason = vx_switch_fit_vtep(frame, vtep);
+	if (reason == VX_PKT_TOO_BIG && vtep)
+		tell_sender(decision, frame, vtep);
 	if (reason)
 		vx_drop(frame, reason);
 }

@@ -6,6 +6,6 @@
 
 void vx_switch(struct vx_tables *tables, struct vx_frame *frames, unsigned count, struct vx_when when);
 enum vx_reason vx_switch_fit_port(struct vx_frame *frame, const struct vx_port *port);
-enum vx_reason vx_switch_fit_vtep(const struct vx_frame *frame, const struct vx_vtep *vtep);
+enum vx_reason vx_switch_fit_vtep(struct vx_frame *frame, const struct vx_vtep *vtep);
 
 #endif

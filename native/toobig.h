@@ -4,8 +4,9 @@
 
 #include "vx.h"
 
+bool vx_toobig_may_answer(const struct vx_frame *frame, uint32_t mtu);
 uint32_t vx_toobig_answer(const struct vx_frame *frame, uint32_t mtu, uint8_t *out);
-bool vx_toobig_may_fragment(const struct vx_frame *frame);
+bool vx_toobig_may_fragment(const struct vx_frame *frame, uint32_t mtu);
 uint32_t vx_toobig_fragment(const struct vx_frame *frame, uint32_t mtu, uint32_t *next, uint8_t *out);
 
 #endif
