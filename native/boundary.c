@@ -87,11 +87,12 @@ static void undo_port(vx_engine *engine, struct vx_port *port)
 int vx_port_add(vx_engine *engine, int network, const uint8_t *mac, uint32_t mtu, uint32_t flags,
 		const int *fds, int count)
 {
+	bool write_queue = flags & VX_PORT_WRITE_QUEUE;
+	int queues = count - write_queue, id, error = 0;
 	struct vx_port *port;
-	int id, error = 0;
 
-	if (count < 1 || (unsigned)count < engine->workers || count > VX_WORKERS_MAX || !mtu || mtu > MTU_MAX ||
-	    network < 0 || vx_mac_is_group(mac) || !vx_mac(mac))
+	if ((queues != 1 && queues != (int)engine->workers) || !mtu || mtu > MTU_MAX || network < 0 ||
+	    vx_mac_is_group(mac) || !vx_mac(mac))
 		return -EINVAL;
 	port = calloc(1, sizeof(*port));
 	if (!port)
@@ -99,7 +100,9 @@ int vx_port_add(vx_engine *engine, int network, const uint8_t *mac, uint32_t mtu
 	port->mac = vx_mac(mac);
 	port->mtu = mtu;
 	port->flags = flags;
-	port->queues = (unsigned)count;
+	port->write_queue = write_queue;
+	port->workers = engine->workers;
+	port->queues = (unsigned)queues;
 	memcpy(port->fds, fds, (size_t)count * sizeof(int));
 	id = vx_net_port_add(engine->tables, port, (uint32_t)network);
 	if (id < 0) {

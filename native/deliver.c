@@ -60,12 +60,6 @@ static void count(struct vx_worker *worker, const struct vx_frame *frame, struct
 		VX_COUNT(stats, sender, arp_nd_underlay, 1);
 }
 
-/** vx_deliver_fd() - The descriptor by which a worker reads and writes a port */
-int vx_deliver_fd(const struct vx_worker *worker, const struct vx_port *port)
-{
-	return port->fds[worker->index % port->queues];
-}
-
 /** vx_deliver_port_gone() - A port's device is gone: park it, and say so once for all workers */
 void vx_deliver_port_gone(struct vx_worker *worker, struct vx_port *port, int error)
 {
@@ -95,7 +89,8 @@ static void to_port(struct vx_worker *worker, const struct vx_frame *frame, uint
 		vx_stats_drop(&worker->stats, owner, VX_TAP_DOWN);
 		return;
 	}
-	error = -vx_tap_write(vx_deliver_fd(worker, port), frame);
+	error = -vx_tap_write(vx_port_writer(port, worker->index), frame,
+			      vx_may(&worker->tables->offloads, VX_OFFLOAD_VNET_HDR));
 	if (!error) {
 		VX_COUNT(&worker->stats, owner, out_frames, 1);
 		VX_COUNT(&worker->stats, owner, out_bytes, frame->len);

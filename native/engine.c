@@ -124,6 +124,7 @@ static int allocate(struct vx_engine *engine)
 	}
 	engine->tables->port_closed = port_closed;
 	engine->tables->context = engine;
+	engine->tables->offloads = engine->config.offloads & VX_OFFLOAD_ALL;
 	engine->tables->same_kernel = (engine->config.flags & VX_ENGINE_SAME_KERNEL) ||
 				      vx_sock_is_virtual(engine->config.address);
 	atomic_store(&engine->bell.asleep, true);
@@ -167,7 +168,6 @@ int vx_engine_new(const vx_config *config, vx_engine **engine)
 		return -ENOMEM;
 	made->config = *config;
 	made->workers = config->workers ? config->workers : default_workers();
-	made->offloads = config->offloads;
 	made->bell.fd = -1;
 	error = allocate(made);
 	if (!error)
@@ -234,7 +234,7 @@ int vx_engine_workers(const vx_engine *engine)
 /** vx_engine_offloads() - Rungs of the ladder in use, VX_OFFLOAD_*. Any thread */
 int vx_engine_offloads(const vx_engine *engine)
 {
-	return (int)atomic_load_explicit(&engine->offloads, memory_order_relaxed);
+	return (int)atomic_load_explicit(&engine->tables->offloads, memory_order_relaxed);
 }
 
 /** vx_engine_heartbeat() - Turns of a worker so far; an idle one makes one a second. Any thread */

@@ -8,7 +8,6 @@ struct vx_engine {
 	vx_config config;
 	struct vx_tables *tables;
 	unsigned workers;
-	_Atomic uint32_t offloads;	/* VX_OFFLOAD_* in use: wanted, and not refused by the kernel */
 	struct vx_worker *worker;	/* array of them */
 	struct vx_ring *rings;		/* one per worker, and the reaper's */
 	struct vx_bell bell;

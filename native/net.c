@@ -229,7 +229,7 @@ static void port_release(struct vx_retired *object)
 	struct vx_tables *tables = port->tables;
 	uint32_t id = port->id;
 
-	for (unsigned i = 0; i < port->queues && !port->refused; i++)
+	for (unsigned i = 0; i < port->queues + port->write_queue && !port->refused; i++)
 		close(port->fds[i]);
 	if (tables->port_closed && !port->refused)
 		tables->port_closed(tables->context, port);

@@ -32,9 +32,30 @@ struct vx_port {
 	struct vx_storm answers;	/* ICMP errors that the switch sends it */
 	struct vx_tables *tables;
 	bool refused;			/* never came to life: descriptors stay the caller's, nobody is told */
-	unsigned queues;
-	int fds[VX_WORKERS_MAX];
+	bool write_queue;		/* fds[queues] is a detached queue, by which all workers write */
+	unsigned workers;		/* of the engine */
+	unsigned queues;		/* that are read: one per worker, or one alone */
+	int fds[VX_WORKERS_MAX + 1];
 };
+
+/** vx_port_reader() - The descriptor by which a worker reads a port; -1 where another worker has the only queue */
+static inline int vx_port_reader(const struct vx_port *port, unsigned worker)
+{
+	if (port->queues > 1 || port->workers <= 1)
+		return port->fds[worker % port->queues];
+	return port->id % port->workers == worker ? port->fds[0] : -1;
+}
+
+/**
+ * vx_port_writer() - The descriptor by which a worker writes a port
+ *
+ * The kernel remembers the queue that a flow was last written to and sends the flow's other direction there, to
+ * another worker than before: its frames would overtake each other. Of a detached queue it takes no note.
+ */
+static inline int vx_port_writer(const struct vx_port *port, unsigned worker)
+{
+	return port->fds[port->write_queue ? port->queues : worker % port->queues];
+}
 
 /** struct vx_vtep - Another host, or a device that speaks VXLAN */
 struct vx_vtep {
@@ -82,6 +103,7 @@ struct vx_tables {
 	struct vx_table vnis;		/* VNI -> network */
 	struct vx_table addresses;	/* outer address -> VTEP */
 	uint32_t generation;
+	_Atomic uint32_t offloads;	/* VX_OFFLOAD_* in use: wanted, and not refused by the kernel so far */
 	bool same_kernel;		/* underlay is virtual: treat every VTEP as VX_VTEP_SAME_KERNEL */
 	void (*port_closed)(void *context, const struct vx_port *port);	/* called before a port is freed */
 	void *context;

@@ -145,12 +145,14 @@ uint32_t vx_sock_path_mtu(const struct sockaddr *to, socklen_t to_len)
 	return mtu > 0 ? (uint32_t)mtu : 0;
 }
 
-static int receiver_options(int fd, const vx_config *config)
+static int receiver_options(int fd, const vx_config *config, _Atomic uint32_t *offloads)
 {
 	int size = (int)(config->receive_bytes ? config->receive_bytes : VX_RX_BUFFER);
 	int error;
 
-	if (set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, size))
+	if (vx_may(offloads, VX_OFFLOAD_RCVBUFFORCE) && set_int(fd, SOL_SOCKET, SO_RCVBUFFORCE, size))
+		vx_refused(offloads, VX_OFFLOAD_RCVBUFFORCE);
+	if (!vx_may(offloads, VX_OFFLOAD_RCVBUFFORCE))
 		set_int(fd, SOL_SOCKET, SO_RCVBUF, size);
 	error = set_int(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
 	if (error)
@@ -160,15 +162,24 @@ static int receiver_options(int fd, const vx_config *config)
 	return set_int(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
 }
 
-/** vx_receiver_open() - Open, bind and map. Return: 0 or -errno (nothing is left open then) */
-int vx_receiver_open(struct vx_receiver *receiver, const vx_config *config, bool shared)
+/**
+ * vx_receiver_open() - Open, bind and map
+ * @receiver:	Receiver
+ * @config:	Address, port, sizes
+ * @shared:	Whether the port is shared with other workers
+ * @offloads:	VX_OFFLOAD_* in use; loses what the kernel refuses here
+ *
+ * Return: 0 or -errno (nothing is left open then)
+ */
+int vx_receiver_open(struct vx_receiver *receiver, const vx_config *config, bool shared,
+		     _Atomic uint32_t *offloads)
 {
 	int fd = open_bound(config->address, config->data_port, shared), error;
 
 	receiver->fd = -1;
 	if (fd < 0)
 		return fd;
-	error = receiver_options(fd, config);
+	error = receiver_options(fd, config, offloads);
 	if (error) {
 		close(fd);
 		return error;

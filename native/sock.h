@@ -62,11 +62,13 @@ bool vx_sock_is_virtual(const uint8_t *address);
 uint32_t vx_sock_path_mtu(const struct sockaddr *to, socklen_t to_len);
 int vx_sock_transmit_socket(const uint8_t *address);
 
-int vx_receiver_open(struct vx_receiver *receiver, const vx_config *config, bool shared);
+int vx_receiver_open(struct vx_receiver *receiver, const vx_config *config, bool shared,
+		     _Atomic uint32_t *offloads);
 void vx_receiver_close(struct vx_receiver *receiver);
 int vx_receiver_read(struct vx_receiver *receiver, struct vx_frame *frames, uint32_t *overflow);
 
-int vx_transmitter_open(struct vx_transmitter *transmitter, const vx_config *config);
+int vx_transmitter_open(struct vx_transmitter *transmitter, const vx_config *config,
+			_Atomic uint32_t *offloads);
 void vx_transmitter_close(struct vx_transmitter *transmitter);
 bool vx_transmitter_queue(struct vx_transmitter *transmitter, const struct vx_frame *frame,
 			  const struct vx_vtep *vtep);

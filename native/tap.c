@@ -2,8 +2,9 @@
  *
  * How it works
  *   The descriptor comes from Python: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, non-blocking, little-endian virtio
- *   header of 10 bytes. One read is one frame; the header lands in the head-room right before it. One write is
- *   one frame too, and the receiver's whole stack runs inside it, answers included.
+ *   header of 10 bytes; or, on the rung no-vnet-hdr, without IFF_VNET_HDR and header. An engine's TAPs are all of
+ *   one kind, which never changes while it lives. One read is one frame; the header lands in the head-room right
+ *   before it. One write is one frame too, and the receiver's whole stack runs inside it, answers included.
  *
  *   A full receive ring, a device that is down and a namespace that is gone give different errors; what each
  *   means for the frame (vx_tap_reason()) and for the port (vx_tap_is_gone()) is said here once.
@@ -52,33 +53,35 @@ static void vnet_put(uint8_t *header, const struct vx_vnet *vnet)
  * @fd:		Queue of a TAP
  * @buffer:	VX_HEADROOM + VX_FRAME_MAX bytes
  * @frame:	Upper half filled in, but for where it came from
+ * @vnet_hdr:	Whether the TAP has the virtio header
  *
  * Return: length of the frame; 0 for a read too short to be one; -EAGAIN when there is none, another -errno
  */
-int vx_tap_read(int fd, uint8_t *buffer, struct vx_frame *frame)
+int vx_tap_read(int fd, uint8_t *buffer, struct vx_frame *frame, bool vnet_hdr)
 {
-	uint8_t *header = buffer + VX_HEADROOM - VX_VNET_LEN;
+	uint32_t header_len = vnet_hdr ? VX_VNET_LEN : 0;
+	uint8_t *header = buffer + VX_HEADROOM - header_len;
 	ssize_t got;
 
 	do
-		got = read(fd, header, VX_VNET_LEN + VX_FRAME_MAX);
+		got = read(fd, header, header_len + VX_FRAME_MAX);
 	while (got < 0 && errno == EINTR);
 	if (got < 0)
 		return -errno;
 
 	frame->data = buffer + VX_HEADROOM;
-	frame->len = got > VX_VNET_LEN ? (uint32_t)got - VX_VNET_LEN : 0;
+	frame->len = (size_t)got > header_len ? (uint32_t)got - header_len : 0;
 	memset(&frame->vnet, 0, sizeof(frame->vnet));
-	if (got >= VX_VNET_LEN)
+	if (vnet_hdr && (size_t)got >= header_len)
 		vnet_get(header, &frame->vnet);
 	return (int)frame->len;
 }
 
-/** vx_tap_write() - Write one frame with its virtio header. Return: 0 or -errno */
-int vx_tap_write(int fd, const struct vx_frame *frame)
+/** vx_tap_write() - Write one frame, with its virtio header if the TAP has that. Return: 0 or -errno */
+int vx_tap_write(int fd, const struct vx_frame *frame, bool vnet_hdr)
 {
 	uint8_t header[VX_VNET_LEN];
-	struct iovec parts[2] = { { header, sizeof(header) }, { frame->data, frame->len } };
+	struct iovec parts[2] = { { header, vnet_hdr ? sizeof(header) : 0 }, { frame->data, frame->len } };
 	ssize_t put;
 
 	vnet_put(header, &frame->vnet);

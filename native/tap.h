@@ -4,8 +4,8 @@
 
 #include "vx.h"
 
-int vx_tap_read(int fd, uint8_t *buffer, struct vx_frame *frame);
-int vx_tap_write(int fd, const struct vx_frame *frame);
+int vx_tap_read(int fd, uint8_t *buffer, struct vx_frame *frame, bool vnet_hdr);
+int vx_tap_write(int fd, const struct vx_frame *frame, bool vnet_hdr);
 bool vx_tap_is_gone(int error);
 enum vx_reason vx_tap_reason(int error, const struct vx_frame *frame);
 

@@ -22,11 +22,20 @@
 
 #define ECN_MASK	3
 
-/** vx_transmitter_open() - Open the sockets. Return: 0 or -errno (nothing is left open then) */
-int vx_transmitter_open(struct vx_transmitter *transmitter, const vx_config *config)
+/**
+ * vx_transmitter_open() - Open the sockets
+ * @transmitter: Transmitter
+ * @config:	Address, number of sockets
+ * @offloads:	VX_OFFLOAD_* in use; loses what the kernel refuses here
+ *
+ * Return: 0 or -errno (nothing is left open then)
+ */
+int vx_transmitter_open(struct vx_transmitter *transmitter, const vx_config *config,
+			_Atomic uint32_t *offloads)
 {
 	unsigned count = config->tx_sockets ? config->tx_sockets : VX_TX_SOCKETS;
 
+	(void)offloads;
 	transmitter->count = 0;
 	transmitter->sockets = mmap(NULL, count * sizeof(struct vx_tx_socket), PROT_READ | PROT_WRITE,
 				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

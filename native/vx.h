@@ -221,6 +221,18 @@ static inline uint32_t vx_wire_bytes(const struct vx_frame *frame)
 	return frame->len + (frame->segments > 1 ? (frame->segments - 1u) * frame->vnet.hdr_len : 0);
 }
 
+/** vx_may() - Whether an offload is in use. Any thread */
+static inline bool vx_may(const _Atomic uint32_t *offloads, uint32_t bit)
+{
+	return atomic_load_explicit(offloads, memory_order_relaxed) & bit;
+}
+
+/** vx_refused() - The kernel refuses an offload: nobody uses it from now on. Return: whether it was in use */
+static inline bool vx_refused(_Atomic uint32_t *offloads, uint32_t bit)
+{
+	return atomic_fetch_and_explicit(offloads, ~bit, memory_order_relaxed) & bit;
+}
+
 static inline void vx_drop(struct vx_frame *frame, enum vx_reason reason)
 {
 	frame->act = VX_ACT_DROP;

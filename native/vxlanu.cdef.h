@@ -35,6 +35,7 @@ typedef struct vx_engine vx_engine;
 /* vx_port_add flags */
 #define VX_PORT_ALLOW_SPOOF 1       /* no check of source MAC and addresses */
 #define VX_PORT_ALLOW_SERVER 2      /* may send router advertisements and DHCP answers */
+#define VX_PORT_WRITE_QUEUE 4       /* the last descriptor is a detached queue: all workers write by it, none reads */
 
 /* vx_prefix.flags */
 #define VX_PREFIX_FLOATING 1        /* --allow-address: may move here by gratuitous ARP or NA, which makes an event */
@@ -133,7 +134,7 @@ typedef struct {
 	uint32_t flags;
 	uint32_t state;
 	uint8_t mac[6];
-	uint16_t queues;
+	uint16_t queues;                /* that are read */
 } vx_port_info;
 
 typedef struct {
@@ -203,7 +204,8 @@ int vx_network_flags(vx_engine *engine, int network, uint32_t flags); /* replace
 int vx_network_del(vx_engine *engine, int network);                 /* -EBUSY while it has ports */
 int vx_network_vteps(vx_engine *engine, int network, const vx_member *members, int count);  /* replaces the set */
 
-/* ports: the descriptors belong to the engine once vx_port_add() succeeded; descriptor i serves worker i */
+/* ports: the descriptors belong to the engine once vx_port_add() succeeded. There is one for each worker, or one alone
+ * (a TAP without IFF_MULTI_QUEUE), which one worker reads and all of them write; VX_PORT_WRITE_QUEUE adds another */
 int vx_port_add(vx_engine *engine, int network, const uint8_t *mac, uint32_t mtu, uint32_t flags,
 		const int *fds, int count);
 int vx_port_allow(vx_engine *engine, int port, const vx_prefix *prefixes, int count);       /* replaces the set */

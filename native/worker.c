@@ -68,12 +68,13 @@ static void transmit_failed(void *context, uint32_t vtep, int error, uint32_t pa
 /** take_from_tap() - Read what a turn may. Return: how many frames; @error says why reading ended early */
 static unsigned take_from_tap(struct vx_worker *worker, int fd, uint32_t port, uint32_t *bytes, int *error)
 {
+	bool vnet_hdr = vx_may(&worker->tables->offloads, VX_OFFLOAD_VNET_HDR);
 	unsigned n = 0;
 
 	*error = 0;
 	while (n < VX_BATCH && *bytes < VX_TURN_BYTES) {
 		struct vx_frame *frame = &worker->frames[n];
-		int got = vx_tap_read(fd, worker->tap_buffers + n * BUFFER_LEN, frame);
+		int got = vx_tap_read(fd, worker->tap_buffers + n * BUFFER_LEN, frame, vnet_hdr);
 
 		if (got < 0) {
 			*error = -got;
@@ -90,7 +91,7 @@ static unsigned take_from_tap(struct vx_worker *worker, int fd, uint32_t port, u
 /** turn_of_port() - One turn of one endpoint */
 static void turn_of_port(struct vx_worker *worker, struct vx_port *port)
 {
-	int fd = vx_deliver_fd(worker, port), error;
+	int fd = vx_port_reader(port, worker->index), error;
 	uint64_t begun = worker->now_ns;
 	uint32_t bytes = 0;
 	unsigned n;
@@ -153,7 +154,7 @@ static void ready_port(struct vx_worker *worker, uint64_t value, uint32_t events
 		turn_of_port(worker, port);
 	if (events & (EPOLLERR | EPOLLHUP)) {
 		vx_deliver_port_gone(worker, port, EBADFD);
-		epoll_ctl(worker->epoll, EPOLL_CTL_DEL, vx_deliver_fd(worker, port), NULL);
+		epoll_ctl(worker->epoll, EPOLL_CTL_DEL, vx_port_reader(port, worker->index), NULL);
 	}
 }
 
@@ -262,9 +263,9 @@ int vx_worker_open(struct vx_worker *worker, const vx_config *config, bool share
 	if (!error)
 		error = map_buffers(worker);
 	if (!error)
-		error = vx_receiver_open(&worker->receiver, config, shared);
+		error = vx_receiver_open(&worker->receiver, config, shared, &worker->tables->offloads);
 	if (!error)
-		error = vx_transmitter_open(&worker->transmitter, config);
+		error = vx_transmitter_open(&worker->transmitter, config, &worker->tables->offloads);
 	if (error)
 		return error;
 	worker->transmitter.tables = worker->tables;
@@ -325,13 +326,18 @@ void vx_worker_stop(struct vx_worker *worker)
 				      VX_SHUTDOWN);
 }
 
-/** vx_worker_add_port() - Watch this worker's queue of a published port. Return: 0 or -errno */
+/** vx_worker_add_port() - Watch this worker's queue of a published port, if it has one. Return: 0 or -errno */
 int vx_worker_add_port(struct vx_worker *worker, const struct vx_port *port)
 {
-	return watch(worker, vx_deliver_fd(worker, port), vx_value(VX_READY_PORT, port->id, port->generation));
+	int fd = vx_port_reader(port, worker->index);
+
+	return fd < 0 ? 0 : watch(worker, fd, vx_value(VX_READY_PORT, port->id, port->generation));
 }
 
 void vx_worker_del_port(struct vx_worker *worker, const struct vx_port *port)
 {
-	epoll_ctl(worker->epoll, EPOLL_CTL_DEL, vx_deliver_fd(worker, port), NULL);
+	int fd = vx_port_reader(port, worker->index);
+
+	if (fd >= 0)
+		epoll_ctl(worker->epoll, EPOLL_CTL_DEL, fd, NULL);
 }

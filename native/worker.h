@@ -56,6 +56,5 @@ void vx_worker_del_port(struct vx_worker *worker, const struct vx_port *port);
 void vx_deliver(struct vx_worker *worker, struct vx_frame *frames, unsigned count);
 void vx_deliver_jobs(struct vx_worker *worker);
 void vx_deliver_port_gone(struct vx_worker *worker, struct vx_port *port, int error);
-int vx_deliver_fd(const struct vx_worker *worker, const struct vx_port *port);
 
 #endif

@@ -81,7 +81,8 @@ def open_tap(name: str) -> int:
 def new_engine(host: Namespace, own: str, workers: int = 1) -> Engine | int:
     """An engine bound to `own`, or the negative errno that its making gave."""
     made = ffi.new("vx_engine **")
-    config = ffi.new("vx_config *", {"address": address(own), "data_port": 4789, "workers": workers})
+    fields = {"address": address(own), "data_port": 4789, "workers": workers, "offloads": lib.VX_OFFLOAD_ALL}
+    config = ffi.new("vx_config *", fields)
     error = inside(host, lambda: lib.vx_engine_new(config, made))
     return error if error else made[0]
 

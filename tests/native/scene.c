@@ -87,6 +87,7 @@ struct scene *scene_new(bool with_foreign)
 
 	scene->tables = calloc(1, sizeof(*scene->tables));
 	EQUAL(vx_tables_init(scene->tables), 0);
+	scene->tables->offloads = VX_OFFLOAD_ALL;
 	scene->net = vx_net_add(scene->tables, VNI, MTU, 0);
 	scene->network = vx_net_get(scene->tables, (uint32_t)scene->net);
 	scene->a = add_port(scene, MAC_A, 0x11);

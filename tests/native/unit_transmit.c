@@ -64,7 +64,7 @@ static void set_up(struct stand *stand)
 	vx_addr_map4(config.address, loopback);
 	stand->scene = scene_new(false);
 	EQUAL(vx_stats_init(&stand->stats), 0);
-	EQUAL(vx_transmitter_open(&stand->transmitter, &config), 0);
+	EQUAL(vx_transmitter_open(&stand->transmitter, &config, &stand->scene->tables->offloads), 0);
 	stand->transmitter.tables = stand->scene->tables;
 	stand->transmitter.stats = &stand->stats;
 	stand->transmitter.failed = note_failed;
@@ -252,6 +252,7 @@ static void what_cannot_be_opened_leaves_nothing(void)
 	struct vx_transmitter transmitter = { 0 };
 	struct rlimit limit, few;
 	long before;
+	_Atomic uint32_t offloads = VX_OFFLOAD_ALL;
 	int next = dup(0);
 
 	vx_addr_map4(config.address, loopback);
@@ -261,12 +262,12 @@ static void what_cannot_be_opened_leaves_nothing(void)
 	before = mapped_pages();
 	EQUAL(setrlimit(RLIMIT_NOFILE, &few), 0);
 	for (unsigned i = 0; i < 200; i++)
-		EQUAL(vx_transmitter_open(&transmitter, &config), -EMFILE);
+		EQUAL(vx_transmitter_open(&transmitter, &config, &offloads), -EMFILE);
 	EQUAL(dup(0), next);
 	close(next);
 	EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	CHECK(mapped_pages() - before < (long)(20 * VX_TX_SOCKETS_MAX * sizeof(struct vx_tx_socket) / 4096));
-	EQUAL(vx_transmitter_open(&transmitter, &config), 0);
+	EQUAL(vx_transmitter_open(&transmitter, &config, &offloads), 0);
 	vx_transmitter_close(&transmitter);
 }
 

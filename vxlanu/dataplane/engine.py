@@ -68,7 +68,14 @@ class Dataplane:
         """
         flags = lib.VX_ENGINE_SAME_KERNEL if same_kernel else 0
         config = ffi.new(
-            "vx_config *", {"address": packed(address), "data_port": data_port, "workers": workers, "flags": flags}
+            "vx_config *",
+            {
+                "address": packed(address),
+                "data_port": data_port,
+                "workers": workers,
+                "offloads": lib.VX_OFFLOAD_ALL,
+                "flags": flags,
+            },
         )
         engine = ffi.new("vx_engine **")
         result = lib.vx_engine_new(config, engine)
