@@ -5,23 +5,44 @@
 #include "vx.h"
 
 /** struct vx_gso - A super-frame that is being cut: what is the same for all its segments
- * @frame:	The super-frame; its headers are the template
- * @headers:	Bytes from the Ethernet header to the end of the TCP or UDP header
- * @payload:	Bytes behind them
- * @size:	Payload of every segment but the last, which may have less
- * @segments:	How many there are
+ * @data:	The super-frame: template of the headers, then the payload. It stays as it is until the last cut;
+ *		nothing else of the struct vx_frame it came in is needed
+ * @payload:	Bytes behind the headers
  * @ip_sum:	Sum of the IPv4 header without length, id and checksum
  * @l4_sum:	Sum of pseudo-header and transport header without what differs per segment
+ * @seq:	TCP sequence number of the first segment
+ * @headers:	Bytes from the Ethernet header to the end of the TCP or UDP header, of every segment
+ * @size:	Payload of every segment but the last, which may have less
+ * @segments:	How many there are
+ * @l3:		Offset of the IP header
+ * @l4:		Offset of the transport header
+ * @id:		IPv4 identification of the first segment
+ * @ipv4:	Else IPv6
+ * @tcp:	Else UDP
  */
 struct vx_gso {
-	const struct vx_frame *frame;
-	uint32_t headers;
+	const uint8_t *data;
 	uint32_t payload;
-	uint32_t size;
-	uint32_t segments;
 	uint32_t ip_sum;
 	uint32_t l4_sum;
+	uint32_t seq;
+	uint16_t headers;
+	uint16_t size;
+	uint16_t segments;
+	uint16_t l3;
+	uint16_t l4;
+	uint16_t id;
+	bool ipv4;
+	bool tcp;
 };
+
+/** vx_gso_payload() - Payload bytes of a segment; gso->headers more are the length of its frame */
+static inline uint32_t vx_gso_payload(const struct vx_gso *gso, uint32_t segment)
+{
+	uint32_t left = gso->payload - segment * gso->size;
+
+	return left < gso->size ? left : gso->size;
+}
 
 enum vx_reason vx_gso_check(struct vx_frame *frame);
 void vx_gso_begin(struct vx_gso *gso, const struct vx_frame *frame);

@@ -20,7 +20,7 @@
 #define VX_SPARE_LEN		1344	/* an answer: an ICMPv6 error of 1280 bytes (RFC 4443), Ethernet, two tags */
 
 /* Offloads */
-#define VX_SEGMENTS_MAX		1366	/* of a super-frame: 64 KB at Linux's TCP_MIN_SND_MSS of 48 */
+#define VX_SEGMENTS_MAX		1820	/* of a super-frame: 64 KB at TCP_MIN_SND_MSS (48) less timestamps (12) */
 #define VX_SEND_BYTES		65000	/* of one UDP_SEGMENT send: above it gso_features_check() cuts in software */
 #define VX_GSO_HEADERS_MAX	320	/* Ethernet, tags, IPv6 with extension headers, TCP with options */
 #define VX_GRO_CHAINS		64	/* flows that a receive batch merges at a time */
