@@ -15,7 +15,7 @@ HERE = Path("native")
 PURE = ("vxlan", "eth", "arp", "nd", "ecn", "csum", "gso", "partial", "toobig")
 TABLES = ("qsbr", "table", "soft", "storm", "flood", "fdb", "nbr", "net")
 DECISION = ("guard", "proxy", "switch")
-MOTION = ("ring", "stats", "tap", "sock", "transmit", "deliver", "worker", "engine", "boundary", "ns")
+MOTION = ("ring", "stats", "tap", "sock", "receive", "transmit", "deliver", "worker", "engine", "boundary", "ns")
 
 COMPILE_ARGS = [
     "-std=gnu11",

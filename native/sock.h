@@ -1,4 +1,4 @@
-/* sock.h - datagrams to and from the underlay; see sock.c and transmit.c */
+/* sock.h - datagrams to and from the underlay; see sock.c, receive.c and transmit.c */
 #ifndef VX_SOCK_H
 #define VX_SOCK_H
 
@@ -57,6 +57,8 @@ struct vx_transmitter {
 	void *context;
 };
 
+int vx_sock_set(int fd, int level, int option, int value);
+int vx_sock_open(const uint8_t *address, uint16_t port, bool shared);
 int vx_sock_probe(const uint8_t *address, uint16_t data_port);
 bool vx_sock_is_virtual(const uint8_t *address);
 uint32_t vx_sock_path_mtu(const struct sockaddr *to, socklen_t to_len);
