@@ -4,7 +4,8 @@
  *   vx_eth_parse() walks Ethernet, up to two VLAN tags, and IPv4 or IPv6 with its extension headers, and notes
  *   offsets. Later stages read through those offsets and never measure again. What is not IP is not looked into.
  *   An IP packet that claims more bytes than came, or less than its own header, is hdr_trunc: no guard could
- *   judge it, and no receiver would take it.
+ *   judge it, and no receiver would take it. More tags than two are refused (vlan), since whoever strips them all
+ *   would see an IP packet that no guard had looked at.
  *
  * Pure: no system call, no global, no allocation. Runs first on every frame, so nothing here is trusted.
  */
@@ -12,6 +13,7 @@
 
 #define IPV4_LEN	20
 #define IPV6_LEN	40
+#define TAGS_MAX	2	/* IEEE 802.1ad: a service tag and a customer tag */
 #define EXTENSIONS_MAX	8	/* RFC 8200 section 4.1 orders seven; more is an attack on the parser */
 
 #define EXT_HOP_BY_HOP	0
@@ -102,7 +104,7 @@ static enum vx_reason parse_ipv6(const uint8_t *ip, uint32_t left, struct vx_eth
  * @len:	Length of the frame
  * @eth:	Filled in; offsets in it are inside the frame
  *
- * Return: VX_OK or VX_HDR_TRUNC
+ * Return: VX_OK, VX_HDR_TRUNC, VX_VLAN
  */
 enum vx_reason vx_eth_parse(const uint8_t *frame, uint32_t len, struct vx_eth *eth)
 {
@@ -114,9 +116,9 @@ enum vx_reason vx_eth_parse(const uint8_t *frame, uint32_t len, struct vx_eth *e
 
 	eth->group = vx_mac_is_group(frame);
 	eth->type = vx_get16(frame + 12);
-	for (unsigned tags = 0; tags < 2; tags++) {
-		if (eth->type != VX_ETHERTYPE_VLAN && eth->type != VX_ETHERTYPE_QINQ)
-			break;
+	for (unsigned tags = 0; eth->type == VX_ETHERTYPE_VLAN || eth->type == VX_ETHERTYPE_QINQ; tags++) {
+		if (tags == TAGS_MAX)
+			return VX_VLAN;
 		if (len < l3 + VX_VLAN_LEN)
 			return VX_HDR_TRUNC;
 		eth->vlan = true;
@@ -144,9 +146,10 @@ static uint64_t mix(uint64_t hash, uint64_t word)
  * @frame:	Frame
  * @eth:	Its headers
  *
- * Ports count only where every fragment of a datagram would give the same ones, that is without fragmentation:
- * otherwise its fragments would take different paths and overtake each other (the kernel's flow dissector
- * stops at fragments likewise).
+ * Protocol and ports count only where every fragment of a datagram would give the same ones, that is without
+ * fragmentation: otherwise its fragments would take different paths and overtake each other (the kernel's flow
+ * dissector stops at fragments likewise). In IPv6 the protocol too: only the first fragment shows what is behind
+ * the extension headers that were fragmented.
  */
 uint32_t vx_eth_hash(const uint8_t *frame, const struct vx_eth *eth)
 {
@@ -162,8 +165,10 @@ uint32_t vx_eth_hash(const uint8_t *frame, const struct vx_eth *eth)
 		hash = mix(hash, vx_mac(frame));
 		return (uint32_t)(mix(hash, vx_mac(frame + VX_MAC_LEN)) >> 32);
 	}
+	if (eth->fragment)
+		return (uint32_t)(hash >> 32);
 	hash = mix(hash, eth->protocol);
-	if (eth->l4 && !eth->fragment && eth->l4 + 4u <= eth->end &&
+	if (eth->l4 && eth->l4 + 4u <= eth->end &&
 	    (eth->protocol == VX_PROTO_TCP || eth->protocol == VX_PROTO_UDP))
 		hash = mix(hash, vx_get32(frame + eth->l4));
 	return (uint32_t)(hash >> 32);

@@ -36,7 +36,7 @@
 	X(SPLIT_HORIZON, "split_horizon", "a frame from the tunnel never goes back into the tunnel") \
 	/* limits and form */ \
 	X(STORM_LIMIT, "storm_limit", "the endpoint caused more broadcast copies than 1000 a second") \
-	X(VLAN, "vlan", "the inner frame has a VLAN tag and the network does not pass them") \
+	X(VLAN, "vlan", "the inner frame has a VLAN tag and the network passes none, or more than two") \
 	X(IP_TUNNEL_ECN, "ip_tunnel_ecn", "congestion mark on a packet whose sender knows no marks (RFC 6040)") \
 	X(PKT_TOO_BIG, "pkt_too_big", "the frame is larger than the MTU of its target or of the path to it") \
 	X(CSUM, "csum", "the inner checksum is wrong where it has to be right") \

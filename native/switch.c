@@ -290,6 +290,20 @@ static void tell_sender(struct decision *decision, struct vx_frame *frame, const
 		frame->answer = (uint16_t)vx_toobig_answer(frame, mtu, frame->spare);
 }
 
+/** tell_of_flood() - Unicast that floods for want of a record reaches one host, maybe behind a path too narrow for it */
+static void tell_of_flood(struct decision *decision, struct vx_frame *frame)
+{
+	uint32_t next = 0, id;
+
+	while (!frame->answer && vx_flood_next_vtep(frame->network, frame->scope, &next, &id)) {
+		const struct vx_vtep *vtep = vx_net_vtep(decision->tables, id);
+
+		if (vtep && vx_switch_fit_vtep(frame, vtep))
+			tell_sender(decision, frame, vtep);
+	}
+	frame->fit = 0;		/* each copy has its own */
+}
+
 /** settle() - Finish what the frame's peer left to us (partial.c); a super-frame marks the peer as on this kernel */
 static enum vx_reason settle(struct decision *decision, struct vx_frame *frame, uint32_t mtu)
 {
@@ -320,6 +334,8 @@ static void mtu(struct decision *decision, struct vx_frame *frame)
 		reason = vx_switch_fit_vtep(frame, vtep);
 	if (reason == VX_PKT_TOO_BIG && vtep)
 		tell_sender(decision, frame, vtep);
+	if (frame->act == VX_ACT_FLOOD && frame->port && !frame->eth.group)
+		tell_of_flood(decision, frame);
 	if (reason)
 		vx_drop(frame, reason);
 }
