@@ -21,6 +21,7 @@
 #include "ecn.h"
 #include "eth.h"
 #include "fdb.h"
+#include "gso.h"
 #include "partial.h"
 #include "proxy.h"
 #include "toobig.h"
@@ -57,24 +58,6 @@ static enum vx_reason parse_datagram(struct decision *decision, struct vx_frame 
 	return vx_eth_parse(frame->data, frame->len, &frame->eth);
 }
 
-/** is_finishable() - Whether finishing the checksum stays inside the frame and changes nothing that the guards go by
- *
- * A raw socket of the endpoint may name any two bytes as the checksum (PACKET_VNET_HDR), and they are written after
- * the guards have judged. So the field has to lie behind all that these read: behind the ports of a transport
- * header, and never in ARP or ICMPv6, which no stack leaves unfinished.
- */
-static bool is_finishable(const struct vx_frame *frame)
-{
-	const struct vx_eth *eth = &frame->eth;
-	uint32_t start = frame->vnet.csum_start, field = start + frame->vnet.csum_offset;
-
-	if (start < VX_ETH_LEN || field + 2 > frame->len)
-		return false;
-	if (!eth->version)
-		return eth->type != VX_ETHERTYPE_ARP && field >= eth->l3;
-	return eth->l4 && eth->protocol != VX_PROTO_ICMPV6 && field >= eth->l4 + 4u;
-}
-
 /** parse_tap() - Find the network of a frame from a TAP and hold its virtio header to its contents */
 static enum vx_reason parse_tap(struct decision *decision, struct vx_frame *frame)
 {
@@ -90,7 +73,7 @@ static enum vx_reason parse_tap(struct decision *decision, struct vx_frame *fram
 	reason = vx_eth_parse(frame->data, frame->len, &frame->eth);
 	if (reason)
 		return reason;
-	return (frame->vnet.flags & VX_VNET_NEEDS_CSUM) && !is_finishable(frame) ? VX_GSO_INVALID : VX_OK;
+	return vx_gso_check(frame);
 }
 
 static void parse(struct decision *decision, struct vx_frame *frame)
@@ -136,7 +119,10 @@ static void policy(struct decision *decision, struct vx_frame *frame)
 	(void)frame;
 }
 
-/** flood() - Send to everyone that frame->scope names, if there is anyone and the sender may */
+/** flood() - Send to everyone that frame->scope names, if there is anyone and the sender may
+ *
+ * Each segment of a super-frame is a copy of its own on the wire, and is paid for.
+ */
 static void flood(struct decision *decision, struct vx_frame *frame)
 {
 	struct vx_port *port = frame->port;
@@ -144,7 +130,8 @@ static void flood(struct decision *decision, struct vx_frame *frame)
 	frame->copies = vx_flood_copies(frame->network, frame);
 	if (!frame->copies)
 		vx_drop(frame, VX_NO_TX_TARGET);
-	else if (port && !vx_storm_take(&port->storm, decision->when.now_ns, frame->copies, decision->when.dry))
+	else if (port && !vx_storm_take(&port->storm, decision->when.now_ns, frame->copies * frame->segments,
+					decision->when.dry))
 		vx_drop(frame, VX_STORM_LIMIT);
 	else
 		frame->act = VX_ACT_FLOOD;
@@ -290,7 +277,7 @@ static void tell_sender(struct decision *decision, struct vx_frame *frame, const
 		frame->answer = (uint16_t)vx_toobig_answer(frame, mtu, frame->spare);
 }
 
-/** tell_of_flood() - Unicast that floods for want of a record reaches one host, maybe behind a path too narrow for it */
+/** tell_of_flood() - Unicast that floods for want of a record is for one host, maybe behind a path too narrow */
 static void tell_of_flood(struct decision *decision, struct vx_frame *frame)
 {
 	uint32_t next = 0, id;
@@ -348,16 +335,16 @@ static bool leaves(const struct vx_frame *frame)
 	return frame->act == VX_ACT_VTEP || (frame->act == VX_ACT_REPLY && frame->from == VX_AT_VTEP);
 }
 
+/** encap() - Put the VXLAN header before what leaves; a super-frame stays whole, transmit.c cuts it when it is sent */
 static void encap(struct decision *decision, struct vx_frame *frame)
 {
+	struct vx_vnet *vnet = &frame->vnet;
+
 	(void)decision;
 	if (!leaves(frame))
 		return;
-	if (frame->vnet.gso_type != VX_GSO_NONE) {
-		vx_drop(frame, VX_GSO_INVALID);
-		return;
-	}
-	if ((frame->vnet.flags & VX_VNET_NEEDS_CSUM) && !vx_csum_complete(frame->data, frame->len, &frame->vnet)) {
+	if (vnet->gso_type == VX_GSO_NONE && (vnet->flags & VX_VNET_NEEDS_CSUM) &&
+	    !vx_csum_complete(frame->data, frame->eth.end, vnet)) {
 		vx_drop(frame, VX_GSO_INVALID);
 		return;
 	}

@@ -178,7 +178,9 @@ static uint32_t icmp(struct scene *scene, unsigned version, uint8_t type)
 static void nobody_is_told_about_an_error_or_what_one_host_did_not_send(void)
 {
 	static const uint8_t errors4[] = { 3, 4, 5, 11, 12 }, errors6[] = { 1, 2, 3, 4, 127, 137 };
-	static const uint8_t nobody4[][4] = { { 0, 0, 0, 1 }, { 127, 0, 0, 1 }, { 224, 0, 0, 1 }, { 255, 255, 255, 255 } };
+	static const uint8_t nobody4[][4] = {
+		{ 0, 0, 0, 1 }, { 127, 0, 0, 1 }, { 224, 0, 0, 1 }, { 255, 255, 255, 255 },
+	};
 	static const uint8_t nobody6[][16] = { { 0 }, { [15] = 1 }, { 0xff, 2, [15] = 1 } };
 	struct scene *scene = scene_new(false);
 	uint8_t *ip = tap_room(scene) + 14;
@@ -322,8 +324,13 @@ static void fragments_reassemble_to_the_packet(void)
 
 static void options_are_copied_by_their_flag(void)
 {
-	/* timestamp, not copied: 8 bytes; no operation; router alert, copied: 4; record route, not: 7; security, copied: 3 */
-	static const uint8_t options[24] = { 68, 8, 5, 0, 1, 2, 3, 4, 1, 148, 4, 0, 0, 7, 7, 4, 9, 9, 9, 9, 130, 3, 8, 0 };
+	static const uint8_t options[24] = {
+		68, 8, 5, 0, 1, 2, 3, 4,	/* timestamp: not copied */
+		1,				/* no operation */
+		148, 4, 0, 0,			/* router alert: copied */
+		7, 7, 4, 9, 9, 9, 9,		/* record route: not */
+		130, 3, 8, 0,			/* security: copied; end */
+	};
 	static const uint8_t copied[8] = { 148, 4, 0, 0, 130, 3, 8, 0 };
 	uint8_t frame[2000], out[2000], *ip = frame + 14;
 	struct vx_frame packet = { .data = frame, .eth = { .version = 4, .l3 = 14 } };
