@@ -11,12 +11,12 @@ a network card, super-frames of up to 64 KB and partial checksums, and the fast 
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Callable, Iterator
 
 import pytest
+from kernel_peer import INNER, OUTER, KernelPeer
 from lab_ns import poll
+from sockets import bulk, lengths, packet_socket
 from streams import answer_of, once, pings, ready
 
 from vxlanu.lab.topology import Lab
@@ -26,8 +26,6 @@ pytestmark = [pytest.mark.netns, pytest.mark.interop("kernel-vxlan", "bridge")]
 CONTAINERS = ("c1-1", "c1-2", "c2-1")
 FOREIGN = "kernel"
 WAYS = [way for name in CONTAINERS for way in ((name, FOREIGN), (FOREIGN, name))]
-OUTER = {"ipv4": "10.97.0.50", "ipv6": "fd97::50"}
-INNER = {"v4": "192.168.7.250", "v6": "fd07::250"}
 TRANSFER_BYTES = 8 << 20
 
 
@@ -47,34 +45,12 @@ class Mixed:
             self.macs[name] = attached["mac"]
             for text in attached["addresses"]:
                 self.addresses[name, "v6" if ":" in text else "v4"] = text.split("/")[0]
-        self._join_underlay()
-        self.commands = self.add()
-        for command in self.commands:
-            lab.exec(FOREIGN, shlex.split(command))
-        shown = lab.exec(FOREIGN, ["ip", "-j", "link", "show", self.device]).stdout
-        self.macs[FOREIGN] = json.loads(shown)[0]["address"]
+        self.kernel = KernelPeer(lab, body, underlay, FOREIGN)
+        self.macs[FOREIGN] = self.kernel.mac
 
-    def _join_underlay(self) -> None:
-        """A host as the lab makes them, only without an agent."""
-        length = 64 if ":" in self.outer else 24
-        for command in (
-            "ip netns add kernel",
-            "ip link add kernel type veth peer name eth0 netns kernel",
-            "ip link set kernel master underlay addrgenmode none up",
-            "ip -n kernel link set lo up",
-            f"ip -n kernel address add {self.outer}/{length} dev eth0{' nodad' * (length == 64)}",
-            "ip -n kernel link set eth0 up",
-        ):
-            self.lab.exec("underlay", command.split())
-
-    def add(self) -> list[str]:
-        """`vtep add`, and what it tells a person to run on the other side, the addresses filled in."""
-        done = self.lab.exec("h1", ["vxlanu", "vtep", "add", "blue", self.outer])
-        printed = [line for line in done.stdout.splitlines() if not line.startswith("#")]
-        free = {"<free address of 192.168.7.0/24>": INNER["v4"], "<free address of fd07::/64>": INNER["v6"]}
-        for words, address in free.items():
-            printed = [line.replace(words, address) for line in printed]
-        return printed
+    def add(self) -> None:
+        """Make the kernel a VTEP of the network again."""
+        self.kernel.add()
 
     def ping(self, sender: str, receiver: str, version: str) -> bool:
         return pings(self.lab, sender, self.addresses[receiver, version], wait=1)
@@ -93,12 +69,7 @@ class Mixed:
         return [row for row in rows if row["vtep"] == self.outer]
 
     def story(self) -> str:
-        asked = (f"ip -d -s link show {self.device}", f"bridge fdb show dev {self.device}", "ip neigh")
-        shown = [self.lab.exec(FOREIGN, shlex.split(command), check=False).stdout for command in asked]
-        for host in ("h1", "h2"):
-            for words in (("fdb", "show"), ("drops",)):
-                shown.append(self.lab.exec(host, ["vxlanu", *words], check=False).stdout)
-        return "\n".join((*self.commands, *shown))
+        return self.kernel.story()
 
 
 @pytest.fixture(scope="module", params=["ipv4", "ipv6"], ids=["over IPv4", "over IPv6"])
@@ -130,18 +101,9 @@ def test_random_bytes_arrive_intact(mixed: Mixed, way: tuple[str, str], version:
 
 def test_what_the_kernel_sends_arrives_in_super_frames(mixed: Mixed) -> None:
     """That the transfers above are of the kind that the head of this file promises: more than a packet a datagram."""
-
-    def received() -> tuple[int, int]:
-        rows = mixed.lab.vxlanu("h1", "stats")
-        row = next(row for row in rows if row["scope"] == "vtep" and row["name"] == mixed.outer)
-        return int(row["sent_bytes"]), int(row["sent_frames"])
-
-    before, address = received(), mixed.addresses["c1-1", "v4"]
-    with ready(mixed.lab, "c1-1", "receive", "tcp", address, 5001, 30) as listening:
-        sent = once(mixed.lab, FOREIGN, "send", "tcp", address, 5001, TRANSFER_BYTES, 8, 0)
-        assert answer_of(listening) == sent
-    octets, frames = (after - first for after, first in zip(received(), before, strict=True))
-    assert octets >= TRANSFER_BYTES and octets / frames > 2 * mixed.mtu, (octets, frames)
+    with packet_socket(mixed.lab, "h1", "eth0") as heard:
+        assert bulk(mixed.lab, FOREIGN, "c1-1", mixed.addresses["c1-1", "v4"], TRANSFER_BYTES).intact
+        assert max(lengths(heard, outgoing=False)) > 2 * mixed.mtu
 
 
 def test_arp_and_nd_for_what_only_the_kernel_knows_cross_the_underlay(mixed: Mixed) -> None:

@@ -1,0 +1,81 @@
+"""A host without an agent on a lab's underlay, whose overlay is the kernel's: a vxlan device.
+
+It is set up by nothing but the commands that `vxlanu vtep add` prints. Underlays: veth devices as they are, as a
+network card without tunnel offloads would be, and as one without any (DESIGN.md 8); switched with ethtool on both ends
+of every cable.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from vxlanu.lab.topology import Lab
+
+__all__ = ["INNER", "OUTER", "UNDERLAYS", "KernelPeer", "set_underlay"]
+
+OUTER = {"ipv4": "10.97.0.50", "ipv6": "fd97::50"}
+INNER = {"v4": "192.168.7.250", "v6": "fd07::250"}
+SUBNETS = ("192.168.7.0/24", "fd07::/64")
+
+_TUNNEL = ("tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation", "tx-udp-segmentation", "tso")
+_CHECKSUM = "tx-checksum-ip-generic"
+UNDERLAYS: dict[str, dict[str, str]] = {
+    "offload": dict.fromkeys((_CHECKSUM, *_TUNNEL), "on") | {"gro": "off"},
+    "nic": {_CHECKSUM: "on"} | dict.fromkeys(_TUNNEL, "off") | {"gro": "on"},
+    "plain": dict.fromkeys((*_TUNNEL, _CHECKSUM), "off") | {"gro": "on"},
+    "wire": dict.fromkeys(("tx", "tx-udp-segmentation", "tso", "gro"), "off"),
+}
+"""`wire`: every byte of a capture is as it would be on copper."""
+
+
+def set_underlay(lab: Lab, kind: str, hosts: tuple[str, ...]) -> None:
+    """Give both ends of the cables of `hosts` the features of one of UNDERLAYS."""
+    words = [word for pair in UNDERLAYS[kind].items() for word in pair]
+    for host in hosts:
+        for place, device in ((host, "eth0"), ("underlay", host)):
+            lab.exec(place, ["ethtool", "-K", device, *words])
+
+
+class KernelPeer:
+    """The host `name`, and its vxlan device in a network of the lab."""
+
+    def __init__(self, lab: Lab, network: dict[str, str | int], underlay: str, name: str = "kernel") -> None:
+        self.lab, self.name, self.outer = lab, name, OUTER[underlay]
+        self.network, self.device = str(network["name"]), f"vx{network['vni']}"
+        self._join_underlay()
+        self.commands = self.add()
+        for command in self.commands:
+            lab.exec(name, shlex.split(command))
+        shown = lab.exec(name, ["ip", "-j", "link", "show", self.device]).stdout
+        self.mac = str(json.loads(shown)[0]["address"])
+
+    def _join_underlay(self) -> None:
+        """A host as the lab makes them, only without an agent."""
+        length, mtu = 64 if ":" in self.outer else 24, self.lab.plan.mtu
+        for command in (
+            f"ip netns add {self.name}",
+            f"ip link add {self.name} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {self.name}",
+            f"ip link set {self.name} master underlay addrgenmode none up",
+            f"ip -n {self.name} link set lo up",
+            f"ip -n {self.name} address add {self.outer}/{length} dev eth0{' nodad' * (length == 64)}",
+            f"ip -n {self.name} link set eth0 up",
+        ):
+            self.lab.exec("underlay", command.split())
+
+    def add(self) -> list[str]:
+        """`vtep add`, and what it tells a person to run on the other side, the addresses filled in."""
+        done = self.lab.exec("h1", ["vxlanu", "vtep", "add", self.network, self.outer])
+        printed = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+        for subnet, address in zip(SUBNETS, INNER.values(), strict=True):
+            printed = [line.replace(f"<free address of {subnet}>", address) for line in printed]
+        return printed
+
+    def story(self) -> str:
+        """The device and its tables, and what the hosts dropped, for a test that failed."""
+        asked = (f"ip -d -s link show {self.device}", f"bridge fdb show dev {self.device}", "ip neigh")
+        shown = [self.lab.exec(self.name, shlex.split(command), check=False).stdout for command in asked]
+        for host in self.lab.hosts():
+            for words in (("fdb", "show"), ("drops",), ("stats",)):
+                shown.append(self.lab.exec(host, ["vxlanu", *words], check=False).stdout)
+        return "\n".join((*self.commands, *shown))
