@@ -10,8 +10,9 @@
 #define VX_GRO_TCP	1
 #define VX_GRO_UDP	2
 
-/** struct vx_gro_first - What merging overwrites in the headers of the first frame */
+/** struct vx_gro_first - What merging overwrites in the headers of the first frame, and where */
 struct vx_gro_first {
+	uint16_t l3;
 	uint16_t ip_len;
 	uint16_t ip_csum;
 	uint16_t udp_len;
@@ -50,8 +51,8 @@ struct vx_gro;
 /* Writes a train or counts why not; may undo it. It must not call back into the coalescer. */
 typedef void vx_gro_emit(void *context, struct vx_train *train);
 
-struct vx_gro *vx_gro_new(vx_gro_emit *emit, void *context);
-void vx_gro_free(struct vx_gro *gro);
+size_t vx_gro_size(void);
+void vx_gro_init(struct vx_gro *gro, vx_gro_emit *emit, void *context);
 enum vx_reason vx_gro_add(struct vx_gro *gro, const struct vx_frame *frame, uint32_t port, unsigned may_merge);
 void vx_gro_flush_port(struct vx_gro *gro, uint32_t port);
 void vx_gro_flush(struct vx_gro *gro);

@@ -44,12 +44,12 @@ def clang(*arguments: str) -> None:
 
 @pytest.fixture(scope="session")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """All of the fast path and the scene, instrumented once for every target."""
+    """All of the fast path and what the targets share, instrumented once for every target."""
     require("clang")
     folder = tmp_path_factory.mktemp("fuzz")
     sources = [path for path in sorted(NATIVE.glob("*.c")) if path.name != "ns.c"]
     made = []
-    for source in [*sources, SCENE / "scene.c"]:
+    for source in [*sources, SCENE / "scene.c", SCENE / "wire.c"]:
         made.append(str(folder / f"{source.stem}.o"))
         clang("-fsanitize=fuzzer-no-link,address,undefined", "-c", str(source), "-o", made[-1])
     return made

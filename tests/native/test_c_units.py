@@ -21,6 +21,7 @@ FLAGS = [
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror", "-pthread"),
 ]
 NOT_LINKED = {"ns.c"}
+SHARED = ("scene.c", "wire.c", "batch.c")
 WRAPPED = {
     "unit_tables": ["pthread_mutex_lock"],
     "unit_transmit": ["sendmmsg"],
@@ -36,11 +37,11 @@ def _compile(source: Path, target: Path) -> None:
 
 @pytest.fixture(scope="session")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The fast path and the scene, compiled once with sanitizers."""
+    """The fast path and what the tests share, compiled once with sanitizers."""
     folder = tmp_path_factory.mktemp("native")
     sources = [source for source in sorted(NATIVE.glob("*.c")) if source.name not in NOT_LINKED]
     made = []
-    for source in [*sources, HERE / "scene.c"]:
+    for source in [*sources, *(HERE / name for name in SHARED)]:
         target = folder / f"{source.stem}.o"
         _compile(source, target)
         made.append(target)

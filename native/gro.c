@@ -1,0 +1,502 @@
+/* gro.c - merge received frames of one flow into a super-frame (generic receive offload)
+ *
+ * How it works
+ *   The receiver of a container pays per write, not per byte. So frames of one flow that a receive batch brought are
+ *   chained, and leave as one frame with a GSO type, which the container's stack takes as it takes those of a
+ *   network card. The rules are the kernel's own (tcp_gro_receive(), inet_gro_flush(), udp_gro_receive_segment()):
+ *   the merged frame, cut again at its gso_size, is byte for byte what came. A chain lives for one receive batch.
+ *
+ *   A frame is one of three things:
+ *     a segment	TCP or UDP with payload and nothing special about it: joins the chain of its flow if it is the
+ *			next one and its headers say the same, else ends that chain and opens another;
+ *     of a flow	a TCP or UDP frame that is no segment (SYN, pure ACK, IP options, a super-frame that came as
+ *			one): the chain of its flow leaves first, then the frame;
+ *     other		fragments, ICMP, ARP, what cannot be parsed: all chains of that port leave first.
+ *   So nothing overtakes anything of its own flow. What a segment is and whether it joins is decided from the bytes
+ *   of the packet, TOS included (vx_eth.tos may be older), after the outer ECN mark has been carried over.
+ *
+ *   A merged frame leaves with NEEDS_CSUM, and then nobody looks at its checksum any more. So each of its frames is
+ *   verified before; a frame that stays alone is not, its receiver does that. Partial checksums have been told from
+ *   others by partial.c (NEEDS_CSUM in vnet) and count as verified. A chain's first frame is verified when a second
+ *   one wants to join; if it is wrong it leaves alone and untouched. One that would join and is wrong is a drop.
+ *
+ *   Later frames stay where they are: the train refers to their payload. Of the first, the headers are rewritten in
+ *   place when the chain leaves, and what that overwrites is kept, so that vx_gro_undo() gives all of them back.
+ *
+ * Departures from the kernel
+ *   CWR never merges, not even as the first frame: it would need the type GSO_ECN for no gain. A fixed IPv4 ID
+ *   merges only with DF set: without it the ID matters (RFC 6864), and cutting makes it count. IPv6 extension
+ *   headers do not merge. The urgent pointer has to be equal even without URG, since cutting copies it.
+ *
+ * Pure: no system call, no global, no allocation; the worker owns the memory.
+ */
+#include "gro.h"
+
+#include "csum.h"
+#include "eth.h"
+#include "net.h"
+
+#define NO_CHAIN	0xff
+#define BUCKETS		64	/* a power of two; as many as chains, so that lists stay at about one */
+
+#define IP_MAX		65535u	/* of a merged packet, header included */
+#define IPV4_LEN	20
+#define IPV6_LEN	40
+#define IPV4_DF		0x4000
+#define IPV4_PLAIN	0x45	/* version 4, no options */
+
+#define TCP_LEN		20
+#define TCP_CSUM	16
+#define TCP_FIN		0x01
+#define TCP_SYN		0x02
+#define TCP_RST		0x04
+#define TCP_PSH		0x08
+#define TCP_URG		0x20
+#define TCP_CWR		0x80
+#define UDP_LEN		8
+#define UDP_CSUM	6
+
+static_assert(VX_GRO_CHAINS < NO_CHAIN, "a chain is known by a byte");
+
+/** struct segment - A frame that may be merged
+ * @frame:	The frame
+ * @headers:	Bytes from its Ethernet header to its payload
+ * @payload:	Bytes of payload, Ethernet padding not counted
+ * @last:	Nothing may follow it: PSH or FIN
+ */
+struct segment {
+	const struct vx_frame *frame;
+	uint32_t headers;
+	uint32_t payload;
+	bool last;
+};
+
+/** struct chain - Frames of one flow that wait for the next
+ * @hash:	Of the flow
+ * @next:	In its bucket, or in the list of free chains
+ * @older:	Neighbours by age
+ * @younger:	Neighbours by age
+ * @verified:	The first frame's checksum has been found right
+ * @id_step:	By how much the IPv4 ID grows: 0 or 1, known from the second frame on
+ * @headers:	Of the first frame
+ * @size:	Payload of the first frame, hence gso_size
+ * @payload:	Of all frames
+ * @tcp_flags:	FIN and PSH of any of them
+ * @eth:	Of the first frame
+ * @train:	What leaves; part[0] is the first frame as it came until then
+ */
+struct chain {
+	uint32_t hash;
+	uint8_t next;
+	uint8_t older;
+	uint8_t younger;
+	bool verified;
+	uint8_t id_step;
+	uint8_t tcp_flags;
+	uint32_t headers;
+	uint32_t size;
+	uint32_t payload;
+	struct vx_eth eth;
+	struct vx_train train;
+};
+
+struct vx_gro {
+	vx_gro_emit *emit;
+	void *context;
+	uint8_t free;		/* chains that were used before, the latest first: its memory is warm */
+	uint8_t used;		/* chains from here on have never been */
+	uint8_t oldest;
+	uint8_t youngest;
+	uint8_t bucket[BUCKETS];
+	struct vx_train lone;
+	struct chain chains[VX_GRO_CHAINS];
+};
+
+static uint16_t csum_offset(const struct vx_eth *eth)
+{
+	return eth->protocol == VX_PROTO_TCP ? TCP_CSUM : UDP_CSUM;
+}
+
+/** first_of() - The first frame of a chain */
+static uint8_t *first_of(const struct chain *chain)
+{
+	return chain->train.part[0].iov_base;
+}
+
+/* -- leaving ------------------------------------------------------------------------------------------------------ */
+
+/** rewrite() - Make the first frame's headers those of the merged frame, keeping what they were */
+static void rewrite(struct chain *chain)
+{
+	struct vx_train *train = &chain->train;
+	const struct vx_eth *eth = &chain->eth;
+	uint8_t *ip = first_of(chain) + eth->l3, *l4 = first_of(chain) + eth->l4;
+	uint16_t before, l4_len = (uint16_t)(chain->headers - eth->l4 + chain->payload);
+	bool tcp = eth->protocol == VX_PROTO_TCP;
+
+	train->first.l3 = eth->l3;
+	train->first.l4_csum = vx_get16(l4 + csum_offset(eth));
+	if (eth->version == 4) {
+		before = train->first.ip_len = vx_get16(ip + 2);
+		train->first.ip_csum = vx_get16(ip + 10);
+		vx_put16(ip + 2, (uint16_t)(IPV4_LEN + l4_len));
+		vx_put16(ip + 10, vx_csum_adjust(train->first.ip_csum, before, (uint16_t)(IPV4_LEN + l4_len)));
+	} else {
+		train->first.ip_len = vx_get16(ip + 4);
+		vx_put16(ip + 4, l4_len);
+	}
+	if (tcp) {
+		train->first.tcp_flags = l4[13];
+		l4[13] |= chain->tcp_flags;
+	} else {
+		train->first.udp_len = vx_get16(l4 + 4);
+		vx_put16(l4 + 4, l4_len);
+	}
+	vx_put16(l4 + csum_offset(eth), vx_csum_fold(vx_csum_pseudo(ip, eth->version, eth->protocol, l4_len)));
+
+	train->part[0].iov_len = chain->headers + chain->size;
+	train->vnet = (struct vx_vnet){
+		.flags = VX_VNET_NEEDS_CSUM,
+		.gso_type = !tcp ? VX_GSO_UDP_L4 : eth->version == 4 ? VX_GSO_TCPV4 : VX_GSO_TCPV6,
+		.hdr_len = (uint16_t)chain->headers,
+		.gso_size = (uint16_t)chain->size,
+		.csum_start = eth->l4,
+		.csum_offset = csum_offset(eth),
+	};
+}
+
+/** unlink_chain() - Take a chain out of its bucket and out of the order by age */
+static void unlink_chain(struct vx_gro *gro, uint8_t at)
+{
+	struct chain *chain = &gro->chains[at];
+	uint8_t *link = &gro->bucket[chain->hash % BUCKETS];
+
+	while (*link != at)
+		link = &gro->chains[*link].next;
+	*link = chain->next;
+	*(chain->older == NO_CHAIN ? &gro->oldest : &gro->chains[chain->older].younger) = chain->younger;
+	*(chain->younger == NO_CHAIN ? &gro->youngest : &gro->chains[chain->younger].older) = chain->older;
+}
+
+/** leave() - Emit a chain, and free it */
+static void leave(struct vx_gro *gro, uint8_t at)
+{
+	struct chain *chain = &gro->chains[at];
+
+	unlink_chain(gro, at);
+	if (chain->train.parts > 1)
+		rewrite(chain);
+	gro->emit(gro->context, &chain->train);
+	chain->next = gro->free;
+	gro->free = at;
+}
+
+/** load() - Make a train of one frame, exactly as it is */
+static void load(struct vx_train *train, const struct vx_frame *frame, uint32_t port)
+{
+	train->port = port;
+	train->network = frame->network ? frame->network->id : VX_NONE;
+	train->vnet = frame->vnet;
+	train->parts = 1;
+	train->frames = frame->segments;
+	train->bytes = vx_wire_bytes(frame);
+	train->partial = (frame->vnet.flags & VX_VNET_NEEDS_CSUM) != 0;
+	train->part[0] = (struct iovec){ frame->data, frame->len };
+}
+
+/** pass() - Emit a frame that opens no chain */
+static void pass(struct vx_gro *gro, const struct vx_frame *frame, uint32_t port)
+{
+	load(&gro->lone, frame, port);
+	gro->emit(gro->context, &gro->lone);
+}
+
+/* -- flows -------------------------------------------------------------------------------------------------------- */
+
+/** has_flow() - Whether addresses and ports say what a frame must not overtake */
+static bool has_flow(const struct vx_eth *eth)
+{
+	return eth->l4 && !eth->fragment && eth->l4 + 4u <= eth->end &&
+	       (eth->protocol == VX_PROTO_TCP || eth->protocol == VX_PROTO_UDP);
+}
+
+/** same_flow() - Whether a frame has the port, protocol, addresses and ports of a chain */
+static bool same_flow(const struct chain *chain, const struct vx_frame *frame, uint32_t port)
+{
+	const struct vx_eth *a = &chain->eth, *b = &frame->eth;
+	const uint8_t *first = first_of(chain), *data = frame->data;
+
+	if (chain->train.port != port || a->version != b->version || a->protocol != b->protocol)
+		return false;
+	if (memcmp(first + a->l4, data + b->l4, 4) != 0)
+		return false;
+	return b->version == 4 ? memcmp(first + a->l3 + 12, data + b->l3 + 12, 8) == 0
+			       : memcmp(first + a->l3 + 8, data + b->l3 + 8, 32) == 0;
+}
+
+static uint8_t find(const struct vx_gro *gro, const struct vx_frame *frame, uint32_t port, uint32_t hash)
+{
+	uint8_t at = gro->bucket[hash % BUCKETS];
+
+	while (at != NO_CHAIN && !(gro->chains[at].hash == hash && same_flow(&gro->chains[at], frame, port)))
+		at = gro->chains[at].next;
+	return at;
+}
+
+/** open_chain() - Let a segment wait for the next of its flow; the oldest chain makes room if there is none */
+static void open_chain(struct vx_gro *gro, const struct segment *segment, uint32_t port, uint32_t hash)
+{
+	struct chain *chain;
+	uint8_t at;
+
+	if (gro->free == NO_CHAIN && gro->used == VX_GRO_CHAINS)
+		leave(gro, gro->oldest);
+	if (gro->free == NO_CHAIN) {
+		at = gro->used++;
+		chain = &gro->chains[at];
+	} else {
+		at = gro->free;
+		chain = &gro->chains[at];
+		gro->free = chain->next;
+	}
+
+	chain->hash = hash;
+	chain->next = gro->bucket[hash % BUCKETS];
+	gro->bucket[hash % BUCKETS] = at;
+	chain->older = gro->youngest;
+	chain->younger = NO_CHAIN;
+	*(gro->youngest == NO_CHAIN ? &gro->oldest : &gro->chains[gro->youngest].younger) = at;
+	gro->youngest = at;
+
+	chain->verified = false;
+	chain->id_step = 0;
+	chain->tcp_flags = 0;
+	chain->headers = segment->headers;
+	chain->size = chain->payload = segment->payload;
+	chain->eth = segment->frame->eth;
+	load(&chain->train, segment->frame, port);
+}
+
+/* -- segments ----------------------------------------------------------------------------------------------------- */
+
+/** plain_ip() - Whether an IP header is one that cutting a merged packet reproduces */
+static bool plain_ip(const uint8_t *ip, const struct vx_eth *eth)
+{
+	if (eth->version == 6)
+		return eth->l4 == eth->l3 + IPV6_LEN;
+	return ip[0] == IPV4_PLAIN && vx_csum_fold(vx_csum_add(ip, IPV4_LEN, 0)) == 0xffff;
+}
+
+/** read_segment() - Whether a frame with a flow may be merged at all, and what it then is */
+static bool read_segment(struct segment *segment, const struct vx_frame *frame, unsigned may_merge)
+{
+	const struct vx_eth *eth = &frame->eth;
+	const uint8_t *l4 = frame->data + eth->l4;
+	uint32_t header, l4_len = eth->end - eth->l4;
+	bool tcp = eth->protocol == VX_PROTO_TCP;
+
+	if (!(may_merge & (tcp ? VX_GRO_TCP : VX_GRO_UDP)) || frame->vnet.gso_type != VX_GSO_NONE)
+		return false;
+	if ((frame->vnet.flags & VX_VNET_NEEDS_CSUM) &&
+	    (frame->vnet.csum_start != eth->l4 || frame->vnet.csum_offset != csum_offset(eth)))
+		return false;
+	if (l4_len <= (tcp ? TCP_LEN : UDP_LEN) || !plain_ip(frame->data + eth->l3, eth))
+		return false;
+	if (tcp) {
+		header = (uint32_t)(l4[12] >> 4) * 4;
+		if (header < TCP_LEN || (l4[13] & (TCP_SYN | TCP_RST | TCP_URG | TCP_CWR)))
+			return false;
+	} else {
+		header = UDP_LEN;
+		if (vx_get16(l4 + 4) != l4_len || !vx_get16(l4 + UDP_CSUM))
+			return false;
+	}
+	if (header >= l4_len)
+		return false;
+	segment->frame = frame;
+	segment->headers = eth->l4 + header;
+	segment->payload = l4_len - header;
+	segment->last = tcp && (l4[13] & (TCP_FIN | TCP_PSH));
+	return true;
+}
+
+/** ip_follows() - Whether an IP header is what the next frame of a chain has */
+static bool ip_follows(const struct chain *chain, const uint8_t *a, const uint8_t *b)
+{
+	uint16_t step;
+
+	if (chain->eth.version == 6)	/* version, traffic class, flow label; hop limit */
+		return vx_get32(a) == vx_get32(b) && a[7] == b[7];
+	if (a[1] != b[1] || vx_get16(a + 6) != vx_get16(b + 6) || a[8] != b[8])	/* TOS, flags, TTL */
+		return false;
+	step = (uint16_t)(vx_get16(b + 4) - vx_get16(a + 4));
+	if (chain->train.parts > 1)
+		return step == (uint16_t)(chain->id_step * chain->train.parts);
+	return step == 1 || (step == 0 && (vx_get16(a + 6) & IPV4_DF));
+}
+
+/** tcp_follows() - Whether a TCP header is what the next frame of a chain has */
+static bool tcp_follows(const struct chain *chain, const uint8_t *a, const uint8_t *b)
+{
+	uint32_t options = chain->headers - chain->eth.l4 - TCP_LEN;
+
+	/* acknowledgement; data offset, flags and window; urgent pointer; options, timestamps among them */
+	return vx_get32(b + 4) == vx_get32(a + 4) + chain->payload && vx_get32(a + 8) == vx_get32(b + 8) &&
+	       !((vx_get32(a + 12) ^ vx_get32(b + 12)) & ~((uint32_t)(TCP_FIN | TCP_PSH) << 16)) &&
+	       vx_get16(a + 18) == vx_get16(b + 18) && memcmp(a + TCP_LEN, b + TCP_LEN, options) == 0;
+}
+
+/** follows() - Whether a segment is the next one of a chain */
+static bool follows(const struct chain *chain, const struct segment *segment)
+{
+	const struct vx_eth *a = &chain->eth, *b = &segment->frame->eth;
+	const uint8_t *first = first_of(chain), *data = segment->frame->data;
+
+	if (segment->headers != chain->headers || segment->payload > chain->size ||
+	    chain->headers - a->l3 + chain->payload + segment->payload > IP_MAX)
+		return false;
+	if (a->l3 != b->l3 || memcmp(first, data, a->l3) != 0)	/* Ethernet header and VLAN tags */
+		return false;
+	if (!ip_follows(chain, first + a->l3, data + b->l3))
+		return false;
+	return b->protocol == VX_PROTO_UDP || tcp_follows(chain, first + a->l4, data + b->l4);
+}
+
+/** is_first_right() - Whether the checksum of a chain's first frame is right; asked once it matters */
+static bool is_first_right(struct chain *chain)
+{
+	if (!chain->verified)
+		chain->verified = chain->train.partial || vx_csum_valid(first_of(chain), &chain->eth);
+	return chain->verified;
+}
+
+/** join() - Add a segment to a chain, which leaves if nothing can follow */
+static void join(struct vx_gro *gro, uint8_t at, const struct segment *segment)
+{
+	struct chain *chain = &gro->chains[at];
+	struct vx_train *train = &chain->train;
+	const struct vx_frame *frame = segment->frame;
+
+	if (train->parts == 1 && chain->eth.version == 4)
+		chain->id_step = vx_get16(first_of(chain) + chain->eth.l3 + 4) !=
+				 vx_get16(frame->data + frame->eth.l3 + 4);
+	if (segment->last)
+		chain->tcp_flags |= frame->data[frame->eth.l4 + 13] & (TCP_FIN | TCP_PSH);
+	if (frame->vnet.flags & VX_VNET_NEEDS_CSUM)
+		train->partial |= 1ull << train->parts;
+	train->part[train->parts++] = (struct iovec){ frame->data + segment->headers, segment->payload };
+	train->frames++;
+	train->bytes += frame->len;
+	chain->payload += segment->payload;
+	if (segment->last || segment->payload < chain->size || train->parts == VX_GRO_FRAMES)
+		leave(gro, at);
+}
+
+/* -- the room's doors --------------------------------------------------------------------------------------------- */
+
+/** vx_gro_size() - How much zeroed memory a coalescer needs; most of it is never touched unless many flows meet */
+size_t vx_gro_size(void)
+{
+	return sizeof(struct vx_gro);
+}
+
+/** vx_gro_init() - Make zeroed memory a coalescer, of one worker; @emit gets every train with @context */
+void vx_gro_init(struct vx_gro *gro, vx_gro_emit *emit, void *context)
+{
+	gro->emit = emit;
+	gro->context = context;
+	gro->free = gro->oldest = gro->youngest = NO_CHAIN;
+	memset(gro->bucket, NO_CHAIN, sizeof(gro->bucket));
+}
+
+/**
+ * vx_gro_add() - Take the next frame that the tunnel brought for a port
+ * @gro:	Coalescer
+ * @frame:	Decided frame, its checksum told apart by vx_partial_settle(); not needed after the call, but its bytes
+ *		are, until vx_gro_flush()
+ * @port:	Target
+ * @may_merge:	VX_GRO_*
+ *
+ * Return: VX_OK; VX_CSUM if the frame was to be merged and is damaged: it is dropped, and the caller counts it
+ */
+enum vx_reason vx_gro_add(struct vx_gro *gro, const struct vx_frame *frame, uint32_t port, unsigned may_merge)
+{
+	struct segment segment;
+	bool mergeable;
+	uint32_t hash;
+	uint8_t at;
+
+	if (!has_flow(&frame->eth)) {
+		vx_gro_flush_port(gro, port);
+		pass(gro, frame, port);
+		return VX_OK;
+	}
+	hash = vx_eth_hash(frame->data, &frame->eth);
+	at = find(gro, frame, port, hash);
+	mergeable = read_segment(&segment, frame, may_merge);
+	if (mergeable && at != NO_CHAIN && follows(&gro->chains[at], &segment) && is_first_right(&gro->chains[at])) {
+		if (!(frame->vnet.flags & VX_VNET_NEEDS_CSUM) && !vx_csum_valid(frame->data, &frame->eth))
+			return VX_CSUM;
+		join(gro, at, &segment);
+		return VX_OK;
+	}
+	if (at != NO_CHAIN)
+		leave(gro, at);
+	if (mergeable && !segment.last)
+		open_chain(gro, &segment, port, hash);
+	else
+		pass(gro, frame, port);
+	return VX_OK;
+}
+
+/** vx_gro_flush_port() - Emit what waits for a port, the oldest first: before anything else goes there */
+void vx_gro_flush_port(struct vx_gro *gro, uint32_t port)
+{
+	uint8_t at = gro->oldest, younger;
+
+	for (; at != NO_CHAIN; at = younger) {
+		younger = gro->chains[at].younger;
+		if (gro->chains[at].train.port == port)
+			leave(gro, at);
+	}
+}
+
+/** vx_gro_flush() - Emit all that waits, the oldest first: at the end of a receive batch */
+void vx_gro_flush(struct vx_gro *gro)
+{
+	while (gro->oldest != NO_CHAIN)
+		leave(gro, gro->oldest);
+}
+
+/**
+ * vx_gro_undo() - Give the frames of a merged train back: part[i] becomes frame i whole, as it came but for padding
+ * @train:	Train with more than one part, not undone yet. Its vnet stays that of the merged frame; that of each
+ *		single one is vx_gro_single()
+ */
+void vx_gro_undo(struct vx_train *train)
+{
+	uint8_t *first = train->part[0].iov_base, *ip = first + train->first.l3, *l4 = first + train->vnet.csum_start;
+	bool ipv4 = train->vnet.csum_start - train->first.l3 == IPV4_LEN;
+
+	vx_put16(ip + (ipv4 ? 2 : 4), train->first.ip_len);
+	if (ipv4)
+		vx_put16(ip + 10, train->first.ip_csum);
+	if (train->vnet.gso_type == VX_GSO_UDP_L4)
+		vx_put16(l4 + 4, train->first.udp_len);
+	else
+		l4[13] = train->first.tcp_flags;
+	vx_put16(l4 + train->vnet.csum_offset, train->first.l4_csum);
+	for (unsigned i = 1; i < train->parts; i++) {
+		train->part[i].iov_base = (uint8_t *)train->part[i].iov_base - train->vnet.hdr_len;
+		train->part[i].iov_len += train->vnet.hdr_len;
+	}
+}
+
+/** vx_gro_single() - The virtio header of one frame of a merged train */
+struct vx_vnet vx_gro_single(const struct vx_train *train, unsigned part)
+{
+	struct vx_vnet vnet = { .csum_start = train->vnet.csum_start, .csum_offset = train->vnet.csum_offset };
+
+	vnet.flags = VX_VNET_NEEDS_CSUM;
+	return train->partial >> part & 1 ? vnet : (struct vx_vnet){ 0 };
+}
