@@ -237,6 +237,17 @@ int vx_engine_offloads(const vx_engine *engine)
 	return (int)atomic_load_explicit(&engine->tables->offloads, memory_order_relaxed);
 }
 
+/** vx_engine_receive_bytes() - Usable size of a receive buffer; the kernel counts its own bookkeeping on top */
+int vx_engine_receive_bytes(const vx_engine *engine)
+{
+	socklen_t len = sizeof(int);
+	int size = 0;
+
+	if (getsockopt(engine->worker[0].receiver.fd, SOL_SOCKET, SO_RCVBUF, &size, &len))
+		return -errno;
+	return size / 2;
+}
+
 /** vx_engine_heartbeat() - Turns of a worker so far; an idle one makes one a second. Any thread */
 uint64_t vx_engine_heartbeat(const vx_engine *engine, int worker)
 {

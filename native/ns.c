@@ -53,6 +53,17 @@ int vx_ns_new_net(void)
 }
 
 /**
+ * vx_ns_new_user_net() - Give the calling process a new user namespace, all capabilities in it, and an empty network
+ * namespace there
+ *
+ * Return: 0, or -errno (-EPERM, -ENOSPC: this host allows no user namespaces)
+ */
+int vx_ns_new_user_net(void)
+{
+	return answer(unshare(CLONE_NEWUSER | CLONE_NEWNET));
+}
+
+/**
  * vx_ns_owner() - Open the user namespace that owns a namespace
  * @fd:		Any namespace
  *

@@ -193,6 +193,7 @@ int vx_engine_stop(vx_engine *engine);
 void vx_engine_free(vx_engine *engine);
 int vx_engine_workers(const vx_engine *engine);
 int vx_engine_offloads(const vx_engine *engine);                    /* VX_OFFLOAD_* in use */
+int vx_engine_receive_bytes(const vx_engine *engine);               /* of each receive buffer, as the kernel gave it */
 uint64_t vx_engine_heartbeat(const vx_engine *engine, int worker);
 int vx_engine_reclaim(vx_engine *engine); /* once a second: frees, sweeps soft state; returns what is left to free */
 int vx_engine_event_fd(const vx_engine *engine);
@@ -232,6 +233,7 @@ int vx_trace(vx_engine *engine, int kind, int id, const uint8_t *frame, int leng
 /* namespaces: system calls that Python 3.11 lacks; contracts in ns.c */
 int vx_ns_enter(int fd, int nstype);
 int vx_ns_new_net(void);
+int vx_ns_new_user_net(void);
 int vx_ns_owner(int fd);
 int vx_ns_die_with_parent(int parent);
 int vx_ns_watch_open(void);

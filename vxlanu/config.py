@@ -33,13 +33,16 @@ __all__ = [
     "file_layer",
     "is_ipv6",
     "load",
+    "refused_offloads",
     "split_host_port",
 ]
 
 CONFIG_FILE = "/etc/vxlanu/agent.toml"
 KEY_FILE = "/etc/vxlanu/cluster.key"
-OFFLOADS = ("vnet_hdr", "csum", "tso4", "tso6", "uso4", "uso6", "gso", "gro")
-"""What `--offload LIST` may name; the data plane decides which of them this kernel can do."""
+OFFLOADS = ("vnet-hdr", "tso", "uso", "udp-segment", "udp-gro", "mq", "rcvbufforce")
+"""The rungs of the ladder, best known by what `--offload no-…` takes away; what is probed is in vxlanu.agent.ladder."""
+NEED_VNET_HDR = {"tso", "uso"}  # the size of the segments stands in the virtio header
+WORKERS_MAX = 16  # native/limits.h: VX_WORKERS_MAX
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Text = Annotated[str, Meta(min_length=1)]
@@ -64,6 +67,9 @@ class AgentConfig(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unkn
     key_file: str = ""
     """Cluster key; empty: the control channel is clear. `load` fills in /etc/vxlanu/cluster.key where that exists."""
     offload: Text = "auto"
+    """auto, off, or what not to use: no-tso,no-udp-gro (`refused_offloads`)."""
+    workers: Annotated[int, Meta(ge=0, le=WORKERS_MAX)] = 0
+    """Threads of the fast path; 0: one on up to two CPUs, else one per CPU up to four."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     ready_fd: Annotated[int, Meta(ge=0)] | None = None
@@ -94,7 +100,7 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], *, uid: int) -
     if not merged.get("key-file") and Path(KEY_FILE).exists():
         merged["key-file"] = KEY_FILE
     config = msgspec.convert(merged, AgentConfig)
-    _check_offload(config.offload)
+    refused_offloads(config.offload)
     _check_seeds(config.join)
     return config
 
@@ -168,13 +174,19 @@ def _defaults(environ: Mapping[str, str], uid: int) -> Layer:
     return {"name": socket.gethostname(), "state-dir": state, "socket": f"{runtime}/agent.sock"}
 
 
-def _check_offload(text: str) -> None:
+def refused_offloads(text: str) -> frozenset[str]:
+    """Which of OFFLOADS must not be used, whatever the kernel can do."""
     if text in ("auto", "off"):
-        return
+        return frozenset(OFFLOADS if text == "off" else ())
+    refused = set()
     for word in text.split(","):
-        if word not in OFFLOADS:
-            hint = "auto, off, or a list of " + ",".join(OFFLOADS)
-            raise BadRequest(f"offload {text}", f"no offload is called {word!r}", name="config_invalid", hint=hint)
+        name = word.strip().removeprefix("no-")
+        if name == word.strip() or name not in OFFLOADS:
+            hint = "auto, off, or a list of " + ",".join(f"no-{it}" for it in OFFLOADS)
+            why = f"no offload is called {word!r}"
+            raise BadRequest(f"offload {text}", why, name="config_invalid", hint=hint)
+        refused |= {name} | (NEED_VNET_HDR if name == "vnet-hdr" else set())
+    return frozenset(refused)
 
 
 def _check_seeds(seeds: tuple[str, ...]) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from vxlanu.errors import Conflict, VxlanuError
 from vxlanu.netns import EndOfLifeWatch, Target
-from vxlanu.nsopen import KernelRefused, NamespaceHelper, OpenTap, TapPlan, tun
+from vxlanu.nsopen import KernelRefused, NamespaceHelper, OpenTap, TapPlan, TapQueues, tun
 
 TAG_DIGITS = 12  # of the endpoint's id, in the names of its device: v-<12 digits> is as long as a name may be, less one
 
@@ -26,8 +26,9 @@ TAG_DIGITS = 12  # of the endpoint's id, in the names of its device: v-<12 digit
 class LocalEndpoint:
     """An endpoint whose TAP is open here.
 
-    `fds`, one per queue, belong to whoever takes this value (the fast path, whose reaper closes them). `Endpoints`
-    keeps a duplicate of the first, by which `close` takes the device away even if its namespace cannot be reached.
+    `fds`, one per queue (nsopen.TapQueues), belong to whoever takes this value (the fast path, whose reaper closes
+    them). `Endpoints` keeps a duplicate of the first, by which `close` takes the device away even if its namespace
+    cannot be reached.
     """
 
     endpoint_id: str
@@ -38,6 +39,7 @@ class LocalEndpoint:
     mtu: int
     adopted: bool
     fds: tuple[int, ...]
+    write_queue: bool
 
     def close_fds(self) -> None:
         """For a caller that could not pass them on."""
@@ -49,7 +51,7 @@ class Endpoints:
     """All local endpoints, by id (hex; the first 12 digits make the device's names)."""
 
     def __init__(
-        self, helper: NamespaceHelper, watch: EndOfLifeWatch, vanished: Callable[[str], None], *, queues: int = 1
+        self, helper: NamespaceHelper, watch: EndOfLifeWatch, vanished: Callable[[str], None], queues: TapQueues
     ) -> None:
         """`vanished(endpoint_id)` is called once on the loop when a target ends; the agent then calls `close`."""
         self._helper = helper
@@ -125,4 +127,6 @@ class Endpoints:
                 os.close(fd)
             raise KernelRefused("keep the TAP open", why.strerror or str(why)) from why
         self._watch.add(endpoint_id, target, self._vanished)
-        return LocalEndpoint(endpoint_id, target, tap.ifname, tap.ifindex, tap.mac, tap.mtu, adopted, tap.fds)
+        return LocalEndpoint(
+            endpoint_id, target, tap.ifname, tap.ifindex, tap.mac, tap.mtu, adopted, tap.fds, tap.write_queue
+        )

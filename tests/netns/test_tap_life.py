@@ -38,6 +38,7 @@ from vxlanu.nsopen import (
     NamespaceMissing,
     TapMissing,
     TapPlan,
+    TapQueues,
     tun,
 )
 from vxlanu.nsopen.wire import ListLinks
@@ -75,7 +76,7 @@ class Host:
     def start(cls, helper: NamespaceHelper, *, queues: int = 1) -> Host:
         watch = EndOfLifeWatch(asyncio.get_running_loop())
         ended: list[str] = []
-        return cls(Endpoints(helper, watch, ended.append, queues=queues), watch, ended)
+        return cls(Endpoints(helper, watch, ended.append, TapQueues(queues)), watch, ended)
 
     async def open(self, number: int, target: Target, ifname: str = "") -> LocalEndpoint:
         return await self.endpoints.open(
@@ -490,8 +491,9 @@ def test_a_caller_that_stops_waiting_leaves_nothing(namespaces: Namespaces, help
 
     async def story() -> None:
         with (await resolve(container.name)).open() as namespace:
-            for timeout in (0.0, 0.002, 0.004, 0.008, 0.016):  # somewhere in between the child has already answered
-                plan = TapPlan(endpoint_id(1)[:12], MAC, 1450)
+            # Somewhere in between the child has already answered; one that has not may still have its device.
+            for number, timeout in enumerate((0.0, 0.002, 0.004, 0.008, 0.016), 10):
+                plan = TapPlan(endpoint_id(number)[:12], MAC, 1450)
                 try:
                     made = await helper.create_tap(namespace, plan, timeout=timeout)
                 except HelperTimeout:

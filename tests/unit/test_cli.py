@@ -88,7 +88,8 @@ node: h1
   up: 3m (epoch 3)
   address: 10.89.0.1 (control 7946, data 4789)
   key: none: the control channel is clear
-  data plane: 1 worker, offload off
+  data plane: 1 worker, offload vnet-hdr tso
+  offload not used: uso: refused by --offload
   agent: 0.1.0, pid 4711, socket /run/vxlanu/agent.sock, state /var/lib/vxlanu
   malformed control datagrams: 6
   control datagrams of another key: 7

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vxlanu.cli.main import main
-from vxlanu.config import SETTINGS, AgentConfig, load, split_host_port
+from vxlanu.config import OFFLOADS, SETTINGS, AgentConfig, load, refused_offloads, split_host_port
 from vxlanu.errors import BadRequest
 
 
@@ -46,7 +46,8 @@ def test_every_setting_can_be_said_in_the_file_and_in_the_environment(tmp_path: 
         "state-dir": "/s",
         "socket": "/s/a",
         "key-file": "/s/k",
-        "offload": "gso,gro",
+        "offload": "no-tso,no-mq",
+        "workers": 3,
         "log-level": "debug",
         "log-format": "json",
         "profile": "local",
@@ -119,13 +120,30 @@ def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         ({"log-level": "loud"}, {}, "the command line: --log-level: invalid enum value 'loud'"),
         ({}, {"VXLANU_DATA_PORT": "x"}, "the environment: VXLANU_DATA_PORT: expected int, got str"),
         ({"join": ["h1:99999"]}, {}, "join h1:99999: not an address to join"),
-        ({"offload": "gro,warp"}, {}, "offload gro,warp: no offload is called 'warp'"),
+        ({"offload": "no-uso,no-warp"}, {}, "offload no-uso,no-warp: no offload is called 'no-warp'"),
+        ({"offload": "tso"}, {}, "offload tso: no offload is called 'tso'; try: auto, off, or a list of no-vnet-hdr"),
+        ({"offload": "no-tso,off"}, {}, "offload no-tso,off: no offload is called 'off'"),
+        ({"workers": 17}, {}, "the command line: --workers: expected int <= 16"),
     ],
 )
 def test_a_wrong_flag_or_variable_is_named(flags: dict[str, object], environment: dict[str, str], line: str) -> None:
     with pytest.raises(BadRequest) as caught:
         load(flags, environment, uid=0)
     assert caught.value.line().startswith(f"vxlanu: {line}")
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("auto", set()),
+        ("off", set(OFFLOADS)),
+        ("no-uso", {"uso"}),
+        ("no-udp-gro, no-mq", {"udp-gro", "mq"}),
+        ("no-vnet-hdr", {"vnet-hdr", "tso", "uso"}),
+    ],
+)
+def test_what_an_offload_setting_refuses(text: str, refused: set[str]) -> None:
+    assert refused_offloads(load({"offload": text}, {}, uid=0).offload) == refused
 
 
 def test_check_prints_a_file_that_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

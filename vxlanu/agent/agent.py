@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine
 
 from vxlanu.agent.advertise import Underlay
 from vxlanu.agent.journal import EndpointJournal
+from vxlanu.agent.ladder import Ladder
 from vxlanu.config import AgentConfig
 from vxlanu.control.core.effects import (
     Changed,
@@ -54,6 +55,7 @@ class Agent:
         journal: EndpointJournal,
         control: ControlPlane,
         dataplane: Dataplane,
+        ladder: Ladder,
     ) -> None:
         self.config = config
         self.underlay = underlay
@@ -61,10 +63,10 @@ class Agent:
         self.journal = journal
         self.control = control
         self.dataplane = dataplane
+        self.ladder = ladder
         self.reconciler = Reconciler(control.core.view, dataplane, control.core.node)
-        self.endpoints = Endpoints(
-            helper, EndOfLifeWatch(asyncio.get_running_loop()), self.vanished, queues=dataplane.workers
-        )
+        watch = EndOfLifeWatch(asyncio.get_running_loop())
+        self.endpoints = Endpoints(helper, watch, self.vanished, ladder.tap_queues(dataplane.workers))
         self.opened: dict[str, LocalEndpoint] = {}
         self.names_in_use: set[tuple[bytes, str]] = set()
         self.leaving: set[str] = set()

@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 
 from vxlanu import __version__
-from vxlanu.agent import losses
+from vxlanu.agent import ladder, losses
 from vxlanu.agent.agent import Agent
 from vxlanu.api import schema
 from vxlanu.control.core.effects import State
@@ -281,6 +281,7 @@ def status(agent: Agent) -> schema.Status:
     for it in view.members():
         states[it.state.value] = states.get(it.state.value, 0) + 1
     counted = core.counters()
+    rungs = agent.ladder.rungs(agent.dataplane)
     return schema.Status(
         name=agent.config.name,
         id=core.node.hex(),
@@ -293,7 +294,8 @@ def status(agent: Agent) -> schema.Status:
         data_port=agent.config.data_port,
         keyed=bool(agent.config.key_file),
         workers=agent.dataplane.workers,
-        offload="off",
+        offload=",".join(it.name for it in rungs if it.in_use) or "off",
+        offloads=rungs,
         members=states,
         networks=len(view.networks()),
         endpoints=len(view.endpoints()),
@@ -313,4 +315,4 @@ def _warnings(agent: Agent) -> list[str]:
         warnings.append("the control channel is clear: anyone who reaches the control port may join (vxlanu key gen)")
     if agent.wrong_key:
         warnings.append(f"refused a peer: {agent.wrong_key}")
-    return warnings
+    return warnings + ladder.warnings(agent.ladder, agent.dataplane)

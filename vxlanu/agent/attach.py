@@ -92,7 +92,8 @@ async def _carry_out(agent: Agent, plan: Plan, row: LocalRow) -> None:
         )
         undo.push_async_callback(agent.endpoints.close, key)
         agent.reconciler.hold(plan.network.id)
-        agent.dataplane.add_port(key, plan.network.id, port_config(body, opened.mtu), opened.fds)
+        port = port_config(body, opened.mtu)
+        agent.dataplane.add_port(key, plan.network.id, port, opened.fds, write_queue=opened.write_queue)
         undo.callback(agent.dataplane.remove_port, key)
         agent.opened[key] = opened
         undo.callback(agent.opened.pop, key, None)
@@ -322,7 +323,8 @@ async def adopt(agent: Agent, key: str) -> bool:
         await agent.endpoints.close(key)
         return False
     agent.reconciler.hold(row.network)
-    agent.dataplane.add_port(key, row.network, port_config(view.body, opened.mtu), opened.fds)
+    port = port_config(view.body, opened.mtu)
+    agent.dataplane.add_port(key, row.network, port, opened.fds, write_queue=opened.write_queue)
     agent.opened[key] = opened
     agent.reconciler.port_added(row.endpoint)
     return True

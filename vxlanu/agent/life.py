@@ -28,6 +28,7 @@ from vxlanu.agent.advertise import choose
 from vxlanu.agent.agent import Agent
 from vxlanu.agent.attach import adopt_all, take_down
 from vxlanu.agent.journal import ControlJournal, EndpointJournal
+from vxlanu.agent.ladder import Ladder, tell
 from vxlanu.agent.service import AgentService
 from vxlanu.api.server import ApiServer
 from vxlanu.config import AgentConfig
@@ -82,16 +83,18 @@ async def _open(
     server.open()
     open_things.push_async_callback(server.close)
     underlay = await choose(config.advertise, config.join, helper)
-    dataplane = await _data_plane(config, underlay.address, helper)
+    ladder = await Ladder.probe(config.offload, helper)
+    dataplane = await _data_plane(config, underlay.address, helper, ladder)
     open_things.callback(dataplane.stop)
+    tell(ladder, dataplane)
     journal = ControlJournal(store)
     control = ControlPlane(_core_config(config, underlay.address), journal.rows(), journal)
-    return Agent(config, underlay, helper, EndpointJournal(store), control, dataplane)
+    return Agent(config, underlay, helper, EndpointJournal(store), control, dataplane, ladder)
 
 
-async def _data_plane(config: AgentConfig, address: str, helper: NamespaceHelper) -> Dataplane:
+async def _data_plane(config: AgentConfig, address: str, helper: NamespaceHelper, ladder: Ladder) -> Dataplane:
     try:
-        return Dataplane(address, config.data_port)
+        return Dataplane(address, config.data_port, workers=config.workers, offloads=ladder.allowed)
     except PortHeld as error:
         raise await _held("UDP", config.data_port, "--data-port", helper) from error
     except OSError as error:

@@ -294,6 +294,14 @@ class Verify(Struct):
     differences: list[Difference]
 
 
+class Offload(Struct):
+    """One offload of `--offload`; `why` it is not in use."""
+
+    name: str
+    in_use: bool
+    why: str = ""
+
+
 class Status(Struct):
     """What `vxlanu` alone prints."""
 
@@ -319,3 +327,4 @@ class Status(Struct):
     warnings: list[str] = []
     malformed_control: int = 0
     wrong_key: int = 0
+    offloads: list[Offload] = []

@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from vxlanu.cli.command import Command, emit, socket_option, wants_json
-from vxlanu.config import AgentConfig, load
+from vxlanu.config import OFFLOADS, AgentConfig, load
 
 __all__ = ["agent"]
 
@@ -42,7 +42,13 @@ __all__ = ["agent"]
 @click.option("--control-port", type=int, metavar="PORT", help="Gossip, UDP and TCP.  [7946]")
 @click.option("--state-dir", metavar="DIR", help="[/var/lib/vxlanu, or ~/.local/state/vxlanu as a user]")
 @click.option("--key-file", metavar="FILE", help="The cluster key.  [/etc/vxlanu/cluster.key if it exists, else none]")
-@click.option("--offload", metavar="auto|off|LIST", help="Kernel offloads to use.  [auto]")
+@click.option(
+    "--offload",
+    metavar="auto|off|LIST",
+    help=f"Kernel offloads: all that there are, none, or all but a LIST of {','.join(f'no-{it}' for it in OFFLOADS)}."
+    "  [auto]",
+)
+@click.option("--workers", type=int, metavar="N", help="Threads of the data plane.  [one per CPU: 1 of 2, at most 4]")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.  [info]")
 @click.option("--log-format", metavar="FORMAT", help="text or json.  [text]")
 @click.option("--ready-fd", type=int, metavar="N", help="Write one line to this descriptor when everything is up.")

@@ -11,10 +11,12 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from vxlanu._native import ffi, lib
+from vxlanu.config import OFFLOADS
+from vxlanu.dataplane.offloads import offload_bits, offload_names
 from vxlanu.dataplane.reading import Reader
 from vxlanu.dataplane.values import (
     Destination,
@@ -59,8 +61,16 @@ class _Network:
 class Dataplane:
     """The engine. Made with its sockets bound; `start` runs the workers; `stop` ends them and frees everything."""
 
-    def __init__(self, address: str, data_port: int, *, workers: int = 0, same_kernel: bool = False) -> None:
-        """Bind the data port on `address`.
+    def __init__(
+        self,
+        address: str,
+        data_port: int,
+        *,
+        workers: int = 0,
+        offloads: Iterable[str] = OFFLOADS,
+        same_kernel: bool = False,
+    ) -> None:
+        """Bind the data port on `address`. Of `offloads` what the kernel's sockets refuse goes unused.
 
         Raises:
             PortHeld: the port is taken.
@@ -73,7 +83,7 @@ class Dataplane:
                 "address": packed(address),
                 "data_port": data_port,
                 "workers": workers,
-                "offloads": lib.VX_OFFLOAD_ALL,
+                "offloads": offload_bits(offloads),
                 "flags": flags,
             },
         )
@@ -109,6 +119,14 @@ class Dataplane:
     def heartbeats(self) -> list[int]:
         """One number per worker; it grows while the worker lives."""
         return [lib.vx_engine_heartbeat(self._engine, worker) for worker in range(self.workers)]
+
+    def offloads(self) -> frozenset[str]:
+        """What is in use; the kernel can refuse one later on than at the start."""
+        return offload_names(lib.vx_engine_offloads(self._engine))
+
+    def receive_bytes(self) -> int:
+        """Size of each receive buffer as the kernel gave it."""
+        return lib.vx_engine_receive_bytes(self._engine)
 
     def event_fd(self) -> int:
         """An eventfd that turns readable when `events` has something."""
@@ -157,10 +175,14 @@ class Dataplane:
         _checked(lib.vx_network_del(self._engine, entry.index), f"VNI {entry.config.vni}")
         del self._networks[network]
 
-    def add_port(self, endpoint: str, network: bytes, config: PortConfig, fds: Sequence[int]) -> None:
-        """Give the TAP of an endpoint to the workers; queue i is served by worker i."""
+    def add_port(
+        self, endpoint: str, network: bytes, config: PortConfig, fds: Sequence[int], *, write_queue: bool = False
+    ) -> None:
+        """Give the TAP of an endpoint to the workers: a queue each, or one for all; `write_queue`: one more, the last,
+        by which all of them write."""
         entry = self._networks[network]
         flags = lib.VX_PORT_ALLOW_SPOOF if config.allow_spoof else 0
+        flags |= lib.VX_PORT_WRITE_QUEUE if write_queue else 0
         index = lib.vx_port_add(
             self._engine, entry.index, packed_mac(config.mac), config.mtu, flags, list(fds), len(fds)
         )

@@ -14,6 +14,7 @@ Files
   client    the agent's side: NamespaceHelper
   helper    the helper process: fork per request, entering, answering
   tap       what a child does to TAPs
+  probe     what a child tries on a TAP that nobody gets: which offloads this kernel has
   survey    what a child reads: links, addresses, routes, who holds a port
 """
 
@@ -33,8 +34,10 @@ from vxlanu.nsopen.wire import (
     Route,
     RouteTo,
     TapBusy,
+    TapFeatures,
     TapMissing,
     TapPlan,
+    TapQueues,
     TunMissing,
 )
 
@@ -54,7 +57,9 @@ __all__ = [
     "Route",
     "RouteTo",
     "TapBusy",
+    "TapFeatures",
     "TapMissing",
     "TapPlan",
+    "TapQueues",
     "TunMissing",
 ]

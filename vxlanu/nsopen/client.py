@@ -36,10 +36,13 @@ from vxlanu.nsopen.wire import (
     ListRoutes,
     OpenTap,
     PortHolder,
+    ProbeTap,
     Question,
     Route,
     RouteTo,
+    TapFeatures,
     TapPlan,
+    TapQueues,
 )
 
 TIMEOUT_S = 5.0  # a request takes some 10 ms; a loaded host with thousands of links takes a hundred times that
@@ -91,13 +94,19 @@ class NamespaceHelper:
             await asyncio.shield(self._erase(os.dup(target), plan.tag))
             raise
 
-    async def adopt_tap(self, target: int, tag: str, queues: int = 1, *, timeout: float = TIMEOUT_S) -> OpenTap:
+    async def adopt_tap(
+        self, target: int, tag: str, queues: TapQueues | None = None, *, timeout: float = TIMEOUT_S
+    ) -> OpenTap:
         """The TAP of endpoint `tag`, opened again. Such descriptors pin the namespace. Errors: TapMissing, TapBusy."""
-        return await self._call(AdoptTap(tag, queues), target, timeout)
+        return await self._call(AdoptTap(tag, queues or TapQueues()), target, timeout)
 
     async def delete_tap(self, target: int, tag: str, *, timeout: float = TIMEOUT_S) -> bool:
         """Delete it; False if there was none."""
         return await self._call(DeleteTap(tag), target, timeout)
+
+    async def probe_tap(self) -> TapFeatures:
+        """What this kernel's TAPs can do. Errors: TunMissing, PermissionMissing."""
+        return await self._call(ProbeTap(), None)
 
     async def links(self, target: int | None = None) -> list[Link]:
         """All interfaces, with their altnames and what the kernel dropped on them."""
@@ -225,7 +234,9 @@ class _Answer:
             case wire.TapFacts():
                 fds, self._fds = tuple(self._fds), []
                 where = answer.namespace_inode
-                return OpenTap(answer.ifname, answer.ifindex, answer.mac, answer.mtu, where, fds)
+                return OpenTap(answer.ifname, answer.ifindex, answer.mac, answer.mtu, where, fds, answer.write_queue)
+            case wire.TapFeatures():
+                return answer
             case wire.Deleted():
                 return answer.existed
             case wire.RouteAnswer():

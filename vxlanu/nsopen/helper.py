@@ -72,9 +72,9 @@ def _own_nursery() -> bool:
 
 def _load() -> None:
     """Import here, once, what every child needs (0.2 s), and after the fork: the agent never carries it."""
-    from vxlanu.nsopen import survey, tap
+    from vxlanu.nsopen import probe, survey, tap
 
-    _ = survey, tap
+    _ = probe, survey, tap
 
 
 def _next_request(control: socket.socket, home: int, private: bool) -> None:
@@ -115,7 +115,7 @@ def _perform(raw: bytes, place: Place) -> tuple[wire.Answer, list[int]]:
 
 
 def _do(request: wire.Request, place: Place) -> tuple[wire.Answer, list[int]]:
-    from vxlanu.nsopen import survey, tap
+    from vxlanu.nsopen import probe, survey, tap
 
     match request:
         case wire.TapPlan():
@@ -124,6 +124,8 @@ def _do(request: wire.Request, place: Place) -> tuple[wire.Answer, list[int]]:
             return tap.adopt(place, request)
         case wire.DeleteTap():
             return wire.Deleted(tap.delete(place, request.tag)), []
+        case wire.ProbeTap():
+            return probe.features(place), []
     place.go_to_target()
     match request:
         case wire.ListLinks():

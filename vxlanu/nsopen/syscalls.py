@@ -2,7 +2,7 @@
 
 Rules of this file
   1. The only place besides `vxlanu.dataplane` that imports the native module, and it takes nothing but vx_ns_ from it.
-  2. enter and new_net change the calling thread for good: for children of the helper only.
+  2. enter, new_net and new_user_net change the calling thread for good: for children of the helper only.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ def enter(namespace: int, kind: int) -> None:
 def new_net() -> None:
     """Move into a new, empty network namespace."""
     _checked(lib.vx_ns_new_net())
+
+
+def new_user_net() -> None:
+    """Move into a new user namespace, and a new, empty network namespace in that: no privilege needed."""
+    _checked(lib.vx_ns_new_user_net())
 
 
 def owner(namespace: int) -> int:

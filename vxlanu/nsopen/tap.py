@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
 import pytun
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -34,26 +35,29 @@ from vxlanu.nsopen.wire import (
     TapFacts,
     TapMissing,
     TapPlan,
+    TapQueues,
     TunMissing,
     alternative_name,
     temporary_name,
 )
 
-FLAGS = pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR | pytun.IFF_MULTI_QUEUE  # must be the same at re-opening
 IFA_F_NODAD = 0x02
 ADDR_GEN_EUI64, ADDR_GEN_NONE = 0, 1
+SEND_BYTES = 65000  # native/limits.h: VX_SEND_BYTES, what one send to the underlay carries
+TCP_ROOM = 321  # the kernel's MAX_TCP_HEADER + 1 (sk_dst_gso_max_size), at its largest
+GSO_BYTES_MAX = 65536
 ETHERNET_NAMES_MAX = 1000  # how many ethN are tried; a target with more interfaces has another problem
 
 
 def create(place: Place, plan: TapPlan) -> tuple[TapFacts, list[int]]:
     """The TAP of `plan`, persistent, configured and up in the target, and its queues."""
     place.go_to_nursery()
-    fds = _open_queues(temporary_name(plan.tag), plan.queues, plan.offloads, pytun.IFF_TUN_EXCL)
+    fds = open_queues(temporary_name(plan.tag), plan.queues, pytun.IFF_TUN_EXCL)
     try:
         _dress(place, plan)
         place.go_to_target()
         with IPRoute() as netlink:
-            facts = _settle(netlink, place, plan)
+            facts = _settle(netlink, place, plan, write_queue=plan.queues.write_queue)
         tun.set_persistent(fds[0], True)
     except BaseException:
         for fd in fds:
@@ -68,13 +72,13 @@ def adopt(place: Place, request: AdoptTap) -> tuple[TapFacts, list[int]]:
     altname = alternative_name(request.tag)
     with IPRoute() as netlink:
         facts = _facts(netlink, place, request.tag, created=False)
-    fds = _open_queues(altname, request.queues, request.offloads, 0)
+    fds, queues = _open_again(altname, request.queues)
     # Between the look-up and the opening the device can go; the kernel then *makes* one of that name.
     if tun.interface_of(fds[0])[0] == altname:
         for fd in fds:
             os.close(fd)
         raise TapMissing(f"adopt {altname}", "the device vanished meanwhile")
-    return facts, fds
+    return msgspec.structs.replace(facts, write_queue=queues.write_queue), fds
 
 
 def delete(place: Place, tag: str) -> bool:
@@ -89,30 +93,66 @@ def delete(place: Place, tag: str) -> bool:
     return True
 
 
-def _open_queues(name: str, queues: int, offloads: int, first_flags: int) -> list[int]:
+def open_queues(name: str, queues: TapQueues, first_flags: int = 0) -> list[int]:
+    """Descriptors of the TAP `name`, those that are read first; whatever fails, none stays open.
+
+    The write queue is opened and detached first, while it is queue 0: what comes through it is recorded as received
+    on that number, and a number beyond the queues that are attached makes the kernel warn (get_rps_cpu).
+    """
+    check_tun()
+    flags = pytun.IFF_TAP | pytun.IFF_NO_PI
+    flags |= pytun.IFF_VNET_HDR if queues.vnet_hdr else 0
+    flags |= pytun.IFF_MULTI_QUEUE if queues.multi_queue else 0
     fds: list[int] = []
-    _check_tun()
     try:
-        for number in range(queues):
-            device = pytun.TunTapDevice(name=name, flags=FLAGS | (first_flags if number == 0 else 0))
+        for number in range(queues.count + queues.write_queue):
+            device = pytun.TunTapDevice(name=name, flags=flags | (first_flags if number == 0 else 0))
             fds.append(os.dup(device.fileno()))  # dup is close-on-exec (PEP 446), pytun's own is not
             device.close()
-            tun.prepare_queue(fds[-1], offloads)
+            tun.prepare_queue(fds[-1], queues.vnet_hdr, queues.offloads)
+            if queues.write_queue and number == 0:
+                tun.detach(fds[0])
     except OSError as why:
         for fd in fds:
             os.close(fd)
         raise _refusal_to_open(name, why) from why
-    return fds
+    return fds[1:] + fds[:1] if queues.write_queue else fds
 
 
-def _check_tun() -> None:
+def _open_again(name: str, wanted: TapQueues) -> tuple[list[int], TapQueues]:
+    """The queues of a TAP that stands, and how they could be opened.
+
+    One or several queues is a property of the device from its making on (EINVAL for the other kind). Several can be
+    opened as one; one cannot be opened as several. The virtio header is the new owner's choice, but what the old one
+    promised to take holds until it is revoked, and a super-frame without a header could not be told from a frame.
+    """
+    several = msgspec.structs.replace(wanted, multi_queue=True)
+    single = msgspec.structs.replace(wanted, multi_queue=False, count=1, write_queue=False)
+    for tried in (wanted, single if wanted.multi_queue else several):
+        try:
+            if not wanted.vnet_hdr:
+                os.close(open_queues(name, msgspec.structs.replace(tried, vnet_hdr=True, offloads=0))[0])
+            return open_queues(name, tried), tried
+        except KernelRefused as why:
+            if not isinstance(why.__cause__, OSError) or why.__cause__.errno != errno.EINVAL:
+                raise
+            refusal = why
+    raise refusal
+
+
+def check_tun() -> int:
+    """The IFF_ flags that this kernel's TAPs know. Errors: TunMissing."""
     try:
-        os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError as why:
         raise TunMissing("open /dev/net/tun", "there is no such device", hint="modprobe tun") from why
     except OSError as why:
         hint = "chmod 0666 /dev/net/tun, as most distributions have it"
         raise TunMissing("open /dev/net/tun", why.strerror or str(why), hint=hint) from why
+    try:
+        return tun.known_flags(fd)
+    finally:
+        os.close(fd)
 
 
 def _refusal_to_open(name: str, why: OSError) -> VxlanuError:
@@ -131,18 +171,32 @@ def _dress(place: Place, plan: TapPlan) -> None:
         index = netlink.link_lookup(ifname=name)[0]
         with _blame(f"give the TAP MAC {plan.mac} and MTU {plan.mtu}", AddressFailed):
             netlink.link("set", index=index, address=plan.mac, mtu=plan.mtu, txqlen=TAP_QUEUE_FRAMES)
+        with _blame(f"bound the TAP's super-frames to {gso_bytes(plan.mtu)} bytes"):
+            netlink.link("set", index=index, gso_max_size=gso_bytes(plan.mtu))
         with _blame(f"name the TAP {altname}"):
             netlink.link("property_add", index=index, altname=altname)
         with _blame("move the TAP into the target"), _taken(f"attach {plan.tag}", "this endpoint is there already"):
             netlink.link("set", index=index, net_ns_fd=place.target)
 
 
-def _settle(netlink: IPRoute, place: Place, plan: TapPlan) -> TapFacts:
+def gso_bytes(mtu: int) -> int:
+    """IFLA_GSO_MAX_SIZE that makes a bulk TCP super-frame just fit one send, for a network's MTU.
+
+    TCP fills a super-frame with as many full segments as fit in the size less TCP_ROOM (at MTU 1450: 44, where 64 KB
+    would hold 46, and every read would cost a second, almost empty send). A bound on the *number* of segments,
+    IFLA_GSO_MAX_SEGS, would say the same for TCP, but the kernel cuts in software what exceeds it: a UDP_SEGMENT
+    sender's sixty small datagrams would come in sixty reads.
+    """
+    segments = max(SEND_BYTES // (mtu + 8 + 14), 1)  # VXLAN and Ethernet
+    return min(segments * (mtu - 20 - 32) + TCP_ROOM, GSO_BYTES_MAX)  # IPv4, TCP with timestamps
+
+
+def _settle(netlink: IPRoute, place: Place, plan: TapPlan, *, write_queue: bool) -> TapFacts:
     """In the target: name, link-local address, up, addresses, routes."""
     index = _index(netlink, plan.tag)
     _rename(netlink, index, plan.ifname)
     has_v6 = _choose_address_mode(netlink, index, ADDR_GEN_NONE)
-    facts = _facts(netlink, place, plan.tag, created=True)
+    facts = _facts(netlink, place, plan.tag, created=True, write_queue=write_queue)
     if any(":" in address for address in plan.addresses):
         _allow_v6(facts.ifname)
     with _blame(f"set {facts.ifname} up"):
@@ -233,7 +287,9 @@ def _index(netlink: IPRoute, tag: str) -> int:
     return int(found[0]["index"])
 
 
-def _facts(netlink: IPRoute, place: Place, tag: str, *, created: bool) -> TapFacts:
+def _facts(
+    netlink: IPRoute, place: Place, tag: str, *, created: bool, write_queue: bool = False
+) -> TapFacts:
     index = _index(netlink, tag)
     if index == 0:
         raise TapMissing(f"find {alternative_name(tag)}", "the target has no such TAP")
@@ -245,6 +301,7 @@ def _facts(netlink: IPRoute, place: Place, tag: str, *, created: bool) -> TapFac
         mtu=int(link.get("mtu")),
         namespace_inode=place.target_inode(),
         created=created,
+        write_queue=write_queue,
     )
 
 

@@ -14,24 +14,43 @@ import os
 import struct
 
 TUNSETPERSIST = 0x400454CB
+TUNGETFEATURES = 0x800454CF
 TUNSETOFFLOAD = 0x400454D0
 TUNGETIFF = 0x800454D2
 TUNSETVNETHDRSZ = 0x400454D8
+TUNSETQUEUE = 0x400454D9
 TUNSETVNETLE = 0x400454DC
 
+IFF_DETACH_QUEUE = 0x0400
 VNET_HEADER_BYTES = 10  # struct virtio_net_hdr; the two more of mergeable buffers say nothing here
 IFREQ_BYTES = 40
 
 
-def prepare_queue(fd: int, offloads: int) -> None:
+def prepare_queue(fd: int, vnet_hdr: bool, offloads: int) -> None:
     """What every queue descriptor needs after TUNSETIFF, after a re-opening too: the last close forgets it.
 
     Little endian is said aloud: "legacy virtio" would mean the byte order of the host.
     """
     os.set_blocking(fd, False)
-    fcntl.ioctl(fd, TUNSETVNETLE, struct.pack("i", 1))
-    fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_HEADER_BYTES))
+    if vnet_hdr:
+        fcntl.ioctl(fd, TUNSETVNETLE, struct.pack("i", 1))
+        fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_HEADER_BYTES))
+    set_offloads(fd, offloads if vnet_hdr else 0)
+
+
+def set_offloads(fd: int, offloads: int) -> None:
+    """Which unfinished frames the device may hand over, TUN_F_. EINVAL: one of them is not known to this kernel."""
     fcntl.ioctl(fd, TUNSETOFFLOAD, offloads)
+
+
+def detach(fd: int) -> None:
+    """Take a queue out of those that the kernel spreads frames over. It can still be written to."""
+    fcntl.ioctl(fd, TUNSETQUEUE, struct.pack("16sH22x", b"", IFF_DETACH_QUEUE))
+
+
+def known_flags(fd: int) -> int:
+    """The IFF_ flags that this kernel knows, asked of any descriptor of /dev/net/tun."""
+    return int(struct.unpack("I", fcntl.ioctl(fd, TUNGETFEATURES, bytes(4)))[0])
 
 
 def set_persistent(fd: int, wanted: bool) -> None:

@@ -23,7 +23,9 @@ R = TypeVar("R")
 REQUEST_BYTES = 64 * 1024  # an endpoint with a few hundred addresses; the kernel takes one message whole
 ANSWER_BYTES = 32 * 1024 * 1024  # a host with a full Internet routing table, some 1.2 million routes, fits
 DESCRIPTORS_MAX = 64  # queues of one TAP; SCM_MAX_FD is 253
-TUN_F_CSUM = 0x01  # we take frames whose checksum is still to be filled in; the lowest rung of the offload ladder
+TUN_F_CSUM = 0x01  # we take frames whose checksum is still to be filled in
+TUN_F_TSO = 0x02 | 0x04 | 0x08  # TCP super-frames over IPv4 and IPv6, and those whose first segment has CWR
+TUN_F_USO = 0x20 | 0x40  # UDP super-frames over IPv4 and IPv6; the kernel takes the two together only
 TAP_QUEUE_FRAMES = 1000  # txqueuelen: what the kernel keeps while the agent restarts
 
 
@@ -44,6 +46,23 @@ class Question(msgspec.Struct, Generic[R], frozen=True):
     """A request that is answered by an R."""
 
 
+class TapQueues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the descriptors of a TAP are opened; the same for all TAPs of an agent.
+
+    count        that are read: one per worker; without `multi_queue` one
+    write_queue  one more, detached, by which all workers write (native/net.h: vx_port_writer); needs `multi_queue`
+    multi_queue  IFF_MULTI_QUEUE, set even for one queue, since the device keeps it all its life
+    vnet_hdr     IFF_VNET_HDR: frames have a virtio header
+    offloads     TUN_F_ bits that the fast path can take; needs `vnet_hdr`
+    """
+
+    count: int = 1
+    write_queue: bool = False
+    multi_queue: bool = True
+    vnet_hdr: bool = True
+    offloads: int = TUN_F_CSUM
+
+
 class TapPlan(Question["OpenTap"], frozen=True, forbid_unknown_fields=True, tag="create_tap"):
     """Make a TAP in the target namespace.
 
@@ -51,8 +70,6 @@ class TapPlan(Question["OpenTap"], frozen=True, forbid_unknown_fields=True, tag=
     ifname     name inside the target; empty: the lowest free ethN
     addresses  with prefix length, "192.168.0.100/24"
     onlink     prefixes reached directly through the interface besides those of the addresses
-    queues     one per worker; IFF_MULTI_QUEUE is set even for one
-    offloads   TUN_F_ bits that the fast path can take
     """
 
     tag: str
@@ -61,22 +78,27 @@ class TapPlan(Question["OpenTap"], frozen=True, forbid_unknown_fields=True, tag=
     addresses: tuple[str, ...] = ()
     ifname: str = ""
     onlink: tuple[str, ...] = ()
-    queues: int = 1
-    offloads: int = TUN_F_CSUM
+    queues: TapQueues = TapQueues()
 
 
 class AdoptTap(Question["OpenTap"], frozen=True, forbid_unknown_fields=True, tag="adopt_tap"):
-    """Open a TAP again that an earlier agent left in the target namespace."""
+    """Open a TAP again that an earlier agent left in the target namespace.
+
+    Whether it has several queues was settled when it was made: one that has not gets a single descriptor.
+    """
 
     tag: str
-    queues: int = 1
-    offloads: int = TUN_F_CSUM
+    queues: TapQueues = TapQueues()
 
 
 class DeleteTap(Question["bool"], frozen=True, forbid_unknown_fields=True, tag="delete_tap"):
     """Delete a TAP in the target namespace, whoever has it open."""
 
     tag: str
+
+
+class ProbeTap(Question["TapFeatures"], frozen=True, forbid_unknown_fields=True, tag="probe_tap"):
+    """What this kernel's TAPs can do, tried on one that nobody gets."""
 
 
 class ListLinks(Question["list[Link]"], frozen=True, forbid_unknown_fields=True, tag="links"):
@@ -103,7 +125,7 @@ class AskUdpPort(Question["PortHolder | None"], frozen=True, forbid_unknown_fiel
     port: int
 
 
-Request = TapPlan | AdoptTap | DeleteTap | ListLinks | ListAddresses | ListRoutes | AskRoute | AskUdpPort
+Request = TapPlan | AdoptTap | DeleteTap | ProbeTap | ListLinks | ListAddresses | ListRoutes | AskRoute | AskUdpPort
 
 
 # ---------------------------------------------------------------- answers
@@ -118,10 +140,14 @@ class TapFacts(msgspec.Struct, frozen=True, tag="tap"):
     mtu: int
     namespace_inode: int
     created: bool
+    write_queue: bool
 
 
 class OpenTap(msgspec.Struct, frozen=True):
-    """A TAP and its queue descriptors, which belong to whoever holds this value: non-blocking, close-on-exec."""
+    """A TAP and its queue descriptors, which belong to whoever holds this value: non-blocking, close-on-exec.
+
+    `write_queue`: the last one is a detached queue, only to be written to.
+    """
 
     ifname: str
     ifindex: int
@@ -129,6 +155,13 @@ class OpenTap(msgspec.Struct, frozen=True):
     mtu: int
     namespace_inode: int
     fds: tuple[int, ...]
+    write_queue: bool = False
+
+
+class TapFeatures(msgspec.Struct, frozen=True, tag="tap_features"):
+    """`lacking`: which of vnet-hdr, tso, uso and mq cannot be had from this kernel, and how that showed."""
+
+    lacking: dict[str, str]
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -231,7 +264,7 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
         return kind(self.what, self.why, hint=self.hint)
 
 
-Answer = TapFacts | Deleted | Links | Addresses | Routes | RouteAnswer | PortAnswer | Failure
+Answer = TapFacts | TapFeatures | Deleted | Links | Addresses | Routes | RouteAnswer | PortAnswer | Failure
 
 
 # ---------------------------------------------------------------- errors
