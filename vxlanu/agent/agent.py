@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine
 from vxlanu.agent.advertise import Underlay
 from vxlanu.agent.journal import EndpointJournal
 from vxlanu.agent.ladder import Ladder
+from vxlanu.agent.paths import Paths
 from vxlanu.config import AgentConfig
 from vxlanu.control.core.effects import (
     Changed,
@@ -67,6 +68,7 @@ class Agent:
         self.reconciler = Reconciler(control.core.view, dataplane, control.core.node)
         watch = EndOfLifeWatch(asyncio.get_running_loop())
         self.endpoints = Endpoints(helper, watch, self.vanished, ladder.tap_queues(dataplane.workers))
+        self.paths = Paths(helper, dataplane)
         self.opened: dict[str, LocalEndpoint] = {}
         self.names_in_use: set[tuple[bytes, str]] = set()
         self.leaving: set[str] = set()
@@ -92,6 +94,7 @@ class Agent:
         self.control.on_event(self._happened)
         asyncio.get_running_loop().add_reader(self.dataplane.event_fd(), self._drain)
         self.spawn(self._housekeep())
+        self.spawn(self.paths.run())
 
     async def unwire(self) -> None:
         """End the events and the tasks."""
@@ -155,6 +158,8 @@ class Agent:
             self.vanished(event.endpoint)
         elif event.kind is EventKind.PATH_MTU:
             log.warning("path MTU to %s is %d now", event.vtep, event.value, extra={"event": "path_mtu"})
+            if event.vtep is not None:
+                self.paths.lowered(event.vtep)
         else:
             log.debug("%s", event, extra={"event": event.kind.value})
 
@@ -162,6 +167,7 @@ class Agent:
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             self.dataplane.housekeep()
+            self.paths.check()
             self._watch_workers(time.monotonic())
 
     def _watch_workers(self, now: float) -> None:

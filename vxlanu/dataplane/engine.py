@@ -267,6 +267,15 @@ class Dataplane:
             _checked(result, f"neighbour {address}")
             entry.neighbors[address] = mac
 
+    def path_mtus(self) -> dict[VtepRef, int]:
+        """Every VTEP in use, with the largest outer packet that its path takes (0: not known)."""
+        return {vtep: lib.vx_vtep_path_mtu(self._engine, index, 0) for vtep, index in self._vteps.items()}
+
+    def set_path_mtu(self, vtep: VtepRef, mtu: int) -> None:
+        """Say how large an outer packet may be; nothing if the VTEP is not in use."""
+        if vtep in self._vteps:
+            _checked(lib.vx_vtep_path_mtu(self._engine, self._vteps[vtep], mtu), f"path MTU of {vtep}")
+
     def _use_vtep(self, vtep: VtepRef) -> int:
         index = self._vteps.get(vtep)
         if index is None:

@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from typing import TypeVar, cast
 
 import msgspec
@@ -24,6 +25,7 @@ from vxlanu.errors import VxlanuError
 from vxlanu.nsopen import helper, syscalls, wire
 from vxlanu.nsopen.wire import (
     AdoptTap,
+    AskPaths,
     AskRoute,
     AskUdpPort,
     DeleteTap,
@@ -47,6 +49,7 @@ from vxlanu.nsopen.wire import (
 
 TIMEOUT_S = 5.0  # a request takes some 10 ms; a loaded host with thousands of links takes a hundred times that
 AT_ONCE = 16  # children at the same time; each has the helper's 30 MB, shared until written to
+ADDRESSES_AT_ONCE = 1000  # of 41 bytes at most, in a request of wire.REQUEST_BYTES
 CHUNK_BYTES = 256 * 1024
 
 R = TypeVar("R")
@@ -123,6 +126,14 @@ class NamespaceHelper:
     async def route_to(self, address: str, target: int | None = None) -> RouteTo | None:
         """None when there is no route."""
         return await self._call(AskRoute(address), target)
+
+    async def path_mtus(self, addresses: Sequence[str]) -> dict[str, int]:
+        """The largest packet that leaves towards each address by link and route; those without route are not in it."""
+        found: dict[str, int] = {}
+        for start in range(0, len(addresses), ADDRESSES_AT_ONCE):
+            part: dict[str, int] = await self._call(AskPaths(tuple(addresses[start : start + ADDRESSES_AT_ONCE])), None)
+            found |= part
+        return found
 
     async def udp_port_holder(self, port: int) -> PortHolder | None:
         """Who holds UDP `port` in the agent's own namespace; None if it is free."""

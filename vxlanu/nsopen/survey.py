@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from vxlanu.nsopen.wire import InterfaceAddress, KernelRefused, Link, PortHolder
 
 SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 IFF_UP, RTN_UNICAST = 0x1, 1
+RTM_F_FIB_MATCH = 0x2000
 AF_INET, AF_INET6 = 2, 10
 ANY_ADDRESS = {AF_INET: "0.0.0.0", AF_INET6: "::"}
 ROUTE_NOT_FOUND = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH)
@@ -62,6 +63,25 @@ def route_to(address: str) -> RouteTo | None:
             raise KernelRefused(f"find the route to {address}", os.strerror(why.code)) from why
     source, gateway = _text(found.get("prefsrc")), _text(found.get("gateway"))
     return RouteTo(source, gateway, index, _text(link.get("ifname")), _number(link.get("mtu")))
+
+
+def path_mtus(wanted: Iterable[str]) -> dict[str, int]:
+    """What link and route take towards each address: RTM_F_FIB_MATCH gives the route as it was configured, without
+    what the kernel's cache has learned from ICMP."""
+    found: dict[str, int] = {}
+    widths: dict[int, int] = {}
+    with IPRoute() as netlink:
+        for address in wanted:
+            try:
+                index = _number(netlink.route("get", dst=address)[0].get("oif"))
+                configured = netlink.route("get", dst=address, flags=RTM_F_FIB_MATCH)[0]
+                if index not in widths:
+                    widths[index] = _number(netlink.link("get", index=index)[0].get("mtu"))
+            except NetlinkError:
+                continue  # no route, or the link went while we asked: its end is a message of its own
+            limits = (widths[index], _number(_nested(configured.get("metrics")).get("mtu")))
+            found[address] = min((limit for limit in limits if limit), default=0)
+    return found
 
 
 def udp_port_holder(port: int) -> PortHolder | None:

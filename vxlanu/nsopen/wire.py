@@ -119,13 +119,30 @@ class AskRoute(Question["RouteTo | None"], frozen=True, forbid_unknown_fields=Tr
     address: str
 
 
+class AskPaths(Question["dict[str, int]"], frozen=True, forbid_unknown_fields=True, tag="path_mtus"):
+    """The largest packet that leaves towards each address."""
+
+    addresses: tuple[str, ...]
+
+
 class AskUdpPort(Question["PortHolder | None"], frozen=True, forbid_unknown_fields=True, tag="udp_port"):
     """Who holds a UDP port."""
 
     port: int
 
 
-Request = TapPlan | AdoptTap | DeleteTap | ProbeTap | ListLinks | ListAddresses | ListRoutes | AskRoute | AskUdpPort
+Request = (
+    TapPlan
+    | AdoptTap
+    | DeleteTap
+    | ProbeTap
+    | ListLinks
+    | ListAddresses
+    | ListRoutes
+    | AskRoute
+    | AskPaths
+    | AskUdpPort
+)
 
 
 # ---------------------------------------------------------------- answers
@@ -247,6 +264,10 @@ class RouteAnswer(msgspec.Struct, frozen=True, tag="route"):
     route: RouteTo | None
 
 
+class PathsAnswer(msgspec.Struct, frozen=True, tag="paths"):
+    items: dict[str, int]
+
+
 class PortAnswer(msgspec.Struct, frozen=True, tag="port"):
     holder: PortHolder | None
 
@@ -264,7 +285,7 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
         return kind(self.what, self.why, hint=self.hint)
 
 
-Answer = TapFacts | TapFeatures | Deleted | Links | Addresses | Routes | RouteAnswer | PortAnswer | Failure
+Answer = TapFacts | TapFeatures | Deleted | Links | Addresses | Routes | RouteAnswer | PathsAnswer | PortAnswer | Failure
 
 
 # ---------------------------------------------------------------- errors

@@ -1,0 +1,107 @@
+"""The path MTU of every VTEP, from the host's own links and routes.
+
+Rules of this file
+  1. A path is as wide as the link that its route leaves by, or as the route says if an administrator gave it an MTU.
+     What the kernel has learned from ICMP does not count, since anybody can forge that.
+  2. Looked at when a VTEP is new, when netlink says that a link or a route changed, and when the fast path had a
+     datagram refused (EMSGSIZE) and lowered the path MTU by itself. So a path grows again as soon as its link does.
+  3. A refusal that links and routes do not explain stands until either changes, or for REFUSED_S: raising the value
+     at once would only have the next datagram refused, and its sender would never be told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import time
+
+from vxlanu.dataplane import Dataplane, VtepRef
+from vxlanu.errors import VxlanuError
+from vxlanu.nsopen import NamespaceHelper
+
+log = logging.getLogger("vxlanu.agent")
+
+LINKS_AND_ROUTES = 0x1 | 0x40 | 0x400  # RTMGRP_LINK, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE of linux/rtnetlink.h
+SETTLE_S = 0.2  # one change of the host's network is many messages
+REFUSED_S = 600.0  # RFC 1191 section 6.3: a larger path is tried again after ten minutes
+MTU_MIN, MTU_MAX = 576, 65535  # VX_PATH_MTU_MIN, and the longest IP packet
+CHUNK_BYTES = 64 * 1024
+
+
+class Paths:
+    """Keeps the path MTUs of a data plane true. `run` is its task; the other methods only say that there is work."""
+
+    def __init__(self, helper: NamespaceHelper, dataplane: Dataplane) -> None:
+        self._helper = helper
+        self._dataplane = dataplane
+        self._due = asyncio.Event()
+        self._said: dict[VtepRef, int] = {}
+        self._refused: dict[VtepRef, float] = {}
+
+    def check(self) -> None:
+        """Once a second: are there VTEPs that were not looked at, or refusals that are old enough to be tried?"""
+        now, used = time.monotonic(), self._dataplane.path_mtus().keys()
+        late = [vtep for vtep, since in self._refused.items() if now - since > REFUSED_S]
+        for vtep in late:
+            self._refused.pop(vtep)
+        self._said = {vtep: mtu for vtep, mtu in self._said.items() if vtep in used}
+        if late or used != self._said.keys():
+            self._due.set()
+
+    def lowered(self, vtep: VtepRef) -> None:
+        """The fast path had a datagram refused, and has lowered the path MTU."""
+        self._refused[vtep] = time.monotonic()
+        self._due.set()
+
+    async def run(self) -> None:
+        """Look, whenever something happened."""
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as changes:
+            changes.bind((0, LINKS_AND_ROUTES))
+            loop.add_reader(changes.fileno(), self._changed, changes)
+            try:
+                while True:
+                    await self._due.wait()
+                    await asyncio.sleep(SETTLE_S)
+                    self._due.clear()
+                    await self._look()
+            finally:
+                loop.remove_reader(changes.fileno())
+
+    def _changed(self, changes: socket.socket) -> None:
+        """Links or routes changed; which, the helper will find. ENOBUFS says the same of messages that were lost."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                try:
+                    changes.recv(CHUNK_BYTES)
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:
+                        raise
+        self._refused.clear()
+        self._due.set()
+
+    async def _look(self) -> None:
+        used = self._dataplane.path_mtus()
+        try:
+            found = await self._helper.path_mtus([vtep.address for vtep in used])
+        except VxlanuError as error:
+            log.warning("cannot read the paths to other hosts: %s", error, extra={"event": "paths"})
+            found = {}
+        for vtep, now in self._dataplane.path_mtus().items():
+            if vtep in used:
+                self._say(vtep, now, found.get(vtep.address, 0))
+
+    def _say(self, vtep: VtepRef, now: int, found: int) -> None:
+        """Tell the fast path what was found (0: no route), unless it knows better (rule 3)."""
+        mtu = min(max(found, MTU_MIN), MTU_MAX) if found else 0
+        if vtep in self._refused and self._said.get(vtep) == mtu:
+            return
+        self._said[vtep] = mtu
+        self._refused.pop(vtep, None)
+        if mtu not in (0, now):
+            self._dataplane.set_path_mtu(vtep, mtu)
+            if now:
+                log.info("path MTU to %s is %d, was %d", vtep, mtu, now, extra={"event": "path_mtu"})
