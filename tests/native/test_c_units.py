@@ -21,7 +21,7 @@ FLAGS = [
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror", "-pthread"),
 ]
 NOT_LINKED = {"ns.c"}
-SHARED = ("scene.c", "wire.c", "batch.c")
+SHARED = ("scene.c", "wire.c", "batch.c", "flow.c")
 WRAPPED = {
     "unit_tables": ["pthread_mutex_lock"],
     "unit_transmit": ["sendmmsg"],
