@@ -9,6 +9,12 @@
 #include "storm.h"
 #include "table.h"
 
+union vx_sockaddr {
+	struct sockaddr any;
+	struct sockaddr_in ipv4;
+	struct sockaddr_in6 ipv6;
+};
+
 /** struct vx_allow - Addresses that a port may send from; replaced as a whole */
 struct vx_allow {
 	struct vx_retired retired;
@@ -64,11 +70,7 @@ struct vx_vtep {
 	uint32_t generation;
 	uint32_t networks;		/* how many have it as a member; the writer's */
 	uint8_t address[VX_ADDR_LEN];
-	union {
-		struct sockaddr any;
-		struct sockaddr_in ipv4;
-		struct sockaddr_in6 ipv6;
-	} to;
+	union vx_sockaddr to;
 	socklen_t to_len;
 	struct vx_tables *tables;
 	_Atomic uint32_t flags;

@@ -16,14 +16,18 @@
 #include <linux/filter.h>
 #include <linux/sockios.h>
 #include <net/if.h>
+#include <netinet/udp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "compat.h"
 
 #define BIND_TRIES	64
+#define ERRORS_MAX	64	/* more than the receive buffer holds */
 
 /** vx_sock_set() - Set an integer option. Return: 0 or -errno */
 int vx_sock_set(int fd, int level, int option, int value)
@@ -153,6 +157,10 @@ static int transmit_options(int fd, bool ipv4)
 	vx_sock_set(fd, SOL_SOCKET, SO_RCVBUF, VX_TX_RECEIVE_BUFFER);
 	if (vx_sock_set(fd, SOL_SOCKET, SO_SNDBUFFORCE, VX_TX_BUFFER))
 		vx_sock_set(fd, SOL_SOCKET, SO_SNDBUF, VX_TX_BUFFER);
+	/* Without RECVERR a queue that drops (ENOBUFS) looks like success, and the loss would be nobody's. */
+	error = ipv4 ? vx_sock_set(fd, IPPROTO_IP, IP_RECVERR, 1) : vx_sock_set(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+	if (error)
+		return error;
 	if (ipv4)
 		return vx_sock_set(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
 	error = vx_sock_set(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
@@ -180,4 +188,37 @@ int vx_sock_transmit_socket(const uint8_t *address)
 		return error;
 	}
 	return fd;
+}
+
+/** vx_sock_forget_errors() - Empty the error queue: what is in it makes poll() return at once, whatever it waits for */
+void vx_sock_forget_errors(int fd)
+{
+	for (unsigned i = 0; i < ERRORS_MAX && recv(fd, NULL, 0, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0; i++)
+		;
+}
+
+/** vx_sock_kernel() - The running kernel, as VX_KERNEL(); 0 if it does not say */
+uint32_t vx_sock_kernel(void)
+{
+	unsigned major, minor, patch = 0;
+	struct utsname name;
+
+	if (uname(&name) || sscanf(name.release, "%u.%u.%u", &major, &minor, &patch) < 2)
+		return 0;
+	return VX_KERNEL(major, minor, patch < 255 ? patch : 255);
+}
+
+/** vx_sock_segments() - How many datagrams one UDP_SEGMENT send may hold, 1 if that is not to be had
+ *
+ * From 7.0 to 7.1.4 a last segment of full length can leave corrupted (b10b446, mended by 78effd8 and 5f17ae0).
+ */
+unsigned vx_sock_segments(int fd)
+{
+	uint32_t kernel = vx_sock_kernel();
+
+	if (vx_sock_set(fd, IPPROTO_UDP, UDP_SEGMENT, 0))
+		return 1;
+	if (kernel >= VX_KERNEL(7, 0, 0) && kernel < VX_KERNEL(7, 1, 5))
+		return 1;
+	return kernel < VX_KERNEL(6, 9, 0) ? VX_TX_SENDS_OLD : VX_TX_SENDS;
 }

@@ -2,25 +2,55 @@
  *
  * How it works
  *   A worker has 16 transmit sockets, each on a source port of its own; the hash of the inner flow picks one, so
- *   a flow keeps its port (and its order) and flows spread over the paths of the underlay. Messages are queued
- *   per socket, refer to the frames' own buffers, and leave at the end of the turn in one sendmmsg() per socket.
+ *   a flow keeps its port (and its order) and flows spread over the paths of the underlay. Frames are queued per
+ *   socket as messages that refer to their buffers (burst.c), and leave at the end of the turn, a burst of sends
+ *   per sendmmsg(). A frame's segments are the unit of all counters.
  *
- *   What can go wrong, and what it means:
+ *   What can go wrong, and what it means. sendmmsg() stops at the first send that fails; what went before it has
+ *   left, and what comes behind it goes on:
  *     EAGAIN          the socket's buffer is full. Messages of TAP frames are kept and the worker stops reading
  *                     TAPs (their rings and the senders' stacks push back); answers of the proxy are dropped
- *     ECONNREFUSED    an old ICMP error that has nothing to do with this datagram: once more
+ *     EINVAL, EIO     with UDP_SEGMENT: the device, the route (IPsec) or an old kernel cannot do it, or the
+ *                     segments are too long (before 6.x that was EINVAL too). The same datagrams go out one by
+ *                     one; when the first of them leaves, the batch was at fault, and the VTEP is demoted
  *     EMSGSIZE        the path is narrower than thought: lower the VTEP's path MTU
- *     ENOBUFS, no route, anything else: dropped under its own reason, the next message goes on
+ *     ENOBUFS         a queue of the underlay is full, which only a socket with IP_RECVERR is told
+ *     no route, EPERM (a firewall), anything else: dropped under its own reason
+ *   IP_RECVERR has a price: an ICMP error that an earlier datagram to another VTEP caused fails the next send,
+ *   whatever its destination. Failing clears it, so an errno that ICMP can cause is tried again before it is
+ *   believed. ICMP is no authority on path MTUs either, since anybody can forge it.
  */
 #define _GNU_SOURCE
+#include "transmit.h"
+
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "sock.h"
 
-#define ECN_MASK	3
+#define SHY_BELOW	VX_KERNEL(6, 8, 5)	/* udp_unexpected_gso() knows tunnels from there on */
+
+static size_t map_len(unsigned count)
+{
+	return sizeof(struct vx_burst) + count * sizeof(struct vx_tx_socket);
+}
+
+/** open_sockets() - Open @count sockets. Return: 0 or -errno (none is left open then) */
+static int open_sockets(struct vx_transmitter *transmitter, const vx_config *config, unsigned count)
+{
+	for (transmitter->count = 0; transmitter->count < count; transmitter->count++) {
+		int fd = vx_sock_transmit_socket(config->address);
+
+		if (fd < 0) {
+			while (transmitter->count)
+				close(transmitter->sockets[--transmitter->count].fd);
+			return fd;
+		}
+		transmitter->sockets[transmitter->count].fd = fd;
+	}
+	return 0;
+}
 
 /**
  * vx_transmitter_open() - Open the sockets
@@ -34,28 +64,26 @@ int vx_transmitter_open(struct vx_transmitter *transmitter, const vx_config *con
 			_Atomic uint32_t *offloads)
 {
 	unsigned count = config->tx_sockets ? config->tx_sockets : VX_TX_SOCKETS;
+	void *map = mmap(NULL, map_len(count), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int error;
 
-	(void)offloads;
 	transmitter->count = 0;
-	transmitter->sockets = mmap(NULL, count * sizeof(struct vx_tx_socket), PROT_READ | PROT_WRITE,
-				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (transmitter->sockets == MAP_FAILED) {
-		transmitter->sockets = NULL;
+	transmitter->burst = NULL;
+	if (map == MAP_FAILED)
 		return -ENOMEM;
+	transmitter->burst = map;
+	transmitter->sockets = (struct vx_tx_socket *)(transmitter->burst + 1);
+	error = open_sockets(transmitter, config, count);
+	if (error) {
+		munmap(map, map_len(count));
+		transmitter->burst = NULL;
+		return error;
 	}
-	for (unsigned i = 0; i < count; i++) {
-		int fd = vx_sock_transmit_socket(config->address);
-
-		if (fd < 0) {
-			while (i--)
-				close(transmitter->sockets[i].fd);
-			munmap(transmitter->sockets, count * sizeof(struct vx_tx_socket));
-			transmitter->sockets = NULL;
-			return fd;
-		}
-		transmitter->sockets[i].fd = fd;
-	}
-	transmitter->count = count;
+	transmitter->offloads = offloads;
+	transmitter->shy = vx_sock_kernel() < SHY_BELOW;
+	transmitter->segments_max = vx_sock_segments(transmitter->sockets[0].fd);
+	if (transmitter->segments_max < 2)
+		vx_refused(offloads, VX_OFFLOAD_UDP_SEGMENT);
 	return 0;
 }
 
@@ -63,57 +91,99 @@ void vx_transmitter_close(struct vx_transmitter *transmitter)
 {
 	for (unsigned i = 0; i < transmitter->count; i++)
 		close(transmitter->sockets[i].fd);
-	if (transmitter->sockets)
-		munmap(transmitter->sockets, transmitter->count * sizeof(struct vx_tx_socket));
-	transmitter->sockets = NULL;
+	if (transmitter->burst)
+		munmap(transmitter->burst, map_len(transmitter->count));
+	transmitter->burst = NULL;
 	transmitter->count = 0;
 }
 
-/** put_tos() - Attach the outer TOS; without ECN bits the message stays free of control data, which is cheaper */
-static void put_tos(struct msghdr *header, struct vx_message *message, uint8_t tos)
-{
-	bool ipv4 = message->to.any.sa_family == AF_INET;
-	int value = tos;
-	struct cmsghdr *c;
-
-	header->msg_control = NULL;
-	header->msg_controllen = 0;
-	if (!(tos & ECN_MASK))
-		return;
-	header->msg_control = message->control;
-	header->msg_controllen = CMSG_SPACE(sizeof(value));
-	c = CMSG_FIRSTHDR(header);
-	c->cmsg_level = ipv4 ? IPPROTO_IP : IPPROTO_IPV6;
-	c->cmsg_type = ipv4 ? IP_TOS : IPV6_TCLASS;
-	c->cmsg_len = CMSG_LEN(sizeof(value));
-	memcpy(CMSG_DATA(c), &value, sizeof(value));
-}
-
-static void account_sent(struct vx_transmitter *transmitter, const struct vx_message *message)
-{
-	VX_COUNT(transmitter->stats, message->owner, encapsulated, 1);
-	VX_COUNT(transmitter->stats, message->owner, out_frames, 1);
-	VX_COUNT(transmitter->stats, message->owner, out_bytes, message->part.iov_len - VX_VXLAN_LEN);
-	if (message->arp_nd)
-		VX_COUNT(transmitter->stats, message->owner, arp_nd_underlay, 1);
-}
-
-/** lower_path_mtu() - The underlay cannot carry a message's size: remember what it can. Return: the new path MTU */
-static uint32_t lower_path_mtu(struct vx_transmitter *transmitter, const struct vx_message *message)
+/** vtep_of() - The VTEP that a message was queued for, NULL if it is gone */
+static struct vx_vtep *vtep_of(struct vx_transmitter *transmitter, const struct vx_message *message)
 {
 	struct vx_vtep *vtep = vx_net_vtep(transmitter->tables, message->owner.id);
-	uint32_t headers = message->to.any.sa_family == AF_INET ? 28 : 48;
-	uint32_t size = (uint32_t)message->part.iov_len + headers, known;
-	uint32_t before = 0;
 
-	if (!vtep || vtep->generation != message->generation)
+	return vtep && vtep->generation == message->generation ? vtep : NULL;
+}
+
+static void tell(struct vx_transmitter *transmitter, unsigned kind, const struct vx_message *message, uint32_t value)
+{
+	if (transmitter->tell)
+		transmitter->tell(transmitter->context, kind, message->owner.id, value);
+}
+
+/** demote() - Single datagrams reach a VTEP where UDP_SEGMENT failed: do without it from now on, for all workers */
+static void demote(struct vx_transmitter *transmitter, struct vx_message *message)
+{
+	struct vx_vtep *vtep = vtep_of(transmitter, message);
+
+	if (vtep && !(atomic_fetch_or_explicit(&vtep->flags, VX_VTEP_DEMOTED, memory_order_relaxed) & VX_VTEP_DEMOTED))
+		tell(transmitter, VX_EVENT_VTEP_DEMOTED, message, (uint32_t)message->refused);
+	message->refused = 0;
+}
+
+/** settle() - A message's next segments are sent or dropped */
+static void settle(struct vx_tx_socket *sock, struct vx_message *message, unsigned segments)
+{
+	message->next = (uint16_t)(message->next + segments);
+	message->retries = 0;
+	if (message->next == message->segments)
+		sock->sent++;
+}
+
+static void account_sent(struct vx_transmitter *transmitter, struct vx_tx_socket *sock, const struct vx_send *send)
+{
+	struct vx_message *message = send->message;
+
+	VX_COUNT(transmitter->stats, message->owner, encapsulated, send->segments);
+	VX_COUNT(transmitter->stats, message->owner, out_frames, send->segments);
+	VX_COUNT(transmitter->stats, message->owner, out_bytes, send->bytes);
+	if (message->arp_nd)
+		VX_COUNT(transmitter->stats, message->owner, arp_nd_underlay, send->segments);
+	if (message->refused)
+		demote(transmitter, message);
+	settle(sock, message, send->segments);
+}
+
+static void count_drop(struct vx_transmitter *transmitter, struct vx_owner owner, enum vx_reason reason, unsigned n)
+{
+	vx_stats_add(transmitter->stats, owner, offsetof(vx_counters, drops) + reason * sizeof(uint64_t), n);
+}
+
+/** drop() - Count a message's next segments as lost, and forget them */
+static void drop(struct vx_transmitter *transmitter, struct vx_tx_socket *sock, struct vx_message *message,
+		 unsigned segments, enum vx_reason reason)
+{
+	count_drop(transmitter, message->owner, reason, segments);
+	settle(sock, message, segments);
+}
+
+/** drop_queue() - Give up all that a socket still has */
+static void drop_queue(struct vx_transmitter *transmitter, struct vx_tx_socket *sock, enum vx_reason reason)
+{
+	while (sock->sent < sock->count) {
+		struct vx_message *message = &sock->message[sock->sent];
+
+		drop(transmitter, sock, message, (unsigned)message->segments - message->next, reason);
+	}
+	sock->count = sock->sent = sock->parts = 0;
+}
+
+/** lower_path_mtu() - The underlay cannot carry a datagram's size: remember what it can. Return: what is news, or 0 */
+static uint32_t lower_path_mtu(struct vx_transmitter *transmitter, const struct vx_send *send)
+{
+	struct vx_vtep *vtep = vtep_of(transmitter, send->message);
+	uint32_t size = send->size + (send->message->to.any.sa_family == AF_INET ? 28 : 48), known, before;
+
+	if (!vtep)
 		return 0;
+	before = atomic_load_explicit(&vtep->path_mtu, memory_order_relaxed);
+	if (before && before < size)
+		return 0;	/* queued before the last failure, or another worker was quicker */
 	known = vx_sock_path_mtu(&vtep->to.any, vtep->to_len);
 	if (!known || known >= size)
 		known = size - 1;
 	if (known < VX_PATH_MTU_MIN)
 		known = VX_PATH_MTU_MIN;
-	/* A message that was queued before the last failure, or another worker's, must not raise it again. */
 	while (!atomic_compare_exchange_weak_explicit(&vtep->path_mtu, &before, known, memory_order_relaxed,
 						      memory_order_relaxed))
 		if (before && before <= known)
@@ -121,67 +191,110 @@ static uint32_t lower_path_mtu(struct vx_transmitter *transmitter, const struct 
 	return known;
 }
 
-static void account_failed(struct vx_transmitter *transmitter, const struct vx_message *message, int error)
+static enum vx_reason reason_of(int error)
 {
-	enum vx_reason reason = VX_SOCK_ERROR;
-	uint32_t path_mtu = 0;
-
-	if (error == EMSGSIZE) {
-		reason = VX_PKT_TOO_BIG;
-		path_mtu = lower_path_mtu(transmitter, message);
-	} else if (error == EAGAIN || error == ENOBUFS || error == ENOMEM) {
-		reason = VX_SOCK_FULL;
-	} else if (error == ENETUNREACH || error == EHOSTUNREACH || error == ENETDOWN) {
-		reason = VX_UNREACHABLE;
+	switch (error) {
+	case EMSGSIZE:
+		return VX_PKT_TOO_BIG;
+	case ENOBUFS:
+	case ENOMEM:
+		return VX_SOCK_FULL;
+	case ENETUNREACH:
+	case EHOSTUNREACH:
+	case ENETDOWN:
+		return VX_UNREACHABLE;
+	default:
+		return VX_SOCK_ERROR;
 	}
-	vx_stats_drop(transmitter->stats, message->owner, reason);
-	if (transmitter->failed && reason != VX_SOCK_FULL)
-		transmitter->failed(transmitter->context, message->owner.id, error, path_mtu);
+}
+
+/** may_be_icmp() - Whether an ICMP error becomes this errno (icmp_err_convert[], tab_unreach[] of IPv6, EMSGSIZE) */
+static bool may_be_icmp(int error)
+{
+	switch (error) {
+	case ECONNREFUSED:
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+	case EMSGSIZE:
+	case EACCES:
+	case EPROTO:
+	case ENOPROTOOPT:
+	case EOPNOTSUPP:
+	case EHOSTDOWN:
+	case ENONET:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/** send_failed() - Do what the errno of a send says: try it again, in another way, or drop it */
+static void send_failed(struct vx_transmitter *transmitter, struct vx_tx_socket *sock, const struct vx_send *send,
+			int error)
+{
+	struct vx_message *message = send->message;
+	enum vx_reason reason = reason_of(error);
+	uint32_t path_mtu;
+
+	if (send->segments > 1 && (error == EINVAL || error == EIO)) {
+		VX_COUNT(transmitter->stats, message->owner, sends_refused, 1);
+		message->singles = true;
+		message->refused = (int16_t)error;
+		return;
+	}
+	if (may_be_icmp(error) && message->retries < VX_TX_RETRIES) {
+		message->retries++;
+		return;
+	}
+	path_mtu = reason == VX_PKT_TOO_BIG ? lower_path_mtu(transmitter, send) : 0;
+	if (path_mtu)
+		tell(transmitter, VX_EVENT_PATH_MTU, message, path_mtu);
+	else if (reason != VX_SOCK_FULL && reason != VX_PKT_TOO_BIG)
+		tell(transmitter, VX_EVENT_SOCKET_ERROR, message, (uint32_t)error);
+	drop(transmitter, sock, message, send->segments, reason);
+}
+
+/** send_burst() - Send what is in the burst. Return: 0, or the errno of the first send that did not leave */
+static int send_burst(struct vx_transmitter *transmitter, struct vx_tx_socket *sock, const struct vx_send **failed)
+{
+	struct vx_burst *burst = transmitter->burst;
+	unsigned done = 0;
+
+	while (done < burst->count) {
+		int n = sendmmsg(sock->fd, burst->header + done, burst->count - done, 0);
+
+		for (int i = 0; i < n; i++)
+			account_sent(transmitter, sock, &burst->send[done++]);
+		if (n < 0 && errno != EINTR) {
+			*failed = &burst->send[done];
+			return errno;
+		}
+	}
+	return 0;
 }
 
 /** send_queue() - Send what a socket has. Return: false if it is full and messages are left */
 static bool send_queue(struct vx_transmitter *transmitter, struct vx_tx_socket *sock)
 {
 	while (sock->sent < sock->count) {
-		struct vx_message *first = &sock->message[sock->sent];
-		int n = sendmmsg(sock->fd, sock->header + sock->sent, sock->count - sock->sent, 0);
+		const struct vx_send *failed = NULL;
+		int error;
 
-		if (n > 0) {
-			for (int i = 0; i < n; i++)
-				account_sent(transmitter, &sock->message[sock->sent++]);
-			continue;
-		}
-		if (errno == EINTR)
-			continue;
-		if (errno == EAGAIN)
+		vx_burst_fill(transmitter->burst, sock, transmitter->segments_max);
+		error = send_burst(transmitter, sock, &failed);
+		if (error == EAGAIN)
 			return false;
-		if (errno == ECONNREFUSED && !first->retried) {
-			first->retried = true;
-			continue;
-		}
-		account_failed(transmitter, first, errno);
-		sock->sent++;
+		if (error)
+			send_failed(transmitter, sock, failed, error);
 	}
 	return true;
-}
-
-/** drop_queue() - Give up what a full socket did not take */
-static void drop_queue(struct vx_transmitter *transmitter, struct vx_tx_socket *sock)
-{
-	while (sock->sent < sock->count)
-		account_failed(transmitter, &sock->message[sock->sent++], EAGAIN);
 }
 
 /** vx_transmitter_abandon() - Count what the sockets of a stopped worker never took */
 void vx_transmitter_abandon(struct vx_transmitter *transmitter)
 {
-	for (unsigned i = 0; i < transmitter->count; i++) {
-		struct vx_tx_socket *sock = &transmitter->sockets[i];
-
-		while (sock->sent < sock->count)
-			vx_stats_drop(transmitter->stats, sock->message[sock->sent++].owner, VX_SHUTDOWN);
-		sock->count = sock->sent = 0;
-	}
+	for (unsigned i = 0; i < transmitter->count; i++)
+		drop_queue(transmitter, &transmitter->sockets[i], VX_SHUTDOWN);
 	transmitter->dirty = transmitter->blocked = 0;
 }
 
@@ -192,19 +305,58 @@ static void flush_socket(struct vx_transmitter *transmitter, unsigned index, boo
 	uint64_t bit = 1ull << index;
 
 	transmitter->blocked &= ~bit;
-	if (!send_queue(transmitter, sock)) {
-		if (keep) {
-			transmitter->blocked |= bit;
-			return;
-		}
-		drop_queue(transmitter, sock);
+	if (!send_queue(transmitter, sock) && keep) {
+		vx_sock_forget_errors(sock->fd);
+		transmitter->blocked |= bit;
+		return;
 	}
-	sock->count = sock->sent = 0;
+	drop_queue(transmitter, sock, VX_SOCK_FULL);
 	transmitter->dirty &= ~bit;
 }
 
+/** may_segment() - Whether many datagrams to a VTEP may leave in one send
+ *
+ * Between 5.11 and 6.8.4 a kernel vxlan device drops them if they reach it over a virtual link of the same kernel.
+ */
+static bool may_segment(const struct vx_transmitter *transmitter, const struct vx_network *network,
+			const struct vx_vtep *vtep)
+{
+	uint32_t flags = atomic_load_explicit(&vtep->flags, memory_order_relaxed);
+
+	if (!vx_may(transmitter->offloads, VX_OFFLOAD_UDP_SEGMENT) || (flags & VX_VTEP_DEMOTED))
+		return false;
+	if (!transmitter->shy || !(transmitter->tables->same_kernel || (flags & VX_VTEP_SAME_KERNEL)))
+		return true;
+	return !(vx_net_member_flags(network, vtep->id) & VX_MEMBER_FOREIGN);
+}
+
+/** describe() - What a frame is as a message of its own */
+static void describe(const struct vx_transmitter *transmitter, struct vx_message *message,
+		     const struct vx_frame *frame, const struct vx_vtep *vtep)
+{
+	message->owner = (struct vx_owner){ VX_AT_VTEP, vtep->id, frame->network->id };
+	message->generation = vtep->generation;
+	message->super = frame->segments > 1;
+	message->size = frame->len + VX_VXLAN_LEN;
+	message->bytes = message->size;
+	message->segments = 1;
+	message->next = 0;
+	message->refused = 0;
+	message->retries = 0;
+	message->closed = false;
+	message->singles = !may_segment(transmitter, frame->network, vtep);
+	message->arp_nd = frame->notes & VX_NOTE_ARP_ND;
+	message->tos = frame->outer_tos;
+	message->to_len = vtep->to_len;
+	if (!message->super)
+		return;
+	vx_gso_begin(&message->gso, frame);
+	message->segments = message->gso.segments;
+	message->size = VX_VXLAN_LEN + (uint32_t)message->gso.headers + message->gso.size;
+}
+
 /**
- * vx_transmitter_queue() - Queue an encapsulated frame for a VTEP
+ * vx_transmitter_queue() - Queue an encapsulated frame, or super-frame, for a VTEP
  * @transmitter: Transmitter
  * @frame:	Frame with its VXLAN header in front; its buffer stays as it is until the flush, or, if that
  *		leaves transmitter->blocked set, until a later one does not
@@ -215,35 +367,29 @@ static void flush_socket(struct vx_transmitter *transmitter, unsigned index, boo
 bool vx_transmitter_queue(struct vx_transmitter *transmitter, const struct vx_frame *frame,
 			  const struct vx_vtep *vtep)
 {
+	struct iovec part = { frame->data - VX_VXLAN_LEN, frame->len + VX_VXLAN_LEN };
 	unsigned index = frame->hash % transmitter->count;
 	struct vx_tx_socket *sock = &transmitter->sockets[index];
-	struct vx_owner owner = { VX_AT_VTEP, vtep->id, frame->network->id };
+	uint64_t bit = 1ull << index;
 	struct vx_message *message;
-	struct mmsghdr *header;
 
-	if (sock->count == VX_TX_QUEUE && !(transmitter->blocked & 1ull << index))
+	if (!(transmitter->blocked & bit) && (sock->count == VX_TX_QUEUE || sock->parts == VX_TX_QUEUE))
 		flush_socket(transmitter, index, true);
-	if (transmitter->blocked & 1ull << index) {
-		vx_stats_drop(transmitter->stats, owner, VX_SOCK_FULL);
+	if (transmitter->blocked & bit) {
+		count_drop(transmitter, (struct vx_owner){ VX_AT_VTEP, vtep->id, frame->network->id }, VX_SOCK_FULL,
+			   frame->segments > 1 ? frame->segments : 1);
 		return false;
 	}
 	message = &sock->message[sock->count];
-	header = &sock->header[sock->count++];
-	message->part.iov_base = frame->data - VX_VXLAN_LEN;
-	message->part.iov_len = frame->len + VX_VXLAN_LEN;
+	describe(transmitter, message, frame, vtep);
+	transmitter->dirty |= bit;
+	if (vx_burst_extend(sock, message, &part, transmitter->segments_max))
+		return true;
 	memcpy(&message->to, &vtep->to, vtep->to_len);
-	message->owner = owner;
-	message->generation = vtep->generation;
-	message->arp_nd = frame->notes & VX_NOTE_ARP_ND;
-	message->retried = false;
-	header->msg_hdr = (struct msghdr){
-		.msg_name = &message->to,
-		.msg_namelen = vtep->to_len,
-		.msg_iov = &message->part,
-		.msg_iovlen = 1,
-	};
-	put_tos(&header->msg_hdr, message, frame->outer_tos);
-	transmitter->dirty |= 1ull << index;
+	message->part = sock->parts;
+	if (!message->super)
+		sock->part[sock->parts++] = part;
+	sock->count++;
 	return true;
 }
 

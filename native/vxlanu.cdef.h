@@ -42,6 +42,7 @@ typedef struct vx_engine vx_engine;
 
 /* vx_vtep_add flags */
 #define VX_VTEP_SAME_KERNEL 1       /* reached over veth on this kernel: its inner checksums may be partial */
+#define VX_VTEP_DEMOTED 2           /* UDP_SEGMENT fails towards it: one datagram per send. Set by itself */
 
 /* vx_member.flags */
 #define VX_MEMBER_FLOOD 1           /* gets broadcast and multicast */
@@ -73,6 +74,7 @@ typedef struct vx_engine vx_engine;
 #define VX_EVENT_ADDRESS_MOVED 9    /* network, port, mac, addr: announced within a floating prefix */
 #define VX_EVENT_VTEP_UNKNOWN 10    /* network, addr: outer source that is no member */
 #define VX_EVENT_SOCKET_ERROR 11    /* vtep, value: errno of a send */
+#define VX_EVENT_VTEP_DEMOTED 12    /* vtep, value: errno of UDP_SEGMENT; one datagram per send from now on. Once */
 
 /* vx_soft_entry.kind */
 #define VX_SOFT_LEARNED 1           /* from a foreign VTEP, 300 s */
@@ -168,7 +170,8 @@ typedef struct {
 	uint64_t pending_passed;        /* frames that passed although their MAC had no record yet */
 	uint64_t reserved_bits;         /* VXLAN headers with bits that RFC 7348 reserves */
 	uint64_t events_lost;
-	uint64_t spare[2];
+	uint64_t sends_refused;         /* of several datagrams at once: made again one by one */
+	uint64_t spare[1];
 	uint64_t drops[40];             /* by reason; VX_REASON_SLOTS */
 } vx_counters;
 

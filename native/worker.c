@@ -47,22 +47,21 @@ static struct vx_when when(struct vx_worker *worker)
 	return (struct vx_when){ .now_ns = worker->now_ns };
 }
 
-/** transmit_failed() - A send failed: tell, with the new path MTU if that was lowered */
-static void transmit_failed(void *context, uint32_t vtep, int error, uint32_t path_mtu)
+/** tell_of_vtep() - What sending found out about a VTEP */
+static void tell_of_vtep(void *context, unsigned kind, uint32_t vtep, uint32_t value)
 {
 	struct vx_worker *worker = context;
 	vx_event event = {
 		.time_ns = worker->now_ns,
-		.kind = path_mtu ? VX_EVENT_PATH_MTU : VX_EVENT_SOCKET_ERROR,
+		.kind = (uint16_t)kind,
 		.worker = (uint16_t)worker->index,
 		.network = VX_NONE,
 		.port = VX_NONE,
 		.vtep = vtep,
-		.value = path_mtu ? path_mtu : (uint64_t)error,
+		.value = value,
 	};
 
-	if (path_mtu || error != EMSGSIZE)
-		vx_ring_push(worker->ring, &event);
+	vx_ring_push(worker->ring, &event);
 }
 
 /** take_from_tap() - Read what a turn may. Return: how many frames; @error says why reading ended early */
@@ -270,7 +269,7 @@ int vx_worker_open(struct vx_worker *worker, const vx_config *config, bool share
 		return error;
 	worker->transmitter.tables = worker->tables;
 	worker->transmitter.stats = &worker->stats;
-	worker->transmitter.failed = transmit_failed;
+	worker->transmitter.tell = tell_of_vtep;
 	worker->transmitter.context = worker;
 	worker->epoll = epoll_create1(EPOLL_CLOEXEC);
 	worker->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

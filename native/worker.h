@@ -7,6 +7,7 @@
 #include "ring.h"
 #include "sock.h"
 #include "switch.h"
+#include "transmit.h"
 
 /** struct vx_flood_job - A replication that did not fit its turn */
 struct vx_flood_job {

@@ -97,6 +97,7 @@ class Counters:
     pending_passed: int
     reserved_bits: int
     events_lost: int
+    sends_refused: int
     spare: Array[int]
     drops: Array[int]
 
@@ -159,6 +160,7 @@ class Lib:
     VX_PORT_WRITE_QUEUE: int
     VX_PREFIX_FLOATING: int
     VX_VTEP_SAME_KERNEL: int
+    VX_VTEP_DEMOTED: int
     VX_MEMBER_FLOOD: int
     VX_MEMBER_FOREIGN: int
     VX_AT_ENGINE: int
@@ -180,6 +182,7 @@ class Lib:
     VX_EVENT_ADDRESS_MOVED: int
     VX_EVENT_VTEP_UNKNOWN: int
     VX_EVENT_SOCKET_ERROR: int
+    VX_EVENT_VTEP_DEMOTED: int
     VX_SOFT_LEARNED: int
     VX_SOFT_PENDING: int
     VX_SOFT_BLOCKED: int

@@ -2,7 +2,8 @@
 
 Rules of this file
   1. The sources are those of the extension, compiled without Python; a test that needs a fault from a system call
-     names it in WRAPPED and gets it by the linker's --wrap, so no product code knows of faults.
+     names it in WRAPPED and gets it by the linker's --wrap, so no product code knows of faults. STANDS says what
+     else is linked to a unit.
   2. An executable that exits 0 and printed nothing on stderr has passed.
 """
 
@@ -21,10 +22,12 @@ FLAGS = [
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror", "-pthread"),
 ]
 NOT_LINKED = {"ns.c"}
-SHARED = ("scene.c", "wire.c", "batch.c", "flow.c")
+SHARED = ("scene.c", "wire.c", "batch.c")
+STANDS = {"unit_transmit": ["stand", "sends"], "unit_send_errors": ["stand", "sends"]}
 WRAPPED = {
     "unit_tables": ["pthread_mutex_lock"],
-    "unit_transmit": ["sendmmsg"],
+    "unit_transmit": ["sendmmsg", "uname"],
+    "unit_send_errors": ["sendmmsg"],
     "unit_deliver": ["writev", "sendmmsg"],
 }
 
@@ -50,12 +53,13 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.mark.parametrize("unit", sorted(path.stem for path in HERE.glob("unit_*.c")))
 def test_c_unit(unit: str, objects: list[Path], tmp_path: Path) -> None:
-    own = tmp_path / f"{unit}.o"
-    _compile(HERE / f"{unit}.c", own)
+    own = [tmp_path / f"{name}.o" for name in (unit, *STANDS.get(unit, []))]
+    for target in own:
+        _compile(HERE / f"{target.stem}.c", target)
     program = tmp_path / unit
     wraps = [f"-Wl,--wrap={name}" for name in WRAPPED.get(unit, [])]
     linked = subprocess.run(
-        ["gcc", *FLAGS, *wraps, str(own), *map(str, objects), "-o", str(program)],
+        ["gcc", *FLAGS, *wraps, *map(str, [*own, *objects]), "-o", str(program)],
         capture_output=True,
         text=True,
         check=False,

@@ -1,237 +1,308 @@
-/* unit_transmit.c - what each errno of a send means; sendmmsg() is scripted by the linker's --wrap */
+/* unit_transmit.c - what leaves together, in which order, and cut how; errors: unit_send_errors.c
+ *
+ * sendmmsg() and uname() are scripted by the linker's --wrap.
+ */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "check.h"
-#include "scene.h"
 #include "sock.h"
+#include "stand.h"
 
-static int script[8];		/* per call: 0 sends all, N > 0 sends N, -errno fails */
-static unsigned calls;
-static unsigned sent;
-static uint8_t last_tos;
+#define ALL	VX_OFFLOAD_ALL
+#define NONE	(VX_OFFLOAD_ALL & ~VX_OFFLOAD_UDP_SEGMENT)
+#define MSS	1386
 
-int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
-int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
+static const char *release = "6.18.1-test";
+
+int __wrap_uname(struct utsname *name);
+int __wrap_uname(struct utsname *name)
 {
-	int step = calls < 8 ? script[calls] : 0;
-	struct cmsghdr *control = CMSG_FIRSTHDR(&messages[0].msg_hdr);
+	memset(name, 0, sizeof(*name));
+	strncpy(name->release, release, sizeof(name->release) - 1);
+	return 0;
+}
 
-	(void)fd;
-	(void)flags;
-	calls++;
-	last_tos = control ? *CMSG_DATA(control) : 0;
-	if (step < 0) {
-		errno = -step;
-		return -1;
+static void equal_frames_leave_in_one_send(void)
+{
+	struct stand *stand = stand_new(ALL);
+	struct vx_frame frames[5];
+	int far = stand->scene->member;
+
+	for (unsigned i = 0; i < 5; i++) {
+		frames[i] = small_frame(stand, 100, i);
+		CHECK(queue(stand, &frames[i], far));
 	}
-	if (step && (unsigned)step < count)
-		count = (unsigned)step;
-	sent += count;
-	return (int)count;
+	EQUAL(sends.calls, 0);
+	flush(stand);
+	EQUAL(sends.calls, 1);
+	EQUAL(sends.sends, 1);
+	EQUAL(sends.count, 5);
+	for (unsigned i = 0; i < 5; i++)
+		same_datagrams(&frames[i], 0, i, 1);
+	EQUAL(sends.datagram[0].to, 2);
+	EQUAL(encapsulated(stand, far), 5);
+	EQUAL(stand->stats.vteps[far].out_frames, 5);
+	EQUAL(stand->stats.networks[stand->scene->net].out_bytes, 500);
+	EQUAL(stand->transmitter.dirty, 0);
+	stand_free(stand);
 }
 
-static int failed_errno;
-static uint32_t failed_mtu;
-
-static void note_failed(void *context, uint32_t vtep, int error, uint32_t path_mtu)
+static void without_udp_segment_each_leaves_in_a_send_of_one_call(void)
 {
-	(void)context;
-	(void)vtep;
-	failed_errno = error;
-	failed_mtu = path_mtu;
+	struct stand *stand = stand_new(NONE);
+	struct vx_frame frames[3], large = super_frame(stand, 4, VX_PROTO_TCP, 20000, MSS);
+
+	for (unsigned i = 0; i < 3; i++) {
+		frames[i] = small_frame(stand, 100, i);
+		queue(stand, &frames[i], stand->scene->member);
+	}
+	flush(stand);
+	EQUAL(sends.calls, 1);
+	EQUAL(sends.sends, 3);
+	for (unsigned i = 0; i < 3; i++)
+		same_datagrams(&frames[i], 0, i, 1);
+	queue(stand, &large, stand->scene->member);
+	flush(stand);
+	EQUAL(sends.calls, 2);
+	EQUAL(sends.sends, 3 + large.segments);
+	same_datagrams(&large, 0, 3, large.segments);
+	EQUAL(encapsulated(stand, stand->scene->member), 3 + large.segments);
+	stand_free(stand);
 }
 
-struct stand {
-	struct scene *scene;
-	struct vx_stats stats;
-	struct vx_transmitter transmitter;
-	uint32_t len;
-};
-
-static void set_up(struct stand *stand)
+/** sends_of() - How many sends a first frame and a second one, given their differences, leave in */
+static unsigned sends_of(struct stand *stand, const struct vx_frame *first, const struct vx_frame *second, int vtep)
 {
-	static const uint8_t loopback[4] = { 127, 0, 0, 1 };
-	vx_config config = { .data_port = 4789, .tx_sockets = 4 };
-	struct packet packet = packet_between(MAC_A, 0x11, MAC_FAR, 0x21);
+	unsigned before = sends.sends, at = sends.count;
 
-	memset(stand, 0, sizeof(*stand));
-	memset(script, 0, sizeof(script));
-	calls = sent = 0;
-	failed_errno = 0;
-	vx_addr_map4(config.address, loopback);
-	stand->scene = scene_new(false);
-	EQUAL(vx_stats_init(&stand->stats), 0);
-	EQUAL(vx_transmitter_open(&stand->transmitter, &config, &stand->scene->tables->offloads), 0);
-	stand->transmitter.tables = stand->scene->tables;
-	stand->transmitter.stats = &stand->stats;
-	stand->transmitter.failed = note_failed;
-	stand->len = put_packet(tap_room(stand->scene), &packet, 4);
-	REASON(from_port(stand->scene, stand->scene->a, stand->len), VX_OK);
+	queue(stand, first, stand->scene->member);
+	queue(stand, second, vtep);
+	flush(stand);
+	same_datagrams(first, 0, at, 1);
+	same_datagrams(second, 0, at + 1, 1);
+	return sends.sends - before;
 }
 
-static void tear_down(struct stand *stand)
+static void only_frames_that_are_alike_leave_together(void)
 {
-	vx_transmitter_close(&stand->transmitter);
-	vx_stats_destroy(&stand->stats);
-	scene_free(stand->scene);
+	struct stand *stand = stand_new(ALL);
+	struct vx_frame first = small_frame(stand, 100, 1), second = small_frame(stand, 100, 2), changed;
+	struct vx_network *other;
+	int far = stand->scene->member;
+
+	EQUAL(sends_of(stand, &first, &second, far), 1);
+	changed = second;
+	changed.len = 99;		/* shorter: may be the last */
+	EQUAL(sends_of(stand, &first, &changed, far), 1);
+	changed.len = 101;
+	EQUAL(sends_of(stand, &first, &changed, far), 2);
+	changed = second;
+	changed.outer_tos = 2;
+	EQUAL(sends_of(stand, &first, &changed, far), 2);
+	changed = second;
+	changed.notes = VX_NOTE_ARP_ND;
+	EQUAL(sends_of(stand, &first, &changed, far), 2);
+	EQUAL(stand->stats.engine->arp_nd_underlay, 1);
+	changed = second;
+	changed.hash = 1;		/* another source port */
+	EQUAL(sends_of(stand, &first, &changed, far), 2);
+	EQUAL(sends_of(stand, &first, &second, stand->scene->second), 2);
+	changed = second;
+	other = vx_net_get(stand->scene->tables, (uint32_t)vx_net_add(stand->scene->tables, VNI + 1, MTU, 0));
+	changed.network = other;
+	EQUAL(sends_of(stand, &first, &changed, far), 2);
+	EQUAL(stand->stats.networks[other->id].out_frames, 1);
+	stand_free(stand);
 }
 
-static void queue(struct stand *stand, unsigned count)
+static void a_shorter_frame_closes_a_run_and_none_overtakes(void)
 {
-	const struct vx_vtep *vtep = vx_net_vtep(stand->scene->tables, (uint32_t)stand->scene->member);
+	static const uint32_t lengths[] = { 200, 200, 150, 150, 100, 200, 200 };
+	static const unsigned send_of[] = { 0, 0, 0, 1, 1, 2, 2 };
+	struct stand *stand = stand_new(ALL);
+	struct vx_frame frames[7];
 
-	while (count--)
-		vx_transmitter_queue(&stand->transmitter, &stand->scene->frame, vtep);
+	for (unsigned i = 0; i < 7; i++) {
+		frames[i] = small_frame(stand, lengths[i], i);
+		queue(stand, &frames[i], stand->scene->member);
+	}
+	flush(stand);
+	EQUAL(sends.calls, 1);
+	for (unsigned i = 0; i < 7; i++) {
+		same_datagrams(&frames[i], 0, i, 1);
+		EQUAL(sends.datagram[i].send, send_of[i]);
+	}
+	stand_free(stand);
 }
 
-static uint64_t dropped(const struct stand *stand, enum vx_reason reason)
+static void a_send_holds_what_the_kernel_takes(void)
 {
-	return stand->stats.vteps[stand->scene->member].drops[reason];
+	struct stand *stand = stand_new(ALL);
+	struct vx_frame small = small_frame(stand, 60, 1), large = small_frame(stand, 1464, 2);
+
+	for (unsigned i = 0; i < 128; i++)
+		queue(stand, &small, stand->scene->member);
+	flush(stand);
+	EQUAL(sends.sends, 1);
+	for (unsigned i = 0; i < 60; i++)
+		queue(stand, &large, stand->scene->member);
+	flush(stand);
+	EQUAL(sends.sends, 3);
+	EQUAL(sends.datagram[128 + 43].send, 1);	/* 44 of 1472 bytes: research, and VX_SEND_BYTES */
+	EQUAL(sends.datagram[128 + 44].send, 2);
+	EQUAL(sends.count, 188);
+	stand_free(stand);
+
+	release = "6.1.0-32-amd64";
+	stand = stand_new(ALL);
+	small = small_frame(stand, 60, 1);
+	for (unsigned i = 0; i < 128; i++)
+		queue(stand, &small, stand->scene->member);
+	flush(stand);
+	EQUAL(sends.sends, 3);				/* 63 + 63 + 2 */
+	EQUAL(sends.datagram[62].send, 0);
+	EQUAL(sends.datagram[63].send, 1);
+	EQUAL(sends.datagram[126].send, 2);
+	stand_free(stand);
+	release = "6.18.1-test";
 }
 
-static void a_batch_leaves_in_one_call_and_is_counted(void)
+static void the_outer_tos_and_the_segment_size_share_a_header(void)
 {
-	struct stand stand;
+	struct stand *stand = stand_new(ALL);
+	struct vx_frame marked = super_frame(stand, 4, VX_PROTO_TCP, 5000, MSS), plain = small_frame(stand, 100, 1);
 
-	set_up(&stand);
-	queue(&stand, 5);
-	EQUAL(calls, 0);
-	vx_transmitter_flush(&stand.transmitter, true);
-	EQUAL(calls, 1);
-	EQUAL(sent, 5);
-	EQUAL(stand.stats.engine->encapsulated, 5);
-	EQUAL(stand.stats.vteps[stand.scene->member].out_frames, 5);
-	EQUAL(stand.stats.networks[stand.scene->net].out_bytes, 5 * stand.len);
-	EQUAL(stand.transmitter.dirty, 0);
-	EQUAL(last_tos, 0);
-	stand.scene->frame.outer_tos = 2;
-	queue(&stand, 1);
-	vx_transmitter_flush(&stand.transmitter, true);
-	EQUAL(last_tos, 2);
-	tear_down(&stand);
+	marked.outer_tos = 0xb9;
+	plain.outer_tos = 0xb8;		/* DSCP alone is not worth a cmsg: no ECN bits */
+	queue(stand, &marked, stand->scene->member);
+	queue(stand, &plain, stand->scene->member);
+	flush(stand);
+	same_datagrams(&marked, 0, 0, 4);
+	for (unsigned i = 0; i < 4; i++) {
+		EQUAL(sends.datagram[i].tos, 0xb9);
+		EQUAL(sends.datagram[i].send, 0);
+	}
+	EQUAL(sends.datagram[4].tos, 0);
+	stand_free(stand);
 }
 
-static void a_full_socket_keeps_its_messages_and_blocks(void)
-{
-	struct stand stand;
-
-	set_up(&stand);
-	script[0] = 2;
-	script[1] = script[2] = -EAGAIN;
-	queue(&stand, 5);
-	vx_transmitter_flush(&stand.transmitter, true);
-	CHECK(stand.transmitter.blocked);
-	EQUAL(sent, 2);
-	queue(&stand, 1);			/* an answer of the proxy in between: no room */
-	EQUAL(dropped(&stand, VX_SOCK_FULL), 1);
-	vx_transmitter_flush(&stand.transmitter, false);
-	EQUAL(calls, 2);			/* left alone */
-	vx_transmitter_flush(&stand.transmitter, true);
-	CHECK(stand.transmitter.blocked);
-	vx_transmitter_flush(&stand.transmitter, true);
-	EQUAL(stand.transmitter.blocked, 0);
-	EQUAL(sent, 5);
-	EQUAL(stand.stats.engine->encapsulated, 5);
-	tear_down(&stand);
-}
-
-static void an_answer_that_does_not_fit_is_dropped(void)
-{
-	struct stand stand;
-
-	set_up(&stand);
-	script[0] = -EAGAIN;
-	queue(&stand, 3);
-	vx_transmitter_flush(&stand.transmitter, false);
-	EQUAL(stand.transmitter.blocked, 0);
-	EQUAL(dropped(&stand, VX_SOCK_FULL), 3);
-	tear_down(&stand);
-}
-
-static void an_old_icmp_error_costs_one_retry(void)
-{
-	struct stand stand;
-
-	set_up(&stand);
-	script[0] = -ECONNREFUSED;
-	queue(&stand, 2);
-	vx_transmitter_flush(&stand.transmitter, true);
-	EQUAL(sent, 2);
-	EQUAL(dropped(&stand, VX_SOCK_ERROR), 0);
-	calls = 0;
-	script[0] = script[1] = -ECONNREFUSED;
-	queue(&stand, 2);
-	vx_transmitter_flush(&stand.transmitter, true);
-	EQUAL(dropped(&stand, VX_SOCK_ERROR), 1);
-	EQUAL(sent, 3);
-	EQUAL(failed_errno, ECONNREFUSED);
-	tear_down(&stand);
-}
-
-static void each_error_drops_one_message_under_its_reason(void)
+static void a_super_frame_is_cut_as_the_reference_cuts_it(void)
 {
 	static const struct {
-		int error;
-		enum vx_reason reason;
+		unsigned version;
+		uint8_t protocol;
+		uint32_t payload;
+		uint16_t size;
+		unsigned sends;
 	} cases[] = {
-		{ ENOBUFS, VX_SOCK_FULL },	 { ENOMEM, VX_SOCK_FULL },    { ENETUNREACH, VX_UNREACHABLE },
-		{ EHOSTUNREACH, VX_UNREACHABLE }, { ENETDOWN, VX_UNREACHABLE }, { EPERM, VX_SOCK_ERROR },
-		{ EIO, VX_SOCK_ERROR },		 { EINVAL, VX_SOCK_ERROR },
+		{ 4, VX_PROTO_TCP, 61000, MSS, 2 },	/* 45 of 1448 bytes: one too many */
+		{ 6, VX_PROTO_TCP, 60001, 1366, 1 },	{ 4, VX_PROTO_UDP, 40000, 999, 1 },
+		{ 6, VX_PROTO_UDP, 2001, 1000, 1 },	{ 4, VX_PROTO_TCP, 2, 1, 1 },
+		{ 4, VX_PROTO_TCP, 50000, 48, 9 },	/* 1042 segments, 128 at a time */
+		{ 4, VX_PROTO_UDP, 60000, 8900, 1 },	{ 6, VX_PROTO_TCP, 64000, 40000, 2 },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		struct stand stand;
+		struct stand *stand = stand_new(ALL);
+		struct vx_frame frame = super_frame(stand, cases[i].version, cases[i].protocol, cases[i].payload,
+						    cases[i].size);
+		uint64_t bytes = cases[i].payload + (uint64_t)frame.segments * frame.vnet.hdr_len;
 
-		set_up(&stand);
-		script[0] = -EINTR;
-		script[1] = -cases[i].error;
-		queue(&stand, 3);
-		vx_transmitter_flush(&stand.transmitter, true);
-		EQUAL(sent, 2);
-		EQUAL(dropped(&stand, cases[i].reason), 1);
-		EQUAL(failed_errno, cases[i].reason == VX_SOCK_FULL ? 0 : cases[i].error);
-		tear_down(&stand);
+		queue(stand, &frame, stand->scene->member);
+		flush(stand);
+		EQUAL(sends.count, frame.segments);
+		same_datagrams(&frame, 0, 0, frame.segments);
+		EQUAL(sends.sends, cases[i].sends);
+		EQUAL(encapsulated(stand, stand->scene->member), frame.segments);
+		EQUAL(stand->stats.engine->out_bytes, bytes);
+		EQUAL(bytes, vx_wire_bytes(&frame));
+		stand_free(stand);
 	}
 }
 
-static void a_message_too_long_lowers_the_path_mtu(void)
+static void runs_and_super_frames_keep_their_order(void)
 {
-	struct stand stand;
-	struct vx_vtep *vtep;
+	struct stand *stand = stand_new(ALL);
+	struct vx_frame a = small_frame(stand, 100, 1), b = super_frame(stand, 4, VX_PROTO_TCP, 3000, MSS);
+	struct vx_frame c = super_frame(stand, 6, VX_PROTO_UDP, 3000, 1000), d = small_frame(stand, 100, 2);
+	int far = stand->scene->member;
 
-	set_up(&stand);
-	stand.scene->frame.len = 1450;
-	vtep = vx_net_vtep(stand.scene->tables, (uint32_t)stand.scene->member);
-	script[0] = -EMSGSIZE;
-	queue(&stand, 2);
-	vx_transmitter_flush(&stand.transmitter, true);
-	EQUAL(dropped(&stand, VX_PKT_TOO_BIG), 1);
-	EQUAL(sent, 1);
-	CHECK(vtep->path_mtu && vtep->path_mtu < 1450 + 8 + 28);
-	EQUAL(failed_mtu, vtep->path_mtu);
-	tear_down(&stand);
+	queue(stand, &a, far);
+	queue(stand, &a, far);
+	queue(stand, &b, far);
+	queue(stand, &c, stand->scene->second);
+	queue(stand, &d, far);
+	queue(stand, &d, far);
+	flush(stand);
+	same_datagrams(&a, 0, 0, 1);
+	same_datagrams(&a, 0, 1, 1);
+	same_datagrams(&b, 0, 2, 3);
+	same_datagrams(&c, 0, 5, 3);
+	same_datagrams(&d, 0, 8, 1);
+	same_datagrams(&d, 0, 9, 1);
+	EQUAL(sends.sends, 4);
+	EQUAL(sends.datagram[2].to, 2);
+	EQUAL(sends.datagram[5].to, 3);
+	stand_free(stand);
 }
 
-static void a_path_mtu_never_rises_by_a_failure(void)
+static void more_than_a_queue_holds_leaves_in_between(void)
 {
-	struct stand stand;
-	struct vx_vtep *vtep;
+	struct stand *stand = stand_new(ALL);
+	struct vx_frame run = small_frame(stand, 100, 1), large = super_frame(stand, 4, VX_PROTO_TCP, 2000, MSS);
 
-	set_up(&stand);
-	vtep = vx_net_vtep(stand.scene->tables, (uint32_t)stand.scene->member);
-	script[0] = script[1] = -EMSGSIZE;
-	stand.scene->frame.len = 1400;
-	queue(&stand, 1);
-	stand.scene->frame.len = 1450;		/* queued before the first one failed */
-	queue(&stand, 1);
-	vx_transmitter_flush(&stand.transmitter, true);
-	EQUAL(dropped(&stand, VX_PKT_TOO_BIG), 2);
-	CHECK(vtep->path_mtu < 1400 + 8 + 28);
-	EQUAL(failed_mtu, 0);			/* the second failure was no news */
-	tear_down(&stand);
+	for (unsigned i = 0; i < VX_TX_QUEUE + 10; i++)
+		queue(stand, &run, stand->scene->member);
+	EQUAL(sends.count, VX_TX_QUEUE);
+	flush(stand);
+	EQUAL(sends.count, VX_TX_QUEUE + 10);
+	for (unsigned i = 0; i < VX_TX_QUEUE + 10; i++)
+		queue(stand, &large, stand->scene->member);
+	EQUAL(sends.count, VX_TX_QUEUE + 10 + 2 * VX_TX_QUEUE);
+	flush(stand);
+	EQUAL(encapsulated(stand, stand->scene->member), 3 * (VX_TX_QUEUE + 10));
+	stand_free(stand);
+}
+
+static void kernels_that_lose_segmented_sends_get_none(void)
+{
+	static const struct {
+		const char *release;
+		bool virtual;
+		unsigned foreign_sends, member_sends;
+	} cases[] = {
+		{ "6.8.5", true, 1, 1 },	  { "6.8.4-arch1", true, 2, 1 }, { "6.8.4", false, 1, 1 },
+		{ "6.1.0-32-amd64", true, 2, 1 }, { "6.9", true, 1, 1 },	 { "7.0.3", false, 2, 2 },
+		{ "7.1.4-rc1", false, 2, 2 },	  { "7.1.5", true, 1, 1 },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct stand *stand;
+		struct vx_frame frame;
+
+		release = cases[i].release;
+		stand = stand_new(ALL);
+		frame = small_frame(stand, 100, 1);
+		stand->scene->tables->same_kernel = cases[i].virtual;
+		queue(stand, &frame, stand->scene->foreign);
+		queue(stand, &frame, stand->scene->foreign);
+		flush(stand);
+		EQUAL(sends.sends, cases[i].foreign_sends);
+		queue(stand, &frame, stand->scene->member);
+		queue(stand, &frame, stand->scene->member);
+		flush(stand);
+		EQUAL(sends.sends, cases[i].foreign_sends + cases[i].member_sends);
+		EQUAL(sends.count, 4);
+		EQUAL(!vx_may(&stand->scene->tables->offloads, VX_OFFLOAD_UDP_SEGMENT), release[0] == '7' &&
+		      strcmp(release, "7.1.5"));
+		stand_free(stand);
+	}
+	release = "6.18.1-test";
 }
 
 /** mapped_pages() - Size of this process's address space */
@@ -250,9 +321,9 @@ static void what_cannot_be_opened_leaves_nothing(void)
 	static const uint8_t loopback[4] = { 127, 0, 0, 1 };
 	vx_config config = { .data_port = 4789, .tx_sockets = VX_TX_SOCKETS_MAX };
 	struct vx_transmitter transmitter = { 0 };
+	_Atomic uint32_t offloads = 0;
 	struct rlimit limit, few;
 	long before;
-	_Atomic uint32_t offloads = VX_OFFLOAD_ALL;
 	int next = dup(0);
 
 	vx_addr_map4(config.address, loopback);
@@ -271,21 +342,9 @@ static void what_cannot_be_opened_leaves_nothing(void)
 	vx_transmitter_close(&transmitter);
 }
 
-static void more_messages_than_a_queue_holds_leave_in_between(void)
-{
-	struct stand stand;
-
-	set_up(&stand);
-	queue(&stand, VX_TX_QUEUE + 10);
-	EQUAL(sent, VX_TX_QUEUE);
-	vx_transmitter_flush(&stand.transmitter, true);
-	EQUAL(sent, VX_TX_QUEUE + 10);
-	tear_down(&stand);
-}
-
-CASES(CASE(own_namespace), CASE(a_batch_leaves_in_one_call_and_is_counted),
-      CASE(a_full_socket_keeps_its_messages_and_blocks),
-      CASE(an_answer_that_does_not_fit_is_dropped), CASE(an_old_icmp_error_costs_one_retry),
-      CASE(each_error_drops_one_message_under_its_reason), CASE(a_message_too_long_lowers_the_path_mtu),
-      CASE(a_path_mtu_never_rises_by_a_failure), CASE(what_cannot_be_opened_leaves_nothing),
-      CASE(more_messages_than_a_queue_holds_leave_in_between))
+CASES(CASE(own_namespace), CASE(equal_frames_leave_in_one_send),
+      CASE(without_udp_segment_each_leaves_in_a_send_of_one_call), CASE(only_frames_that_are_alike_leave_together),
+      CASE(a_shorter_frame_closes_a_run_and_none_overtakes), CASE(a_send_holds_what_the_kernel_takes),
+      CASE(the_outer_tos_and_the_segment_size_share_a_header), CASE(a_super_frame_is_cut_as_the_reference_cuts_it),
+      CASE(runs_and_super_frames_keep_their_order), CASE(more_than_a_queue_holds_leaves_in_between),
+      CASE(kernels_that_lose_segmented_sends_get_none), CASE(what_cannot_be_opened_leaves_nothing))

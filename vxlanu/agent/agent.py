@@ -160,6 +160,9 @@ class Agent:
             log.warning("path MTU to %s is %d now", event.vtep, event.value, extra={"event": "path_mtu"})
             if event.vtep is not None:
                 self.paths.lowered(event.vtep)
+        elif event.kind is EventKind.VTEP_DEMOTED:
+            why = os.strerror(event.value)
+            log.warning("UDP_SEGMENT fails to %s (%s): unused", event.vtep, why, extra={"event": "vtep_demoted"})
         else:
             log.debug("%s", event, extra={"event": event.kind.value})
 

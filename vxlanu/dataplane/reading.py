@@ -43,6 +43,7 @@ _KINDS = {
     lib.VX_EVENT_ADDRESS_MOVED: EventKind.ADDRESS_MOVED,
     lib.VX_EVENT_VTEP_UNKNOWN: EventKind.VTEP_UNKNOWN,
     lib.VX_EVENT_SOCKET_ERROR: EventKind.SOCKET_ERROR,
+    lib.VX_EVENT_VTEP_DEMOTED: EventKind.VTEP_DEMOTED,
 }
 _SOFT = {lib.VX_SOFT_LEARNED: "learned", lib.VX_SOFT_PENDING: "pending", lib.VX_SOFT_BLOCKED: "blocked"}
 

@@ -113,6 +113,7 @@ class EventKind(Enum):
     ADDRESS_MOVED = "address_moved"
     VTEP_UNKNOWN = "vtep_unknown"
     SOCKET_ERROR = "socket_error"
+    VTEP_DEMOTED = "vtep_demoted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,7 @@ class Totals:
     pending_passed: int = 0
     reserved_bits: int = 0
     events_lost: int = 0
+    sends_refused: int = 0
     drops: dict[str, int] = field(default_factory=dict)
 
     @property

@@ -285,18 +285,7 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
         return kind(self.what, self.why, hint=self.hint)
 
 
-Answer = (
-    TapFacts
-    | TapFeatures
-    | Deleted
-    | Links
-    | Addresses
-    | Routes
-    | RouteAnswer
-    | PathsAnswer
-    | PortAnswer
-    | Failure
-)
+Answer = TapFacts | TapFeatures | Deleted | Links | Addresses | Routes | RouteAnswer | PathsAnswer | PortAnswer | Failure
 
 
 # ---------------------------------------------------------------- errors

@@ -1,0 +1,44 @@
+/* transmit.h - datagrams to the underlay; see transmit.c */
+#ifndef VX_TRANSMIT_H
+#define VX_TRANSMIT_H
+
+#include "burst.h"
+
+/** struct vx_transmitter - A worker's transmit sockets; a flow always takes the same one
+ * @count:	How many sockets
+ * @sockets:	Them
+ * @burst:	What is being sent
+ * @segments_max: Datagrams that one UDP_SEGMENT send may hold
+ * @offloads:	VX_OFFLOAD_* in use
+ * @shy:	The kernel's own vxlan devices lose UDP_SEGMENT sends that come over a virtual link
+ * @dirty:	Sockets with messages
+ * @blocked:	Sockets that said EAGAIN and still have messages
+ * @tables:	For path MTUs and demotions
+ * @stats:	Counters
+ * @tell:	Called for each VX_EVENT_PATH_MTU, VX_EVENT_VTEP_DEMOTED and VX_EVENT_SOCKET_ERROR
+ * @context:	Its first argument
+ */
+struct vx_transmitter {
+	unsigned count;
+	struct vx_tx_socket *sockets;
+	struct vx_burst *burst;
+	unsigned segments_max;
+	const _Atomic uint32_t *offloads;
+	bool shy;
+	uint64_t dirty;
+	uint64_t blocked;
+	struct vx_tables *tables;
+	struct vx_stats *stats;
+	void (*tell)(void *context, unsigned kind, uint32_t vtep, uint32_t value);
+	void *context;
+};
+
+int vx_transmitter_open(struct vx_transmitter *transmitter, const vx_config *config,
+			_Atomic uint32_t *offloads);
+void vx_transmitter_close(struct vx_transmitter *transmitter);
+bool vx_transmitter_queue(struct vx_transmitter *transmitter, const struct vx_frame *frame,
+			  const struct vx_vtep *vtep);
+void vx_transmitter_flush(struct vx_transmitter *transmitter, bool keep);
+void vx_transmitter_abandon(struct vx_transmitter *transmitter);
+
+#endif
