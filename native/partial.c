@@ -10,8 +10,11 @@
  *        TAP's kernel takes it as verified, which it is, since it never left memory;
  *     3. any other stays untouched in a single frame (whoever gets it finds out), and is a drop in a super-frame,
  *        where passing it on as NEEDS_CSUM would hide the damage.
- *   A super-frame goes to the TAP in one write with a GSO type. Its true segment size is not known; the largest
- *   one that fits the TAP's MTU is what the receiver would have got.
+ *   A super-frame goes to the TAP in one write with a GSO type, or is cut where the TAP takes none: either way
+ *   gso.c's check has held it to its contents. The segment size of UDP came with the datagram (UDP_GRO tells the
+ *   inner one, frame->train). That of TCP is not known; the largest that fits the TAP's MTU is what the receiver
+ *   would have got. Only a partial checksum proves that the peer is on this kernel: a packet that is merely too
+ *   large for the TAP, as on an underlay with a larger MTU, is cut likewise but proves nothing.
  *
  * Pure but for the frame. How a peer is known to be on this kernel: switch.c.
  */
@@ -19,59 +22,84 @@
 
 #include "csum.h"
 #include "eth.h"
+#include "gso.h"
 
-#define GSO_ECN		0x80	/* VIRTIO_NET_HDR_GSO_ECN */
-#define TCP_CSUM	16
+#define TCP_OFFSET	12
 #define TCP_FLAGS	13
 #define TCP_CWR		0x80
-#define IPV6_LEN	40
+#define UDP_LEN		8
 
-/** tcp_headers_end() - Where the payload of a whole, unfragmented TCP packet begins, 0 if the frame is none */
-static uint32_t tcp_headers_end(const struct vx_frame *frame)
+/** gso_type() - What cuts a TCP or UDP packet */
+static uint8_t gso_type(const struct vx_frame *frame)
 {
 	const struct vx_eth *eth = &frame->eth;
-	uint16_t offset;
-	uint32_t end;
+	uint8_t type = eth->version == 4 ? VX_GSO_TCPV4 : VX_GSO_TCPV6;
 
-	if (eth->protocol != VX_PROTO_TCP || !vx_csum_place(eth, &offset) || eth->end != frame->len)
-		return 0;
-	if (eth->version == 6 && eth->l4 != eth->l3 + IPV6_LEN)
-		return 0;
-	end = eth->l4 + (uint32_t)(frame->data[eth->l4 + 12] >> 4) * 4;
-	return end >= eth->l4 + 20u && end < eth->end ? end : 0;
+	if (eth->protocol == VX_PROTO_UDP)
+		return VX_GSO_UDP_L4;
+	return frame->data[eth->l4 + TCP_FLAGS] & TCP_CWR ? type | VX_GSO_ECN : type;
 }
 
-/** settle_super() - Make a super-frame one that the TAP takes */
-static enum vx_reason settle_super(struct vx_frame *frame, uint32_t mtu)
+/** claim() - Write the virtio header that a super-frame would have come with. Return: false if it can be none */
+static bool claim(struct vx_frame *frame, uint32_t mtu)
 {
 	const struct vx_eth *eth = &frame->eth;
-	uint32_t headers = tcp_headers_end(frame);
-	uint8_t *tcp = frame->data + eth->l4;
-	uint16_t pseudo;
+	uint32_t headers, size;
+	uint16_t offset;
 
-	if (!headers || mtu <= headers - eth->l3)
-		return VX_PKT_TOO_BIG;
-	pseudo = vx_csum_fold(vx_csum_pseudo(frame->data + eth->l3, eth->version, VX_PROTO_TCP, eth->end - eth->l4));
-	if (vx_get16(tcp + TCP_CSUM) != pseudo && !vx_csum_valid(frame->data, eth))
-		return VX_CSUM;
-
-	vx_put16(tcp + TCP_CSUM, pseudo);
+	if (!vx_csum_place(eth, &offset))
+		return false;
+	headers = eth->l4 + (eth->protocol == VX_PROTO_UDP ? UDP_LEN
+							   : (uint32_t)(frame->data[eth->l4 + TCP_OFFSET] >> 4) * 4);
+	size = frame->train;
+	if (!size && (eth->protocol == VX_PROTO_UDP || headers >= eth->l3 + mtu))
+		return false;
 	frame->vnet = (struct vx_vnet){
 		.flags = VX_VNET_NEEDS_CSUM,
-		.gso_type = (uint8_t)((eth->version == 4 ? VX_GSO_TCPV4 : VX_GSO_TCPV6) |
-				      (tcp[TCP_FLAGS] & TCP_CWR ? GSO_ECN : 0)),
+		.gso_type = gso_type(frame),
 		.hdr_len = (uint16_t)headers,
-		.gso_size = (uint16_t)(mtu - (headers - eth->l3)),
+		.gso_size = (uint16_t)(size ? size : eth->l3 + mtu - headers),
 		.csum_start = eth->l4,
-		.csum_offset = TCP_CSUM,
+		.csum_offset = offset,
 	};
-	frame->notes |= VX_NOTE_SUPER;
+	return true;
+}
+
+/** settle_super() - Make a super-frame, held to its contents, one that the TAP takes */
+static enum vx_reason settle_super(struct vx_frame *frame)
+{
+	const struct vx_eth *eth = &frame->eth;
+	uint8_t *field = frame->data + eth->l4 + frame->vnet.csum_offset;
+	uint16_t pseudo;
+
+	pseudo = vx_csum_fold(vx_csum_pseudo(frame->data + eth->l3, eth->version, eth->protocol, eth->end - eth->l4));
+	if (vx_get16(field) == pseudo)
+		frame->notes |= VX_NOTE_SUPER;
+	else if (!vx_csum_valid(frame->data, eth))
+		return VX_CSUM;
+	vx_put16(field, pseudo);
 	return VX_OK;
+}
+
+/** settle_single() - Tell whether the checksum of a frame was left to us */
+static void settle_single(struct vx_frame *frame, bool same_kernel)
+{
+	uint16_t offset;
+
+	frame->vnet = (struct vx_vnet){ 0 };
+	if (!same_kernel || vx_csum_inspect(frame->data, &frame->eth) != VX_CSUM_PARTIAL)
+		return;
+	vx_csum_place(&frame->eth, &offset);
+	frame->vnet = (struct vx_vnet){
+		.flags = VX_VNET_NEEDS_CSUM,
+		.csum_start = frame->eth.l4,
+		.csum_offset = offset,
+	};
 }
 
 /**
  * vx_partial_settle() - Apply the rule above to a frame from the tunnel that goes to a TAP
- * @frame:	Frame
+ * @frame:	Frame; its @vnet and @segments become what is to be written
  * @mtu:	MTU of the TAP
  * @same_kernel: Whether the peer may have left checksums to us
  *
@@ -79,17 +107,16 @@ static enum vx_reason settle_super(struct vx_frame *frame, uint32_t mtu)
  */
 enum vx_reason vx_partial_settle(struct vx_frame *frame, uint32_t mtu, bool same_kernel)
 {
-	uint16_t offset;
+	bool too_big = frame->eth.end > frame->eth.l3 + mtu;
 
-	if (frame->len > frame->eth.l3 + mtu)
-		return settle_super(frame, mtu);
-	if (!same_kernel || vx_csum_inspect(frame->data, &frame->eth) != VX_CSUM_PARTIAL)
-		return VX_OK;
-	vx_csum_place(&frame->eth, &offset);
-	frame->vnet = (struct vx_vnet){
-		.flags = VX_VNET_NEEDS_CSUM,
-		.csum_start = frame->eth.l4,
-		.csum_offset = offset,
-	};
+	if (too_big || frame->train) {
+		bool cuttable = claim(frame, mtu) && vx_gso_check(frame) == VX_OK;
+
+		if (cuttable && frame->vnet.gso_type != VX_GSO_NONE)
+			return settle_super(frame);
+		if (too_big)
+			return VX_PKT_TOO_BIG;
+	}
+	settle_single(frame, same_kernel);
 	return VX_OK;
 }

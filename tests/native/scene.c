@@ -279,14 +279,15 @@ enum vx_reason from_port(struct scene *scene, int port, uint32_t len)
 	return decide(scene);
 }
 
-/** from_vtep() - Decide about the frame in tunnel_room() as a datagram from 10.89.0.@outer, outer TOS kept */
+/** from_vtep() - Decide about the frame in tunnel_room() as a datagram from 10.89.0.@outer; keeps outer TOS, train */
 enum vx_reason from_vtep(struct scene *scene, unsigned outer, uint32_t len)
 {
 	uint8_t tos = scene->frame.outer_tos;
+	uint16_t train = scene->frame.train;
 
 	scene->frame = (struct vx_frame){
 		.data = tap_room(scene), .len = len + VX_VXLAN_LEN, .spare = scene->spare + VX_HEADROOM,
-		.from = VX_AT_VTEP, .from_id = VX_NONE, .outer_tos = tos,
+		.from = VX_AT_VTEP, .from_id = VX_NONE, .outer_tos = tos, .train = train,
 	};
 	outer_address(scene->frame.outer, outer);
 	vx_vxlan_put(scene->frame.data, VNI);

@@ -22,7 +22,7 @@ FLAGS = [
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror", "-pthread"),
 ]
 NOT_LINKED = {"ns.c"}
-SHARED = ("scene.c", "wire.c", "batch.c")
+SHARED = ("scene.c", "wire.c", "batch.c", "flow.c")
 STANDS = {"unit_transmit": ["stand", "sends"], "unit_send_errors": ["stand", "sends"]}
 WRAPPED = {
     "unit_tables": ["pthread_mutex_lock"],

@@ -285,7 +285,18 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
         return kind(self.what, self.why, hint=self.hint)
 
 
-Answer = TapFacts | TapFeatures | Deleted | Links | Addresses | Routes | RouteAnswer | PathsAnswer | PortAnswer | Failure
+Answer = (
+    TapFacts
+    | TapFeatures
+    | Deleted
+    | Links
+    | Addresses
+    | Routes
+    | RouteAnswer
+    | PathsAnswer
+    | PortAnswer
+    | Failure
+)
 
 
 # ---------------------------------------------------------------- errors
