@@ -1,0 +1,108 @@
+"""A guest under QEMU: its command line, its console, its end.
+
+Rules of this file
+  1. `command` is pure: what stands in a unit test is what runs.
+  2. A guest lives no longer than its deadline, and is killed by its pid.
+  3. KVM is used where it runs a guest, not where /dev/kvm merely exists: nested machines offer one on which a foreign
+     kernel never says a word. So the first line of the initramfs is waited for, and without it TCG takes over.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+UP = "vxlanu-guest: up"
+SECONDS_TO_COME_UP = {"kvm": 20.0, "tcg": 180.0}  # about 1 and 4 on an idle machine
+PROCESSORS = 2  # two workers, and an order of packets that one processor never gives
+MEMORY = "3G"  # three quarters of it is the writable layer: sanitizer builds, logs, databases
+QEMU = "qemu-system-x86_64"
+NO_GUEST = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """What to boot, with which tree, and where the results go."""
+
+    vmlinuz: Path
+    initramfs: Path
+    modules: Path
+    repository: Path
+    out: Path
+
+
+def command(guest: Guest, accel: str) -> list[str]:
+    """The whole QEMU command line. No network: a test makes its own inside."""
+    said = ("console=ttyS0", "loglevel=4", "panic=-1", "random.trust_cpu=on")
+    told = (f"vxlanu.repository={guest.repository}", f"vxlanu.modules={guest.modules}")
+    shares = {"root": ("/", "readonly=on"), "out": (str(guest.out), "readonly=off")}
+    made = [
+        *(QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"),
+        *("-accel", accel if accel == "kvm" else "tcg,thread=multi", "-cpu", "host" if accel == "kvm" else "max"),
+        *("-smp", str(PROCESSORS), "-m", MEMORY, "-device", "virtio-rng-pci"),
+        *("-kernel", str(guest.vmlinuz), "-initrd", str(guest.initramfs), "-append", " ".join((*said, *told))),
+    ]
+    for tag, (path, access) in shares.items():
+        made += ["-fsdev", f"local,id={tag},path={path},security_model=none,multidevs=remap,{access}"]
+        made += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+    return made
+
+
+def usable_accelerators() -> list[str]:
+    """In the order in which they are tried."""
+    return ["kvm", "tcg"] if os.access("/dev/kvm", os.R_OK | os.W_OK) else ["tcg"]
+
+
+@dataclass(slots=True)
+class Run:
+    """How it ended: `status` is pytest's exit code, None when the guest never said one; `why` says so."""
+
+    came_up: bool = False
+    status: int | None = None
+    why: str = ""
+
+
+def run(guest: Guest, accel: str, seconds: float, say: Callable[[str], None]) -> Run:
+    """Boot, pass the console on line by line, wait for the end or the deadline."""
+    begun, done = time.monotonic(), Run()
+    process = subprocess.Popen(
+        command(guest, accel), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    lines: queue.Queue[str | None] = queue.Queue()
+    threading.Thread(target=_read, args=(process, lines), daemon=True).start()
+    try:
+        while True:
+            limit = seconds if done.came_up else min(seconds, SECONDS_TO_COME_UP[accel])
+            line = lines.get(timeout=max(0.0, begun + limit - time.monotonic()))
+            if line is None:
+                break
+            done.came_up = done.came_up or line == UP
+            say(line)
+        done.why = f"{QEMU} ended with {process.wait()}"
+    except queue.Empty:
+        done.why = f"not done after {seconds:.0f} s" if done.came_up else f"not up after {limit:.0f} s"
+    finally:
+        process.kill()
+        process.wait()
+    done.status = _status(guest.out / "status")
+    return done
+
+
+def _read(process: subprocess.Popen[bytes], lines: queue.Queue[str | None]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.put(line.decode(errors="replace").rstrip("\r\n"))
+    lines.put(None)
+
+
+def _status(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
