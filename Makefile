@@ -23,7 +23,7 @@ export SETUP
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help demo test accept fuzz sim lint wheel build setup-demo setup-test clean
+.PHONY: help demo test accept fuzz sim kernels lint wheel build setup-demo setup-test clean
 
 help:
 	@echo 'make demo     see it work: three hosts and their containers on this machine, in namespaces (root)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make lint     style and types alone'
 	@echo 'make sim      the control plane in the simulator, 10 000 seeds'
 	@echo 'make fuzz     the fuzzers, a hundred times longer than in make test'
+	@echo 'make kernels  the tests that lean on the kernel, on kernels of Debian 11 to 13, under QEMU (long)'
 	@echo 'make accept   the figures that this version promises'
 	@echo 'make clean    remove everything that was made here, .venv too'
 
@@ -49,6 +50,10 @@ fuzz: setup-test build
 
 sim: build
 	@VXLANU_SIM_SEEDS=$${VXLANU_SIM_SEEDS:-10000} $(PYTEST) tests/sim --timeout 36000 $(PYTEST_FLAGS)
+
+kernels: setup-test build
+	@tests/setup-debian tests/apt-kernels.txt
+	@tests/kernels/run $(KERNELS)
 
 lint: build
 	@echo '==> style and types'

@@ -17,11 +17,8 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent))
-
-import initramfs
-import machine
-from catalog import KERNELS, Image, NoKernel, fetch, fetch_package, unpacked
+from kernels import initramfs, machine
+from kernels.catalog import KERNELS, Image, NoKernel, fetch, fetch_package, unpacked
 
 ROOT = Path(__file__).resolve().parents[2]
 # What leans on the kernel most: its TAPs, its sockets, its vxlan, and the whole path end to end.
@@ -72,7 +69,9 @@ def prepare(name: str, asked: argparse.Namespace, given: list[str]) -> machine.G
     found = image(name, asked.cache.resolve())
     busybox = shutil.which("busybox")
     if busybox is None or shutil.which(machine.QEMU) is None:
-        raise NoKernel(f"needs busybox (static) and {machine.QEMU}; try: apt-get install busybox-static qemu-system-x86")
+        raise NoKernel(
+            f"needs busybox (static) and {machine.QEMU}; try: apt-get install busybox-static qemu-system-x86"
+        )
     out = asked.cache.resolve() / f"out-{found.version}"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)

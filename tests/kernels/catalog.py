@@ -31,6 +31,12 @@ class Kernel:
 
 KERNELS = (
     Kernel(
+        "5.10",
+        "linux-image-amd64",
+        ((MIRROR, "bullseye"), (SECURITY, "bullseye-security")),
+        "Debian 11; the oldest that the README promises",
+    ),
+    Kernel(
         "6.1",
         "linux-image-amd64",
         ((MIRROR, "bookworm"), (SECURITY, "bookworm-security")),
@@ -67,7 +73,7 @@ def unpacked(root: Path) -> Image:
     for modules in (root / "lib/modules", root / "usr/lib/modules"):
         if (modules / version).is_dir():
             if not (modules / version / "modules.dep").exists():  # a package leaves this to its installation
-                _run(["depmod", "-b", str(modules.parents[0 if modules.parts[-2] != "lib" else 1]), version])
+                _run(["depmod", "-b", str(modules.parents[1]), version])
             return Image(version, found[0], modules)
     raise NoKernel(f"{root}: no lib/modules/{version}")
 

@@ -60,7 +60,7 @@ def module_bytes(path: Path) -> bytes:
 def build(modules: Path, busybox: Path, init: Path) -> bytes:
     """The archive for the kernel whose /lib/modules/VERSION is `modules`."""
     paths = in_loading_order((modules / "modules.dep").read_text(), BOOT_MODULES)
-    folders = ("bin", "dev", "modules", "proc", "sys", "lower", "upper", "root", "out")
+    folders = ("bin", "dev", "lower", "machine", "modules", "proc", "sys", "upper")
     entries = [(name, stat.S_IFDIR | 0o755, b"") for name in folders]
     entries.append(("bin/busybox", stat.S_IFREG | 0o755, busybox.read_bytes()))
     entries.append(("init", stat.S_IFREG | 0o755, init.read_bytes()))

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 UP = "vxlanu-guest: up"
-SECONDS_TO_COME_UP = {"kvm": 20.0, "tcg": 180.0}  # about 1 and 4 on an idle machine
+SECONDS_TO_COME_UP = {"kvm": 20.0, "tcg": 240.0}  # 60 emulated, on a machine with four times the work it can do
 PROCESSOR = {
     "kvm": ("-accel", "kvm", "-cpu", "host", "-smp", "2"),
     # Emulated, the guest's clock counts its instructions, one a nanosecond, and real time only while it is idle: it
@@ -34,7 +34,7 @@ NO_GUEST = 70
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """What to boot, with which tree, and where the results go."""
+    """What to boot, with which tree, and the folder (`out`) for what goes in and comes out."""
 
     vmlinuz: Path
     initramfs: Path
