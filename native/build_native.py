@@ -15,7 +15,8 @@ HERE = Path("native")
 PURE = ("vxlan", "eth", "arp", "nd", "ecn", "csum", "gso", "partial", "gro", "toobig", "burst")
 TABLES = ("qsbr", "table", "soft", "storm", "flood", "fdb", "nbr", "net")
 DECISION = ("guard", "proxy", "switch")
-MOTION = ("ring", "stats", "tap", "sock", "receive", "transmit", "deliver", "worker", "engine", "boundary", "ns")
+WIRE = ("tap", "sock", "receive", "transmit")
+MOTION = ("ring", "stats", "local", "remote", "deliver", "worker", "engine", "boundary", "ns")
 
 COMPILE_ARGS = [
     "-std=gnu11",
@@ -39,7 +40,7 @@ ffibuilder.cdef(boundary())
 ffibuilder.set_source(
     "vxlanu._native",
     '#include "vx.h"\n',
-    sources=[str(HERE / f"{name}.c") for name in PURE + TABLES + DECISION + MOTION],
+    sources=[str(HERE / f"{name}.c") for name in PURE + TABLES + DECISION + WIRE + MOTION],
     depends=[str(path) for path in sorted(HERE.glob("*.h"))],
     extra_compile_args=COMPILE_ARGS,
     libraries=["pthread"],

@@ -1,19 +1,20 @@
-/* deliver.c - act on what the switch decided: count, tell, write, send, replicate
+/* deliver.c - act on what the switch decided: count, tell, hand over, replicate
  *
  * How it works
  *   A frame that is dropped by the decision counts against whoever sent it; one that is lost on delivery (ring
- *   full, interface down, underlay refuses) against whoever should have got it. Either way once.
+ *   full, interface down, underlay refuses) against whoever should have got it. Either way once. Counters count
+ *   frames as they are on a wire: a super-frame is as many as it has segments.
+ *   How a frame gets to a port is local.c's, how it gets to a VTEP remote.c's.
  *
  *   Replication goes through the ids of local ports and VTEPs (flood.c), at most VX_TURN_COPIES per turn. What
- *   is left becomes a job with a copy of the frame, resumed at the id it stopped at, by network id and VNI: the
- *   network may be gone by then. Jobs are few; while none is free the worker reads no TAP, which is what makes
+ *   is left becomes a job with a copy of the frame, resumed at the id it stopped at, by network id and generation:
+ *   the network may be gone by then. Jobs are few; while none is free the worker reads no TAP, which is what makes
  *   the sender of a storm wait.
  *
  *   This file decides nothing but the fit of a flood's copies, each of which has a target of its own.
  */
 #define _GNU_SOURCE
-#include "net.h"
-#include "tap.h"
+#include "vxlan.h"
 #include "worker.h"
 
 static struct vx_owner sender_of(const struct vx_frame *frame)
@@ -48,68 +49,16 @@ static void count(struct vx_worker *worker, const struct vx_frame *frame, struct
 {
 	struct vx_stats *stats = &worker->stats;
 
-	VX_COUNT(stats, sender, in_frames, 1);
-	VX_COUNT(stats, sender, in_bytes, frame->len);
+	VX_COUNT(stats, sender, in_frames, frame->segments);
+	VX_COUNT(stats, sender, in_bytes, vx_wire_bytes(frame));
 	if (frame->notes & VX_NOTE_DECAPSULATED)
-		VX_COUNT(stats, sender, decapsulated, 1);
+		VX_COUNT(stats, sender, decapsulated, frame->segments);
 	if (frame->notes & VX_NOTE_PENDING)
-		VX_COUNT(stats, sender, pending_passed, 1);
+		VX_COUNT(stats, sender, pending_passed, frame->segments);
 	if (frame->notes & VX_NOTE_RESERVED)
-		VX_COUNT(stats, sender, reserved_bits, 1);
+		VX_COUNT(stats, sender, reserved_bits, frame->segments);
 	if ((frame->notes & VX_NOTE_ARP_ND) && frame->from == VX_AT_VTEP)
 		VX_COUNT(stats, sender, arp_nd_underlay, 1);
-}
-
-/** vx_deliver_port_gone() - A port's device is gone: park it, and say so once for all workers */
-void vx_deliver_port_gone(struct vx_worker *worker, struct vx_port *port, int error)
-{
-	vx_event event = {
-		.time_ns = worker->now_ns,
-		.kind = VX_EVENT_PORT_GONE,
-		.worker = (uint16_t)worker->index,
-		.network = port->network->id,
-		.port = port->id,
-		.vtep = VX_NONE,
-		.value = (uint64_t)error,
-		.generation = port->generation,
-	};
-
-	if (atomic_exchange(&port->state, VX_PORT_PARKED) == VX_PORT_UP)
-		vx_ring_push(worker->ring, &event);
-}
-
-/** to_port() - Write a frame to a TAP, or count why not */
-static void to_port(struct vx_worker *worker, const struct vx_frame *frame, uint32_t id)
-{
-	struct vx_port *port = vx_net_port(worker->tables, id);
-	struct vx_owner owner = { VX_AT_PORT, id, frame->network->id };
-	int error;
-
-	if (!port || atomic_load_explicit(&port->state, memory_order_relaxed) != VX_PORT_UP) {
-		vx_stats_drop(&worker->stats, owner, VX_TAP_DOWN);
-		return;
-	}
-	error = -vx_tap_write(vx_port_writer(port, worker->index), frame,
-			      vx_may(&worker->tables->offloads, VX_OFFLOAD_VNET_HDR));
-	if (!error) {
-		VX_COUNT(&worker->stats, owner, out_frames, 1);
-		VX_COUNT(&worker->stats, owner, out_bytes, frame->len);
-		return;
-	}
-	vx_stats_drop(&worker->stats, owner, vx_tap_reason(error, frame));
-	if (vx_tap_is_gone(error))
-		vx_deliver_port_gone(worker, port, error);
-}
-
-/** to_vtep() - Queue a frame for a VTEP, or count why not */
-static void to_vtep(struct vx_worker *worker, const struct vx_frame *frame, uint32_t id)
-{
-	const struct vx_vtep *vtep = vx_net_vtep(worker->tables, id);
-
-	if (vtep)
-		vx_transmitter_queue(&worker->transmitter, frame, vtep);
-	else
-		vx_stats_drop(&worker->stats, (struct vx_owner){ VX_AT_VTEP, id, frame->network->id }, VX_SHUTDOWN);
 }
 
 /** copy_to_port() - One copy of a flood to a TAP, if it fits there */
@@ -119,9 +68,10 @@ static void copy_to_port(struct vx_worker *worker, struct vx_frame *frame, uint3
 	enum vx_reason reason = port ? vx_switch_fit_port(frame, port) : VX_TAP_DOWN;
 
 	if (reason)
-		vx_stats_drop(&worker->stats, (struct vx_owner){ VX_AT_PORT, id, frame->network->id }, reason);
+		vx_stats_drops(&worker->stats, (struct vx_owner){ VX_AT_PORT, id, frame->network->id }, reason,
+			       frame->segments);
 	else
-		to_port(worker, frame, id);
+		vx_local_write(worker, frame, id);
 }
 
 /** copy_to_vtep() - One copy of a flood to a VTEP, if it fits the path */
@@ -131,9 +81,10 @@ static void copy_to_vtep(struct vx_worker *worker, struct vx_frame *frame, uint3
 	enum vx_reason reason = vtep ? vx_switch_fit_vtep(frame, vtep) : VX_SHUTDOWN;
 
 	if (reason)
-		vx_stats_drop(&worker->stats, (struct vx_owner){ VX_AT_VTEP, id, frame->network->id }, reason);
+		vx_stats_drops(&worker->stats, (struct vx_owner){ VX_AT_VTEP, id, frame->network->id }, reason,
+			       frame->segments);
 	else
-		to_vtep(worker, frame, id);
+		vx_remote_send(worker, frame, id);
 }
 
 /** replicate() - Make up to a turn's worth of copies. Return: true when all are made */
@@ -151,7 +102,7 @@ static bool replicate(struct vx_worker *worker, struct vx_frame *frame, uint32_t
 		copy_to_vtep(worker, frame, id);
 		copies++;
 	}
-	VX_COUNT(&worker->stats, sender_of(frame), flooded, copies);
+	VX_COUNT(&worker->stats, sender_of(frame), flooded, copies * frame->segments);
 	return copies < VX_TURN_COPIES;
 }
 
@@ -165,7 +116,7 @@ static void defer(struct vx_worker *worker, const struct vx_frame *frame, uint32
 			continue;
 		job->active = true;
 		job->network = frame->network->id;
-		job->vni = frame->network->vni;
+		job->generation = frame->network->generation;
 		job->next_port = next_port;
 		job->next_vtep = next_vtep;
 		job->frame = *frame;
@@ -174,7 +125,7 @@ static void defer(struct vx_worker *worker, const struct vx_frame *frame, uint32
 		worker->jobs_active++;
 		return;
 	}
-	vx_stats_drop(&worker->stats, sender_of(frame), VX_RING_FULL);
+	vx_stats_drops(&worker->stats, sender_of(frame), VX_RING_FULL, frame->segments);
 }
 
 static void flood(struct vx_worker *worker, struct vx_frame *frame)
@@ -196,16 +147,25 @@ void vx_deliver_jobs(struct vx_worker *worker)
 			continue;
 		job->frame.network = vx_net_get(worker->tables, job->network);
 		job->frame.port = NULL;
-		if (job->frame.network && job->frame.network->vni == job->vni)
+		if (job->frame.network && job->frame.network->generation == job->generation)
 			over = replicate(worker, &job->frame, &job->next_port, &job->next_vtep);
 		else
-			vx_stats_drop(&worker->stats, (struct vx_owner){ 0, VX_NONE, VX_NONE }, VX_SHUTDOWN);
+			vx_stats_drops(&worker->stats, (struct vx_owner){ 0, VX_NONE, VX_NONE }, VX_SHUTDOWN,
+				       job->frame.segments);
 		vx_transmitter_flush(&worker->transmitter, true);
 		if (!over || worker->transmitter.blocked)
 			continue;	/* messages that are kept refer to the job's buffer */
 		job->active = false;
 		worker->jobs_active--;
 	}
+}
+
+static void send_back(struct vx_worker *worker, const struct vx_frame *frame)
+{
+	if (frame->from == VX_AT_PORT)
+		vx_local_write(worker, frame, frame->from_id);
+	else
+		vx_remote_send(worker, frame, frame->from_id);
 }
 
 /** reply() - Send an answer of the proxy back to where the question came from */
@@ -217,15 +177,45 @@ static void reply(struct vx_worker *worker, const struct vx_frame *frame, struct
 		VX_COUNT(&worker->stats, sender, arp_answered, 1);
 	else
 		VX_COUNT(&worker->stats, sender, nd_answered, 1);
-	if (frame->from == VX_AT_PORT)
-		to_port(worker, frame, frame->from_id);
+	send_back(worker, frame);
+}
+
+/** answer() - Send an ICMP error back to where the frame came from, whatever becomes of the frame */
+static void answer(struct vx_worker *worker, const struct vx_frame *frame)
+{
+	struct vx_frame back = *frame;
+
+	back.data = frame->spare;
+	back.len = frame->answer;
+	back.vnet = (struct vx_vnet){ 0 };
+	back.segments = 1;
+	back.fit = 0;
+	back.notes = 0;
+	vx_vxlan_put(back.data - VX_VXLAN_LEN, frame->network->vni);
+	send_back(worker, &back);
+}
+
+/** forward() - Carry a frame out that was not dropped */
+static void forward(struct vx_worker *worker, struct vx_frame *frame, struct vx_owner sender)
+{
+	if (frame->act == VX_ACT_PORT && frame->from == VX_AT_VTEP)
+		vx_local_merge(worker, frame, frame->target);
+	else if (frame->act == VX_ACT_PORT)
+		vx_local_write(worker, frame, frame->target);
+	else if (frame->act == VX_ACT_VTEP)
+		vx_remote_send(worker, frame, frame->target);
+	else if (frame->act == VX_ACT_FLOOD)
+		flood(worker, frame);
+	else if (frame->act == VX_ACT_REPLY)
+		reply(worker, frame, sender);
 	else
-		to_vtep(worker, frame, frame->from_id);
+		VX_COUNT(&worker->stats, sender, absorbed, frame->segments);
 }
 
 /**
  * vx_deliver() - Act on a vector of decided frames
- * @worker:	Worker; its transmitter holds what goes to the underlay until the flush
+ * @worker:	Worker; its transmitter holds what goes to the underlay until the flush, its coalescer what came from
+ *		there until the receive batch is over
  * @frames:	What vx_switch() made
  * @n:		How many
  */
@@ -239,16 +229,10 @@ void vx_deliver(struct vx_worker *worker, struct vx_frame *frames, unsigned n)
 		if (frame->event)
 			tell(worker, frame);
 		if (frame->reason)
-			vx_stats_drop(&worker->stats, sender, frame->reason);
-		else if (frame->act == VX_ACT_PORT)
-			to_port(worker, frame, frame->target);
-		else if (frame->act == VX_ACT_VTEP)
-			to_vtep(worker, frame, frame->target);
-		else if (frame->act == VX_ACT_FLOOD)
-			flood(worker, frame);
-		else if (frame->act == VX_ACT_REPLY)
-			reply(worker, frame, sender);
+			vx_stats_drops(&worker->stats, sender, frame->reason, frame->segments);
 		else
-			VX_COUNT(&worker->stats, sender, absorbed, 1);
+			forward(worker, frame, sender);
+		if (frame->answer)
+			answer(worker, frame);
 	}
 }

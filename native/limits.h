@@ -43,6 +43,7 @@
 #define VX_TX_RETRIES		8	/* after an old ICMP error; the kernel sends bursts of 6 (XRLIM_BURST_FACTOR) */
 #define VX_TX_BUFFER		(4 << 20) /* the default of 208 KB is three super-datagrams */
 #define VX_TX_RECEIVE_BUFFER	2304	/* nobody reads these sockets: the smallest the kernel allows */
+#define VX_RX_DATAGRAMS	16	/* of one recvmmsg(): 16 trains are 1 MB, which caches hold */
 #define VX_RX_BUFFER		(16u << 20) /* a burst of all peers while one write to a TAP is slow */
 
 /* Storm control: copies caused by one endpoint, per second and at once. A host bridge's usual 1 000 per second. */
@@ -66,6 +67,7 @@
 #define VX_EVENT_RATE		100	/* per second, worker and kind */
 #define VX_EVENT_BURST		200
 
+#define VX_GONE_MS		250	/* TAPs that are not read are looked at this often: gone shows in a second */
 #define VX_IDLE_MS		1000	/* an idle worker beats its heart this often */
 #define VX_PATH_MTU_MIN		576	/* RFC 791: an EMSGSIZE below this is not believed */
 

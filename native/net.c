@@ -112,6 +112,7 @@ int vx_net_add(struct vx_tables *tables, uint32_t vni, uint32_t mtu, uint32_t fl
 		return -ENOMEM;
 
 	network->id = (uint32_t)id;
+	network->generation = next_generation(tables);
 	network->vni = vni;
 	network->mtu = mtu;
 	network->flags = flags;

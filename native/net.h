@@ -81,6 +81,7 @@ struct vx_vtep {
 struct vx_network {
 	struct vx_retired retired;
 	uint32_t id;
+	uint32_t generation;		/* tells it from its successor under the same id */
 	uint32_t vni;
 	uint32_t mtu;
 	_Atomic uint32_t flags;		/* VX_NETWORK_* */

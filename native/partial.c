@@ -98,6 +98,22 @@ static void settle_single(struct vx_frame *frame, bool same_kernel)
 }
 
 /**
+ * vx_partial_is_whole() - Whether a datagram that looks like a train is one super-frame
+ * @datagram:	UDP payload
+ * @len:	Its length
+ *
+ * Return: true if it is one VXLAN header and a frame whose IP packet ends where the datagram does. In a train of
+ * many, the first frame's packet ends with that frame.
+ */
+bool vx_partial_is_whole(const uint8_t *datagram, uint32_t len)
+{
+	struct vx_eth eth;
+
+	return len > VX_VXLAN_LEN && vx_eth_parse(datagram + VX_VXLAN_LEN, len - VX_VXLAN_LEN, &eth) == VX_OK &&
+	       eth.version && eth.end == len - VX_VXLAN_LEN;
+}
+
+/**
  * vx_partial_settle() - Apply the rule above to a frame from the tunnel that goes to a TAP
  * @frame:	Frame; its @vnet and @segments become what is to be written
  * @mtu:	MTU of the TAP

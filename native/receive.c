@@ -1,9 +1,19 @@
-/* receive.c - datagrams from the underlay
+/* receive.c - datagrams from the underlay, and the frames in them
  *
  * How it works
  *   One recvmmsg() fills as many buffers as there are datagrams. Buffers hold 64 KB although the underlay's MTU is
- *   small: a peer on this kernel hands over whole super-frames (partial.c). The TOS comes along for ECN, and the
- *   kernel's own count of what it dropped for want of buffer.
+ *   small, since a "datagram" may be any of three things:
+ *     a plain one     one frame;
+ *     a train         many datagrams of one size (the last may be shorter) that UDP_GRO merged, or that a peer on
+ *                     this kernel sent with UDP_SEGMENT and nobody cut; a control message tells the size;
+ *     a super-frame   one VXLAN header, and behind it a TCP or UDP packet of up to 64 KB that a kernel vxlan device on
+ *                     this kernel left to hardware that never came (partial.c). Of TCP there is no control message;
+ *                     of UDP there is one too, and it tells the size of the *inner* segments. So a would-be train is
+ *                     looked at before it is cut: it is a super-frame if its first IP packet fills it to the end.
+ *   The frames of a train share a buffer, end to end: what writes in front of one, or behind it, writes into another.
+ *
+ *   The TOS comes along for ECN, and the kernel's own count of what it dropped for want of buffer.
+ *   An idle agent's buffers go back to the kernel (vx_receiver_rest()): a burst long ago is no reason to hold memory.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -11,9 +21,25 @@
 #include <unistd.h>
 
 #include "compat.h"
+#include "partial.h"
 #include "sock.h"
 
-#define BUFFER_LEN	(VX_HEADROOM + VX_FRAME_MAX)
+#define BUFFER_LEN	((size_t)(VX_HEADROOM + VX_FRAME_MAX))
+#define MAP_LEN		(VX_RX_DATAGRAMS * BUFFER_LEN)
+
+/** probe_gro() - Ask for trains. Kernels before 5.12 cannot tell whether they do so, and merge wrongly at times */
+static void probe_gro(int fd, _Atomic uint32_t *offloads)
+{
+	int on = 0;
+	socklen_t len = sizeof(on);
+
+	if (!vx_may(offloads, VX_OFFLOAD_UDP_GRO))
+		return;
+	if (!vx_sock_set(fd, IPPROTO_UDP, UDP_GRO, 1) && !getsockopt(fd, IPPROTO_UDP, UDP_GRO, &on, &len) && on)
+		return;
+	vx_sock_set(fd, IPPROTO_UDP, UDP_GRO, 0);
+	vx_refused(offloads, VX_OFFLOAD_UDP_GRO);
+}
 
 static int receiver_options(int fd, const vx_config *config, _Atomic uint32_t *offloads)
 {
@@ -24,12 +50,36 @@ static int receiver_options(int fd, const vx_config *config, _Atomic uint32_t *o
 		vx_refused(offloads, VX_OFFLOAD_RCVBUFFORCE);
 	if (!vx_may(offloads, VX_OFFLOAD_RCVBUFFORCE))
 		vx_sock_set(fd, SOL_SOCKET, SO_RCVBUF, size);
+	probe_gro(fd, offloads);
 	error = vx_sock_set(fd, SOL_SOCKET, SO_RXQ_OVFL, 1);
 	if (error)
 		return error;
 	if (vx_addr_is4(config->address))
 		return vx_sock_set(fd, IPPROTO_IP, IP_RECVTOS, 1);
 	return vx_sock_set(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+}
+
+/** map_buffers() - Buffers, and the headers that point to them. Return: 0 or -ENOMEM */
+static int map_buffers(struct vx_receiver *receiver)
+{
+	receiver->buffers = mmap(NULL, MAP_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (receiver->buffers == MAP_FAILED) {
+		receiver->buffers = NULL;
+		return -ENOMEM;
+	}
+	for (unsigned i = 0; i < VX_RX_DATAGRAMS; i++) {
+		receiver->part[i].iov_base = receiver->buffers + i * BUFFER_LEN + VX_HEADROOM;
+		receiver->part[i].iov_len = VX_FRAME_MAX;
+		receiver->header[i].msg_hdr = (struct msghdr){
+			.msg_name = &receiver->from[i],
+			.msg_namelen = sizeof(receiver->from[i]),
+			.msg_iov = &receiver->part[i],
+			.msg_iovlen = 1,
+			.msg_control = receiver->control[i],
+			.msg_controllen = sizeof(receiver->control[i]),
+		};
+	}
+	return 0;
 }
 
 /**
@@ -47,19 +97,15 @@ int vx_receiver_open(struct vx_receiver *receiver, const vx_config *config, bool
 	int fd = vx_sock_open(config->address, config->data_port, shared), error;
 
 	receiver->fd = -1;
+	receiver->count = receiver->at = receiver->touched = 0;
 	if (fd < 0)
 		return fd;
 	error = receiver_options(fd, config, offloads);
+	if (!error)
+		error = map_buffers(receiver);
 	if (error) {
 		close(fd);
 		return error;
-	}
-	receiver->buffers = mmap(NULL, (size_t)VX_BATCH * BUFFER_LEN, PROT_READ | PROT_WRITE,
-				 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (receiver->buffers == MAP_FAILED) {
-		receiver->buffers = NULL;
-		close(fd);
-		return -ENOMEM;
 	}
 	receiver->fd = fd;
 	return 0;
@@ -70,30 +116,77 @@ void vx_receiver_close(struct vx_receiver *receiver)
 	if (receiver->fd >= 0)
 		close(receiver->fd);
 	if (receiver->buffers)
-		munmap(receiver->buffers, (size_t)VX_BATCH * BUFFER_LEN);
+		munmap(receiver->buffers, MAP_LEN);
 	receiver->fd = -1;
 	receiver->buffers = NULL;
 }
 
-/** take_control() - Read TOS and loss count that came with a datagram */
-static void take_control(struct vx_receiver *receiver, struct msghdr *message, struct vx_frame *frame,
-			 uint32_t *overflow)
+/** take_control() - Read TOS, size of a train and loss count that came with a datagram. Return: the losses */
+static uint32_t take_control(struct vx_receiver *receiver, struct msghdr *message, struct vx_datagram *datagram)
 {
-	frame->outer_tos = 0;
+	uint32_t overflow = 0;
+
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
 		uint32_t word;
 
 		if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS) {
-			frame->outer_tos = *CMSG_DATA(c);
-		} else if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
-			memcpy(&word, CMSG_DATA(c), sizeof(word));
-			frame->outer_tos = (uint8_t)word;
+			datagram->tos = *CMSG_DATA(c);
+			continue;
+		}
+		memcpy(&word, CMSG_DATA(c), sizeof(word));
+		if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS) {
+			datagram->tos = (uint8_t)word;
+		} else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+			datagram->train = (uint16_t)word;
 		} else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
-			memcpy(&word, CMSG_DATA(c), sizeof(word));
-			*overflow += word - receiver->overflow;
+			overflow += word - receiver->overflow;
 			receiver->overflow = word;
 		}
 	}
+	return overflow;
+}
+
+/** take() - Note what datagram @i is. Return: how many the kernel dropped before it */
+static uint32_t take(struct vx_receiver *receiver, unsigned i)
+{
+	struct msghdr *message = &receiver->header[i].msg_hdr;
+	struct vx_datagram *datagram = &receiver->datagram[i];
+	uint32_t overflow;
+
+	*datagram = (struct vx_datagram){ .len = message->msg_flags & MSG_TRUNC ? 0 : receiver->header[i].msg_len };
+	overflow = take_control(receiver, message, datagram);
+	if (datagram->train >= datagram->len)
+		datagram->train = 0;
+	datagram->each = datagram->train;
+	if (!datagram->train || vx_partial_is_whole(receiver->part[i].iov_base, datagram->len))
+		datagram->each = datagram->len;
+	message->msg_namelen = sizeof(receiver->from[i]);
+	message->msg_controllen = sizeof(receiver->control[i]);
+	return overflow;
+}
+
+/**
+ * vx_receiver_read() - Read up to VX_RX_DATAGRAMS datagrams, for vx_receiver_next()
+ * @receiver:	Receiver; what the last read brought is gone
+ * @overflow:	How many datagrams (of trains: trains) the kernel dropped since the last call
+ *
+ * Return: how many datagrams, -EAGAIN when there is none, another -errno
+ */
+int vx_receiver_read(struct vx_receiver *receiver, uint32_t *overflow)
+{
+	int count = recvmmsg(receiver->fd, receiver->header, VX_RX_DATAGRAMS, 0, NULL);
+
+	*overflow = 0;
+	receiver->count = receiver->at = 0;
+	receiver->offset = 0;
+	if (count < 0)
+		return -errno;
+	receiver->count = (unsigned)count;
+	if (receiver->touched < receiver->count)
+		receiver->touched = receiver->count;
+	for (unsigned i = 0; i < receiver->count; i++)
+		*overflow += take(receiver, i);
+	return count;
 }
 
 static void take_source(const union vx_sockaddr *from, struct vx_frame *frame)
@@ -105,44 +198,44 @@ static void take_source(const union vx_sockaddr *from, struct vx_frame *frame)
 }
 
 /**
- * vx_receiver_read() - Read up to VX_BATCH datagrams
+ * vx_receiver_next() - The next frames of what was read, in order
  * @receiver:	Receiver
- * @frames:	Upper halves filled in
- * @overflow:	How many the kernel dropped since the last call
+ * @frames:	VX_BATCH frames; their upper halves are filled in, each with its VXLAN header. Their bytes stay until
+ *		the next read
  *
- * Return: how many datagrams, -EAGAIN when there is none, another -errno
+ * A datagram that was cut off is a frame of length 0: no frame is passed over in silence.
+ *
+ * Return: how many, 0 when there are no more
  */
-int vx_receiver_read(struct vx_receiver *receiver, struct vx_frame *frames, uint32_t *overflow)
+unsigned vx_receiver_next(struct vx_receiver *receiver, struct vx_frame *frames)
 {
-	int count;
+	unsigned n = 0;
 
-	for (unsigned i = 0; i < VX_BATCH; i++) {
-		receiver->part[i].iov_base = receiver->buffers + i * BUFFER_LEN + VX_HEADROOM;
-		receiver->part[i].iov_len = VX_FRAME_MAX;
-		receiver->header[i].msg_hdr = (struct msghdr){
-			.msg_name = &receiver->from[i],
-			.msg_namelen = sizeof(receiver->from[i]),
-			.msg_iov = &receiver->part[i],
-			.msg_iovlen = 1,
-			.msg_control = receiver->control[i],
-			.msg_controllen = sizeof(receiver->control[i]),
-		};
-	}
-	*overflow = 0;
-	count = recvmmsg(receiver->fd, receiver->header, VX_BATCH, 0, NULL);
-	if (count < 0)
-		return -errno;
-	for (int i = 0; i < count; i++) {
-		struct msghdr *message = &receiver->header[i].msg_hdr;
-		struct vx_frame *frame = &frames[i];
+	for (; n < VX_BATCH && receiver->at < receiver->count; n++) {
+		const struct vx_datagram *datagram = &receiver->datagram[receiver->at];
+		uint32_t left = datagram->len - receiver->offset;
+		struct vx_frame *frame = &frames[n];
 
-		frame->data = receiver->part[i].iov_base;
-		frame->len = message->msg_flags & MSG_TRUNC ? 0 : receiver->header[i].msg_len;
-		frame->train = 0;
+		frame->data = (uint8_t *)receiver->part[receiver->at].iov_base + receiver->offset;
+		frame->len = left < datagram->each ? left : datagram->each;
+		frame->train = datagram->each == datagram->len ? datagram->train : 0;
 		frame->from = VX_AT_VTEP;
 		frame->from_id = VX_NONE;
-		take_source(&receiver->from[i], frame);
-		take_control(receiver, message, frame, overflow);
+		frame->outer_tos = datagram->tos;
+		take_source(&receiver->from[receiver->at], frame);
+		receiver->offset += frame->len;
+		if (receiver->offset == datagram->len) {
+			receiver->at++;
+			receiver->offset = 0;
+		}
 	}
-	return count;
+	return n;
+}
+
+/** vx_receiver_rest() - Nothing came for a while: give back the memory of all buffers but the first */
+void vx_receiver_rest(struct vx_receiver *receiver)
+{
+	if (receiver->touched > 1)
+		madvise(receiver->buffers + BUFFER_LEN, MAP_LEN - BUFFER_LEN, MADV_DONTNEED);
+	receiver->touched = 0;
 }

@@ -10,15 +10,33 @@
 
 #define VX_KERNEL(major, minor, patch) ((uint32_t)(major) << 16 | (uint32_t)(minor) << 8 | (uint32_t)(patch))
 
+/** struct vx_datagram - What a read brought: a frame, a train of frames, or a super-frame; see receive.c
+ * @len:	Bytes, 0 if it was cut off
+ * @each:	Bytes of each frame in it but the last, which may have less
+ * @train:	Size that UDP_GRO told, 0 if there was none to tell
+ * @tos:	Outer TOS or traffic class, the same for all frames in it
+ */
+struct vx_datagram {
+	uint32_t len;
+	uint32_t each;
+	uint16_t train;
+	uint8_t tos;
+};
+
 /** struct vx_receiver - One receive socket and a vector of buffers */
 struct vx_receiver {
 	int fd;
 	uint32_t overflow;		/* SO_RXQ_OVFL as last seen */
-	uint8_t *buffers;		/* VX_BATCH times VX_HEADROOM + VX_FRAME_MAX */
-	struct mmsghdr header[VX_BATCH];
-	struct iovec part[VX_BATCH];
-	union vx_sockaddr from[VX_BATCH];
-	_Alignas(8) uint8_t control[VX_BATCH][64];
+	uint8_t *buffers;		/* VX_RX_DATAGRAMS times VX_HEADROOM + VX_FRAME_MAX */
+	unsigned count;			/* datagrams of the last read */
+	unsigned at;			/* the one that the next frame is in, */
+	uint32_t offset;		/* and where */
+	unsigned touched;		/* buffers that hold memory */
+	struct vx_datagram datagram[VX_RX_DATAGRAMS];
+	struct mmsghdr header[VX_RX_DATAGRAMS];
+	struct iovec part[VX_RX_DATAGRAMS];
+	union vx_sockaddr from[VX_RX_DATAGRAMS];
+	_Alignas(8) uint8_t control[VX_RX_DATAGRAMS][128];
 };
 
 int vx_sock_set(int fd, int level, int option, int value);
@@ -34,6 +52,8 @@ void vx_sock_forget_errors(int fd);
 int vx_receiver_open(struct vx_receiver *receiver, const vx_config *config, bool shared,
 		     _Atomic uint32_t *offloads);
 void vx_receiver_close(struct vx_receiver *receiver);
-int vx_receiver_read(struct vx_receiver *receiver, struct vx_frame *frames, uint32_t *overflow);
+int vx_receiver_read(struct vx_receiver *receiver, uint32_t *overflow);
+unsigned vx_receiver_next(struct vx_receiver *receiver, struct vx_frame *frames);
+void vx_receiver_rest(struct vx_receiver *receiver);
 
 #endif

@@ -68,10 +68,10 @@ void vx_stats_add(struct vx_stats *stats, struct vx_owner owner, size_t field, u
 		add(object, field, n);
 }
 
-/** vx_stats_drop() - Count a frame that was not delivered */
-void vx_stats_drop(struct vx_stats *stats, struct vx_owner owner, enum vx_reason reason)
+/** vx_stats_drops() - Count frames of a wire that were not delivered, all for one reason */
+void vx_stats_drops(struct vx_stats *stats, struct vx_owner owner, enum vx_reason reason, uint64_t frames)
 {
-	vx_stats_add(stats, owner, offsetof(vx_counters, drops) + reason * sizeof(uint64_t), 1);
+	vx_stats_add(stats, owner, offsetof(vx_counters, drops) + reason * sizeof(uint64_t), frames);
 }
 
 /** vx_stats_clear() - Start an id's counters anew; nobody counts under it at that time */

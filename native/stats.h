@@ -26,8 +26,14 @@ struct vx_owner {
 int vx_stats_init(struct vx_stats *stats);
 void vx_stats_destroy(struct vx_stats *stats);
 void vx_stats_add(struct vx_stats *stats, struct vx_owner owner, size_t field, uint64_t n);
-void vx_stats_drop(struct vx_stats *stats, struct vx_owner owner, enum vx_reason reason);
+void vx_stats_drops(struct vx_stats *stats, struct vx_owner owner, enum vx_reason reason, uint64_t frames);
 void vx_stats_clear(struct vx_stats *stats, unsigned kind, uint32_t id);
 void vx_stats_sum(const struct vx_stats *stats, unsigned kind, uint32_t id, vx_counters *sum);
+
+/** vx_stats_drop() - Count one frame that was not delivered */
+static inline void vx_stats_drop(struct vx_stats *stats, struct vx_owner owner, enum vx_reason reason)
+{
+	vx_stats_drops(stats, owner, reason, 1);
+}
 
 #endif

@@ -77,16 +77,27 @@ int vx_tap_read(int fd, uint8_t *buffer, struct vx_frame *frame, bool vnet_hdr)
 	return (int)frame->len;
 }
 
-/** vx_tap_write() - Write one frame, with its virtio header if the TAP has that. Return: 0 or -errno */
-int vx_tap_write(int fd, const struct vx_frame *frame, bool vnet_hdr)
+/**
+ * vx_tap_write() - Write one frame, or several merged into one
+ * @fd:		Queue of a TAP
+ * @vnet:	Its virtio header, NULL for a TAP that has none
+ * @parts:	Its bytes
+ * @count:	How many parts, at most VX_GRO_FRAMES
+ *
+ * Return: 0 or -errno
+ */
+int vx_tap_write(int fd, const struct vx_vnet *vnet, const struct iovec *parts, unsigned count)
 {
 	uint8_t header[VX_VNET_LEN];
-	struct iovec parts[2] = { { header, vnet_hdr ? sizeof(header) : 0 }, { frame->data, frame->len } };
+	struct iovec all[1 + VX_GRO_FRAMES];
 	ssize_t put;
 
-	vnet_put(header, &frame->vnet);
+	if (vnet)
+		vnet_put(header, vnet);
+	all[0] = (struct iovec){ header, vnet ? sizeof(header) : 0 };
+	memcpy(all + 1, parts, count * sizeof(*parts));
 	do
-		put = writev(fd, parts, 2);
+		put = writev(fd, all, (int)count + 1);
 	while (put < 0 && errno == EINTR);
 	return put < 0 ? -errno : 0;
 }
@@ -98,11 +109,11 @@ bool vx_tap_is_gone(int error)
 }
 
 /** vx_tap_reason() - Under which reason a frame counts whose write gave an error (positive) */
-enum vx_reason vx_tap_reason(int error, const struct vx_frame *frame)
+enum vx_reason vx_tap_reason(int error, const struct vx_vnet *vnet)
 {
 	if (error == EAGAIN || error == ENOBUFS || error == ENOMEM)
 		return VX_RING_FULL;
 	if (error == EINVAL)
-		return frame->vnet.flags || frame->vnet.gso_type ? VX_GSO_INVALID : VX_HDR_TRUNC;
+		return vnet->flags || vnet->gso_type ? VX_GSO_INVALID : VX_HDR_TRUNC;
 	return VX_TAP_DOWN;
 }

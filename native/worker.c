@@ -6,11 +6,13 @@
  *   a turn: up to VX_BATCH frames at a time, until the source is empty or the turn's bytes or time are spent; the
  *   kernel puts a source that is still ready at the end of its list, which makes the turns go round.
  *
- *   A turn reads like the life of a packet:   tap -> switch -> deliver -> flush,   sock -> switch -> deliver.
+ *   A turn reads like the life of a packet:   tap -> switch -> deliver -> flush,   sock -> switch -> deliver -> flush,
+ *   where the second flush is the coalescer's, once per receive batch of several vectors.
  *
  *   When the underlay takes no more (transmitter.blocked), messages refer to the TAP buffers, so no TAP is read
  *   until it does; meanwhile the worker polls only the tunnel, the wake-up and the blocked sockets. Receiving
- *   goes on: two hosts that wait for each other's transmit queues would wait for ever.
+ *   goes on: two hosts that wait for each other's transmit queues would wait for ever. A TAP that is gone is looked
+ *   for now and then: epoll would tell at once, but also of every frame that is not to be read.
  *
  *   Between its qsbr marks a worker may hold pointers into the tables; it holds none while it waits.
  */
@@ -30,7 +32,8 @@
 
 #define BUFFER_LEN	((size_t)(VX_HEADROOM + VX_FRAME_MAX))
 #define SPARE_LEN	((size_t)(VX_HEADROOM + VX_SPARE_LEN))
-#define MAP_LEN		((VX_BATCH + VX_FLOOD_JOBS) * BUFFER_LEN + VX_BATCH * SPARE_LEN)
+#define PIECES_LEN	(VX_PIECES_LEN + BUFFER_LEN)
+#define MAP_LEN		((VX_BATCH + VX_FLOOD_JOBS) * BUFFER_LEN + VX_BATCH * SPARE_LEN + PIECES_LEN)
 #define EVENTS		64
 
 static uint64_t clock_ns(void)
@@ -105,10 +108,27 @@ static void turn_of_port(struct vx_worker *worker, struct vx_port *port)
 			vx_transmitter_flush(&worker->transmitter, true);
 		}
 		if (error && vx_tap_is_gone(error)) {
-			vx_deliver_port_gone(worker, port, error);
+			vx_local_gone(worker, port, error);
 			epoll_ctl(worker->epoll, EPOLL_CTL_DEL, fd, NULL);
 		}
 	} while (!error && bytes < VX_TURN_BYTES && clock_ns() - begun < VX_TURN_NS);
+}
+
+/** take_from_tunnel() - Decide about a receive batch and deliver it. Return: its bytes */
+static uint32_t take_from_tunnel(struct vx_worker *worker)
+{
+	uint32_t bytes = 0;
+	unsigned n;
+
+	while ((n = vx_receiver_next(&worker->receiver, worker->frames)) > 0) {
+		for (unsigned i = 0; i < n; i++)
+			bytes += worker->frames[i].len;
+		vx_switch(worker->tables, worker->frames, n, when(worker));
+		vx_deliver(worker, worker->frames, n);
+		vx_transmitter_flush(&worker->transmitter, false);
+	}
+	vx_gro_flush(worker->gro);
+	return bytes;
 }
 
 /** turn_of_tunnel() - One turn of the receive socket */
@@ -120,18 +140,13 @@ static void turn_of_tunnel(struct vx_worker *worker)
 	int n;
 
 	do {
-		n = vx_receiver_read(&worker->receiver, worker->frames, &overflow);
+		n = vx_receiver_read(&worker->receiver, &overflow);
 		if (n <= 0)
 			return;
-		for (int i = 0; i < n; i++)
-			bytes += worker->frames[i].len;
 		if (overflow)
-			vx_stats_add(&worker->stats, nobody,
-				     offsetof(vx_counters, drops) + VX_RX_OVERFLOW * sizeof(uint64_t), overflow);
-		vx_switch(worker->tables, worker->frames, (unsigned)n, when(worker));
-		vx_deliver(worker, worker->frames, (unsigned)n);
-		vx_transmitter_flush(&worker->transmitter, false);
-	} while (n == VX_BATCH && bytes < VX_TURN_BYTES && clock_ns() - begun < VX_TURN_NS);
+			vx_stats_drops(&worker->stats, nobody, VX_RX_OVERFLOW, overflow);
+		bytes += take_from_tunnel(worker);
+	} while (n == VX_RX_DATAGRAMS && bytes < VX_TURN_BYTES && clock_ns() - begun < VX_TURN_NS);
 }
 
 static void drain_wake(struct vx_worker *worker)
@@ -152,8 +167,35 @@ static void ready_port(struct vx_worker *worker, uint64_t value, uint32_t events
 	if (events & EPOLLIN)
 		turn_of_port(worker, port);
 	if (events & (EPOLLERR | EPOLLHUP)) {
-		vx_deliver_port_gone(worker, port, EBADFD);
+		vx_local_gone(worker, port, EBADFD);
 		epoll_ctl(worker->epoll, EPOLL_CTL_DEL, vx_port_reader(port, worker->index), NULL);
+	}
+}
+
+/** rest() - Nothing happened for VX_IDLE_MS: an idle agent holds no memory for the bursts of before */
+static void rest(struct vx_worker *worker)
+{
+	if (worker->rested)
+		return;
+	vx_receiver_rest(&worker->receiver);
+	if (!worker->jobs_active)
+		madvise(worker->tap_buffers, MAP_LEN, MADV_DONTNEED);
+	worker->rested = true;
+}
+
+/** serve() - Give each ready source its turn; of a TAP that is @only_gone, see only that */
+static void serve(struct vx_worker *worker, const struct epoll_event *events, int n, bool only_gone)
+{
+	for (int i = 0; i < n; i++) {
+		unsigned kind = vx_value_kind(events[i].data.u64);
+		uint32_t ready = events[i].events & (only_gone ? EPOLLERR | EPOLLHUP : UINT32_MAX);
+
+		if (kind == VX_READY_PORT)
+			ready_port(worker, events[i].data.u64, ready);
+		else if (kind == VX_READY_TUNNEL)
+			turn_of_tunnel(worker);
+		else
+			drain_wake(worker);
 	}
 }
 
@@ -168,16 +210,22 @@ static void wait_and_serve(struct vx_worker *worker)
 	vx_qsbr_online(&worker->tables->qsbr, worker->index);
 	worker->now_ns = clock_ns();
 
-	for (int i = 0; i < n; i++) {
-		unsigned kind = vx_value_kind(events[i].data.u64);
+	if (n > 0)
+		worker->rested = false;
+	else if (!worker->jobs_active)
+		rest(worker);
+	serve(worker, events, n, false);
+}
 
-		if (kind == VX_READY_PORT)
-			ready_port(worker, events[i].data.u64, events[i].events);
-		else if (kind == VX_READY_TUNNEL)
-			turn_of_tunnel(worker);
-		else
-			drain_wake(worker);
-	}
+/** look_for_gone() - While TAPs are not read: see now and then whether any of them is gone */
+static void look_for_gone(struct vx_worker *worker)
+{
+	struct epoll_event events[EVENTS];
+
+	if (worker->now_ns - worker->looked_ns < VX_GONE_MS * 1000000ull)
+		return;
+	worker->looked_ns = worker->now_ns;
+	serve(worker, events, epoll_wait(worker->epoll, events, EVENTS, 0), true);
 }
 
 /** wait_for_underlay() - The transmitter is blocked: serve the tunnel until it is not */
@@ -194,7 +242,7 @@ static void wait_for_underlay(struct vx_worker *worker)
 		polled[n++].events = POLLOUT;
 	}
 	vx_qsbr_offline(&worker->tables->qsbr, worker->index);
-	poll(polled, n, VX_IDLE_MS);
+	poll(polled, n, VX_GONE_MS);
 	vx_qsbr_online(&worker->tables->qsbr, worker->index);
 	worker->now_ns = clock_ns();
 
@@ -202,6 +250,7 @@ static void wait_for_underlay(struct vx_worker *worker)
 		turn_of_tunnel(worker);
 	if (polled[1].revents)
 		drain_wake(worker);
+	look_for_gone(worker);
 	vx_transmitter_flush(&worker->transmitter, true);
 }
 
@@ -229,15 +278,23 @@ static int watch(struct vx_worker *worker, int fd, uint64_t value)
 	return epoll_ctl(worker->epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
+static void *map_zeroed(size_t len)
+{
+	void *map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return map == MAP_FAILED ? NULL : map;
+}
+
 static int map_buffers(struct vx_worker *worker)
 {
-	void *map = mmap(NULL, MAP_LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (map == MAP_FAILED)
+	worker->tap_buffers = map_zeroed(MAP_LEN);
+	worker->gro = map_zeroed(vx_gro_size());
+	if (!worker->tap_buffers || !worker->gro)
 		return -ENOMEM;
-	worker->tap_buffers = map;
+	vx_gro_init(worker->gro, vx_local_train, worker);
 	worker->job_buffers = worker->tap_buffers + VX_BATCH * BUFFER_LEN;
 	worker->spares = worker->job_buffers + VX_FLOOD_JOBS * BUFFER_LEN;
+	worker->pieces = worker->spares + VX_BATCH * SPARE_LEN;
 	for (unsigned i = 0; i < VX_BATCH; i++)
 		worker->frames[i].spare = worker->spares + i * SPARE_LEN + VX_HEADROOM;
 	for (unsigned i = 0; i < VX_FLOOD_JOBS; i++)
@@ -283,6 +340,8 @@ void vx_worker_close(struct vx_worker *worker)
 {
 	vx_transmitter_close(&worker->transmitter);
 	vx_receiver_close(&worker->receiver);
+	if (worker->gro)
+		munmap(worker->gro, vx_gro_size());
 	if (worker->epoll >= 0)
 		close(worker->epoll);
 	if (worker->wake >= 0)
@@ -298,6 +357,7 @@ int vx_worker_start(struct vx_worker *worker)
 	sigset_t all, before;
 	int error;
 
+	atomic_store(&worker->stopping, false);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	error = pthread_create(&worker->thread, NULL, run, worker);
@@ -318,11 +378,22 @@ void vx_worker_stop(struct vx_worker *worker)
 		;
 	pthread_join(worker->thread, NULL);
 	worker->running = false;
+	vx_worker_abandon(worker);
+}
+
+/** vx_worker_abandon() - Count as shutdown what a worker that does not run still holds */
+void vx_worker_abandon(struct vx_worker *worker)
+{
 	vx_transmitter_abandon(&worker->transmitter);
-	for (unsigned i = 0; i < VX_FLOOD_JOBS; i++)
-		if (worker->jobs[i].active)
-			vx_stats_drop(&worker->stats, (struct vx_owner){ 0, VX_NONE, worker->jobs[i].network },
-				      VX_SHUTDOWN);
+	for (unsigned i = 0; i < VX_FLOOD_JOBS; i++) {
+		struct vx_flood_job *job = &worker->jobs[i];
+
+		if (job->active)
+			vx_stats_drops(&worker->stats, (struct vx_owner){ 0, VX_NONE, job->network }, VX_SHUTDOWN,
+				       job->frame.segments);
+		job->active = false;
+	}
+	worker->jobs_active = 0;
 }
 
 /** vx_worker_add_port() - Watch this worker's queue of a published port, if it has one. Return: 0 or -errno */

@@ -1,9 +1,10 @@
-/* worker.h - one thread of the fast path; see worker.c and deliver.c */
+/* worker.h - one thread of the fast path; see worker.c, deliver.c, local.c and remote.c */
 #ifndef VX_WORKER_H
 #define VX_WORKER_H
 
 #include <pthread.h>
 
+#include "gro.h"
 #include "ring.h"
 #include "sock.h"
 #include "switch.h"
@@ -13,12 +14,14 @@
 struct vx_flood_job {
 	bool active;
 	uint32_t network;
-	uint32_t vni;			/* tells a network from its successor under the same id */
+	uint32_t generation;
 	uint32_t next_port;
 	uint32_t next_vtep;
 	struct vx_frame frame;
 	uint8_t *buffer;
 };
+
+#define VX_PIECES_LEN	(VX_HEADROOM + VX_FRAME_MAX)
 
 struct vx_worker {
 	unsigned index;
@@ -27,13 +30,17 @@ struct vx_worker {
 	struct vx_ring *ring;
 	struct vx_receiver receiver;
 	struct vx_transmitter transmitter;
+	struct vx_gro *gro;		/* empty between receive batches */
 	struct vx_frame frames[VX_BATCH];
 	uint8_t *tap_buffers;		/* VX_BATCH, held while the transmitter is blocked */
 	uint8_t *job_buffers;
 	uint8_t *spares;		/* VX_BATCH, one for each of @frames */
+	uint8_t *pieces;		/* VX_PIECES_LEN of fragments, and a frame that they are made from */
 	struct vx_flood_job jobs[VX_FLOOD_JOBS];
 	unsigned jobs_active;
 	uint64_t now_ns;
+	uint64_t looked_ns;		/* when TAPs were last asked whether they are gone, while blocked */
+	bool rested;
 	int epoll;
 	int wake;			/* eventfd */
 	_Atomic bool stopping;
@@ -51,11 +58,17 @@ int vx_worker_open(struct vx_worker *worker, const vx_config *config, bool share
 void vx_worker_close(struct vx_worker *worker);
 int vx_worker_start(struct vx_worker *worker);
 void vx_worker_stop(struct vx_worker *worker);
+void vx_worker_abandon(struct vx_worker *worker);
 int vx_worker_add_port(struct vx_worker *worker, const struct vx_port *port);
 void vx_worker_del_port(struct vx_worker *worker, const struct vx_port *port);
 
 void vx_deliver(struct vx_worker *worker, struct vx_frame *frames, unsigned count);
 void vx_deliver_jobs(struct vx_worker *worker);
-void vx_deliver_port_gone(struct vx_worker *worker, struct vx_port *port, int error);
+
+void vx_local_merge(struct vx_worker *worker, const struct vx_frame *frame, uint32_t port);
+void vx_local_write(struct vx_worker *worker, const struct vx_frame *frame, uint32_t port);
+void vx_local_train(void *worker, struct vx_train *train);
+void vx_local_gone(struct vx_worker *worker, struct vx_port *port, int error);
+void vx_remote_send(struct vx_worker *worker, const struct vx_frame *frame, uint32_t vtep);
 
 #endif

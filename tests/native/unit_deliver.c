@@ -22,12 +22,16 @@ static unsigned copies_to[256];		/* by last byte of the outer address */
 ssize_t __wrap_writev(int fd, const struct iovec *parts, int count);
 ssize_t __wrap_writev(int fd, const struct iovec *parts, int count)
 {
+	ssize_t len = 0;
+
 	(void)fd;
 	errno = write_error;
 	if (write_error)
 		return -1;
 	written++;
-	return (ssize_t)(parts[0].iov_len + (count > 1 ? parts[1].iov_len : 0));
+	for (int i = 0; i < count; i++)
+		len += (ssize_t)parts[i].iov_len;
+	return len;
 }
 
 int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
@@ -247,9 +251,7 @@ static void what_a_stopped_worker_holds_counts_as_shutdown(void)
 	EQUAL(stand->worker.stats.engine->drops[VX_SHUTDOWN], 0);
 	send_broadcast(stand);
 	EQUAL(stand->worker.jobs_active, 1);
-	atomic_store(&stand->worker.stopping, true);
-	EQUAL(vx_worker_start(&stand->worker), 0);	/* ends before its first turn */
-	vx_worker_stop(&stand->worker);
+	vx_worker_abandon(&stand->worker);
 	EQUAL(stand->worker.stats.engine->drops[VX_SHUTDOWN], 1);
 	tear_down(stand);
 }
@@ -263,9 +265,7 @@ static void what_a_full_socket_never_took_counts_as_shutdown(void)
 	send_error = EAGAIN;
 	deliver(stand);
 	CHECK(stand->worker.transmitter.blocked);
-	atomic_store(&stand->worker.stopping, true);
-	EQUAL(vx_worker_start(&stand->worker), 0);	/* ends before its first turn */
-	vx_worker_stop(&stand->worker);
+	vx_worker_abandon(&stand->worker);
 	EQUAL(stand->worker.stats.vteps[stand->scene->member].drops[VX_SHUTDOWN], 1);
 	EQUAL(stand->worker.stats.engine->drops[VX_SHUTDOWN], 1);
 	tear_down(stand);
@@ -305,12 +305,13 @@ static void what_the_kernel_dropped_is_counted(void)
 
 	for (unsigned i = 0; i < 200; i++)
 		EQUAL(sendto(voice, payload, sizeof(payload), 0, (void *)&to, sizeof(to)), sizeof(payload));
-	while ((got = vx_receiver_read(&stand->worker.receiver, stand->worker.frames, &overflow)) > 0)
+	while ((got = vx_receiver_read(&stand->worker.receiver, &overflow)) > 0)
 		arrived += got;
 	EQUAL(got, -EAGAIN);
 	CHECK(arrived < 200);
 	sendto(voice, payload, sizeof(payload), 0, (void *)&to, sizeof(to));
-	EQUAL(vx_receiver_read(&stand->worker.receiver, stand->worker.frames, &total), 1);
+	EQUAL(vx_receiver_read(&stand->worker.receiver, &total), 1);
+	EQUAL(vx_receiver_next(&stand->worker.receiver, stand->worker.frames), 1);
 	EQUAL(arrived + (int)total, 200);
 	EQUAL(vx_mac(stand->worker.frames[0].data), 0);
 	close(voice);
