@@ -145,13 +145,20 @@ def datagram(size: int) -> bytes:
 
 
 def sizes(
-    lab: Lab, sender: str, receiver: str, source: str, address: str, wanted: Iterable[int], window: int = 32
+    lab: Lab,
+    sender: str,
+    receiver: str,
+    source: str,
+    address: str,
+    wanted: Iterable[int],
+    window: int = 32,
+    port: int = 0,
 ) -> tuple[list[int], list[int]]:
-    """One datagram of each size from one socket to another. (sizes missing, sizes of what nobody sent)."""
+    """One datagram of each size from one socket (on `port`) to another: (sizes missing, sizes of what nobody sent)."""
     missing: list[int] = []
     surplus: list[int] = []
     left = list(wanted)
-    with udp_socket(lab, sender, source) as sending, udp_socket(lab, receiver, address) as receiving:
+    with udp_socket(lab, sender, source, port) as sending, udp_socket(lab, receiver, address) as receiving:
         to = receiving.getsockname()[:2]
         receiving.settimeout(2.0)
         while left:
