@@ -3,6 +3,7 @@
     def test_it(lab): ...                       three hosts with two containers each, shared by the tests of one module
     def test_it(make_lab): make_lab(hosts=2)    one's own, with any argument of `Lab`; gone after the test
 
+VXLANU_TEST_OFFLOAD=off (or any other `--offload`) runs all of them on that rung of the ladder.
 When a test fails, the story of its labs (which agents run, the end of each log) is in the report.
 """
 
@@ -26,6 +27,9 @@ def _started(stack: ExitStack, **arguments: object) -> Lab:
     require(*NETNS_NEEDS)
     if not arguments.get("agent"):
         require("native")
+    if rung := os.environ.get("VXLANU_TEST_OFFLOAD"):
+        flags = arguments.get("agent_flags", ())
+        arguments["agent_flags"] = ("--offload", rung, *flags)  # type: ignore[misc]  # a tuple by the signature of Lab
     made = Lab(**arguments, lab=f"test-{os.getpid()}-{next(_number)}")  # type: ignore[arg-type]  # Lab checks them
     _running.append(stack.enter_context(made))
     stack.callback(_running.remove, made)

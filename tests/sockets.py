@@ -10,6 +10,7 @@ Rules of this file
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -125,17 +126,21 @@ def _send_all(client: socket.socket, octets: int, digest: hashlib._Hash) -> None
             octets -= len(part)
         client.shutdown(socket.SHUT_WR)
     except OSError:
-        client.close()  # the receiver sees the end too early, and says so
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)  # the receiver sees the end too early, and says so
 
 
 def _receive_all(connection: socket.socket) -> tuple[bytes, float]:
-    """Digest of everything, and the longest time in which nothing came."""
+    """Digest of everything, and the longest time in which nothing came. Gives up when that is too long."""
     digest, longest, last = hashlib.sha256(), 0.0, time.monotonic()
     room = bytearray(1 << 20)
-    while count := connection.recv_into(room):
-        now = time.monotonic()
-        longest, last = max(longest, now - last), now
-        digest.update(memoryview(room)[:count])
+    try:
+        while count := connection.recv_into(room):
+            now = time.monotonic()
+            longest, last = max(longest, now - last), now
+            digest.update(memoryview(room)[:count])
+    except OSError:
+        longest = max(longest, time.monotonic() - last)
     return digest.digest(), longest
 
 
