@@ -30,7 +30,7 @@ SANITIZE = [
     *("-std=gnu11", "-O1", "-g", "-fno-strict-aliasing", "-fno-sanitize-recover=all", "-pthread"),
     *("-iquote", str(NATIVE), "-iquote", str(SCENE)),
 ]
-RUNS = {"fuzz_headers": 300_000, "fuzz_arp_nd": 300_000, "fuzz_switch": 200_000}
+RUNS = {"fuzz_gro": 100_000, "fuzz_headers": 300_000, "fuzz_arp_nd": 300_000, "fuzz_switch": 200_000}
 
 TUNNEL, HEADER, SOURCE, TARGET, FOREIGN, CHECKSUMS = 1, 2, 4, 8, 32, 64
 A, FAR = "02:42:0a:07:00:11", "02:42:0a:07:00:21"
@@ -75,6 +75,8 @@ def frames() -> list[bytes]:
         Ether(src=A, dst="33:33:ff:00:00:21") / IPv6(src="fd07::11", dst="ff02::1:ff00:21", hlim=255) / ns,
         ether / IPv6(src="fd07::11", dst="fd07::21", hlim=255) / ICMPv6ND_NA(tgt="fd07::11", S=1),
         ether / v4 / TCP(flags="S"),
+        ether / v4 / TCP(flags="A") / (b"x" * 200),
+        ether / v6 / TCP(flags="A", options=[("Timestamp", (1, 2))]) / (b"x" * 200),
         ether / v4 / TCP() / (b"x" * 3000),
         ether / v4 / UDP(sport=1, dport=2) / b"payload",
         ether / v4 / ICMP(),
@@ -94,10 +96,21 @@ def switch_inputs(frame: bytes) -> Iterator[bytes]:
     yield bytes([TUNNEL | HEADER | FOREIGN]) + steer + frame
 
 
+def gro_inputs(frame: bytes) -> Iterator[bytes]:
+    """A frame and three like it as fuzz_gro takes them: as they are, made to follow each other, and once twisted."""
+    valid, like, twist, partial = 1, 2, 4, 8
+    size = min(len(frame), 600).to_bytes(2, "big")
+    for ways in (0, valid, valid | like, valid | like | partial, valid | like | twist):
+        first = valid if ways else 0
+        yield b"".join(bytes([way]) + size + frame[:600] for way in (first, ways, first | ways & like, ways))
+
+
 def seeds(target: str) -> Iterator[bytes]:
     for frame in frames():
         if target == "fuzz_switch":
             yield from switch_inputs(frame)
+        elif target == "fuzz_gro":
+            yield from gro_inputs(frame)
         else:
             yield (bytes(10) if target == "fuzz_headers" else b"") + frame
     yield from FOUND.get(target, [])
