@@ -46,7 +46,7 @@ accept: setup-test build
 	@$(PYTEST) -m accept -s $(PYTEST_FLAGS)
 
 fuzz: setup-test build
-	@VXLANU_FUZZ_RUNS=$${VXLANU_FUZZ_RUNS:-2000000} $(PYTEST) tests/fuzz --timeout 3600 $(PYTEST_FLAGS)
+	@VXLANU_FUZZ_TIMES=$${VXLANU_FUZZ_TIMES:-100} $(PYTEST) tests/fuzz --timeout 3600 $(PYTEST_FLAGS)
 
 sim: build
 	@VXLANU_SIM_SEEDS=$${VXLANU_SIM_SEEDS:-10000} $(PYTEST) tests/sim --timeout 36000 $(PYTEST_FLAGS)

@@ -1,7 +1,7 @@
 """The C parsers and the whole decision under sanitizers: libFuzzer with a fixed seed, and every captured frame.
 
 Rules of this file
-  1. Deterministic: a seed and a number of runs, never a time.
+  1. Deterministic: a seed and a number of runs, never a time; VXLANU_FUZZ_TIMES multiplies them.
   2. Seeds of the corpus are made here, from scapy, so that coverage does not begin at zero; crashes that were found
      are named inputs in FOUND.
   3. Captures are read if they lie beside the repository; the frames made here go the same way everywhere.
@@ -9,6 +9,8 @@ Rules of this file
 
 from __future__ import annotations
 
+import os
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,16 @@ from pathlib import Path
 import pytest
 from needs import require
 from scapy.layers.dhcp import BOOTP, DHCP
-from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6, IPv6ExtHdrFragment
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Timestamp
+from scapy.layers.inet6 import (
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6NDOptSrcLLAddr,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrRouting,
+)
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.utils import RawPcapReader
 
@@ -30,7 +40,13 @@ SANITIZE = [
     *("-std=gnu11", "-O1", "-g", "-fno-strict-aliasing", "-fno-sanitize-recover=all", "-pthread"),
     *("-iquote", str(NATIVE), "-iquote", str(SCENE)),
 ]
-RUNS = {"fuzz_gro": 100_000, "fuzz_headers": 300_000, "fuzz_arp_nd": 300_000, "fuzz_switch": 200_000}
+RUNS = {
+    "fuzz_arp_nd": 300_000,
+    "fuzz_gro": 100_000,
+    "fuzz_gso": 150_000,
+    "fuzz_headers": 300_000,
+    "fuzz_switch": 200_000,
+}
 
 TUNNEL, HEADER, SOURCE, TARGET, FOREIGN, CHECKSUMS = 1, 2, 4, 8, 32, 64
 A, FAR = "02:42:0a:07:00:11", "02:42:0a:07:00:21"
@@ -84,6 +100,8 @@ def frames() -> list[bytes]:
         ether / v6 / IPv6ExtHdrFragment(offset=0, m=1) / UDP(),
         Ether(src=A, dst="ff:ff:ff:ff:ff:ff") / IP(src="0.0.0.0") / UDP(sport=68, dport=67) / BOOTP() / DHCP(),
         ether / Dot1Q(vlan=5) / v4 / UDP(),
+        ether / v6 / IPv6ExtHdrDestOpt() / IPv6ExtHdrRouting(addresses=["fd07::31"]) / TCP() / b"abcdefg",
+        ether / IP(src="10.7.0.17", dst="10.7.0.33", options=[IPOption_Timestamp()]) / UDP() / b"abcdefg",
     ]
     return [bytes(frame) for frame in made]
 
@@ -105,12 +123,20 @@ def gro_inputs(frame: bytes) -> Iterator[bytes]:
         yield b"".join(bytes([way]) + size + frame[:600] for way in (first, ways, first | ways & like, ways))
 
 
+def gso_inputs(frame: bytes) -> Iterator[bytes]:
+    """A frame as fuzz_gso takes it: to be cut small and large, made plausible and fit, plausible only, and as it is."""
+    for ways, size in ((3, 3), (3, 1000), (1, 1000), (0, 0)):
+        yield bytes([ways]) + struct.pack("<BBHHHH", 0, 0, 0, size, 0, 0) + frame
+
+
 def seeds(target: str) -> Iterator[bytes]:
     for frame in frames():
         if target == "fuzz_switch":
             yield from switch_inputs(frame)
         elif target == "fuzz_gro":
             yield from gro_inputs(frame)
+        elif target == "fuzz_gso":
+            yield from gso_inputs(frame)
         else:
             yield (bytes(10) if target == "fuzz_headers" else b"") + frame
     yield from FOUND.get(target, [])
@@ -123,10 +149,13 @@ def test_a_fixed_number_of_mutations_finds_nothing(target: str, objects: list[st
     corpus.mkdir()
     for number, seed in enumerate(seeds(target)):
         (corpus / f"{number:03}").write_bytes(seed)
-    command = [str(program), f"-runs={RUNS[target]}", "-seed=7", "-max_len=4096", "-print_final_stats=1", str(corpus)]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=200, check=False)
+    runs = RUNS[target] * int(os.environ.get("VXLANU_FUZZ_TIMES", "1"))
+    command = [str(program), f"-runs={runs}", "-seed=7", "-max_len=4096", "-print_final_stats=1", str(corpus)]
+    run = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, timeout=max(200, runs / 1000), check=False
+    )
     assert run.returncode == 0, run.stderr[-4000:]
-    assert f"stat::number_of_executed_units: {RUNS[target]}" in run.stderr
+    assert f"stat::number_of_executed_units: {runs}" in run.stderr
 
 
 def captured() -> Iterator[bytes]:
