@@ -269,7 +269,6 @@ static void open_chain(struct vx_gro *gro, const struct segment *segment, uint32
 	gro->youngest = at;
 
 	chain->verified = false;
-	chain->id_step = 0;
 	chain->tcp_flags = 0;
 	chain->headers = segment->headers;
 	chain->size = chain->payload = segment->payload;
@@ -352,7 +351,7 @@ static bool follows(const struct chain *chain, const struct segment *segment)
 	const struct vx_eth *a = &chain->eth, *b = &segment->frame->eth;
 	const uint8_t *first = first_of(chain), *data = segment->frame->data;
 
-	if (segment->headers != chain->headers || segment->payload > chain->size ||
+	if (segment->payload > chain->size ||
 	    chain->headers - a->l3 + chain->payload + segment->payload > IP_MAX)
 		return false;
 	if (a->l3 != b->l3 || memcmp(first, data, a->l3) != 0)	/* Ethernet header and VLAN tags */

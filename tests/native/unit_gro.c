@@ -80,24 +80,35 @@ static void flags_psh_ends_a_train_and_so_does_fin(void)
 
 static void flags_syn_and_flags_rst_and_flags_urg(void)
 {
-	static const uint8_t flags[] = { 0x02, 0x04, 0x20 };
+	static const uint8_t flags[] = { 0x02, 0x04, 0x20, 0 };
 
 	EVERY_VERSION(version) {
-		for (unsigned f = 0; f <= sizeof(flags); f++) {
+		for (unsigned f = 0; f < sizeof(flags); f++) {
 			batch_begin();
 			for (unsigned i = 0; i < 5; i++) {
 				struct wire wire = batch_tcp(version, i);
 
-				if (i == 2 && f < sizeof(flags)) {
+				if (i == 2 && flags[f]) {
 					wire.flags |= flags[f];
 					wire.len = 0;
 				}
 				batch_add(wire);
 			}
-			if (f < sizeof(flags))
+			if (flags[f])
 				ARRIVE(2 * LEN, 0, 2 * LEN);
 			else
 				ARRIVE(5 * LEN);
+			batch_begin();			/* nor with payload, and not even with their like */
+			for (unsigned i = 0; i < 3; i++) {
+				struct wire wire = batch_tcp(version, i);
+
+				wire.flags |= flags[f];
+				batch_add(wire);
+			}
+			if (flags[f])
+				ARRIVE(LEN, LEN, LEN);
+			else
+				ARRIVE(3 * LEN);
 		}
 	}
 }
@@ -276,15 +287,18 @@ static void ip_opt_and_ip_v6ext(void)	/* the kernel merges extension headers tha
 			else
 				ARRIVE(3 * LEN);
 		}
-		batch_begin();
-		for (unsigned i = 0; i < 2; i++) {
-			struct wire wire = batch_tcp(version, i);
+		for (uint8_t byte = 0; byte < 2; byte++) {
+			batch_begin();
+			for (unsigned i = 0; i < 2; i++) {
+				struct wire wire = batch_tcp(version, i);
 
-			wire.ip_options = version == 4;
-			wire.extension = version == 6 ? 60 : 0;
-			batch_add(wire);
+				wire.ip_options = version == 4;
+				wire.extension = version == 6 ? 60 : 0;
+				wire.extension_byte = byte;
+				batch_add(wire);
+			}
+			ARRIVE(LEN, LEN);
 		}
-		ARRIVE(LEN, LEN);
 	}
 }
 

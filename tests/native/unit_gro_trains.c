@@ -1,4 +1,6 @@
 /* unit_gro_trains.c - what leaves the coalescer: whose order is kept, in what form, and how it is taken apart again */
+#include <stdlib.h>
+
 #include "batch.h"
 #include "check.h"
 #include "eth.h"
@@ -170,6 +172,126 @@ static void partial_checksums_merge_with_whole_ones_and_are_given_back(void)
 	}
 }
 
+static void a_partial_checksum_elsewhere_does_not_merge(void)
+{
+	for (int elsewhere = 0; elsewhere < 2; elsewhere++) {
+		batch_begin();
+		for (unsigned i = 0; i < 2; i++) {
+			struct wire wire = batch_tcp(4, i);
+			struct vx_frame frame;
+
+			wire.partial = true;
+			frame = wire_frame(batch.next, wire_put(batch.next, &wire));
+			frame.vnet.csum_offset = (uint16_t)(frame.vnet.csum_offset + elsewhere);
+			batch.next += frame.len;
+			REASON(vx_gro_add(batch.gro, &frame, BATCH_PORT, BATCH_BOTH), VX_OK);
+		}
+		if (elsewhere)
+			ARRIVE(LEN, LEN);
+		else
+			ARRIVE(2 * LEN);
+	}
+}
+
+static void a_data_offset_inside_the_tcp_header_does_not_merge(void)
+{
+	EVERY_VERSION(version) {
+		for (uint32_t words = 4; words <= 5; words++) {
+			uint32_t l4 = version == 4 ? 34 : 54;
+
+			batch_begin();
+			for (unsigned i = 0; i < 2; i++) {
+				struct wire wire = batch_tcp(version, i);
+				struct vx_frame frame;
+
+				wire.seq += i * (5 - words) * 4;
+				wire.partial = true;
+				frame = wire_frame(batch.next, wire_put(batch.next, &wire));
+				batch.next[l4 + 12] = (uint8_t)(words << 4);
+				batch.next += frame.len;
+				REASON(vx_gro_add(batch.gro, &frame, BATCH_PORT, BATCH_BOTH), VX_OK);
+			}
+			vx_gro_flush(batch.gro);
+			EQUAL(batch.trains, words == 4 ? 2 : 1);
+		}
+	}
+}
+
+static void a_transport_header_that_is_cut_off_is_not_read(void)
+{
+	static const uint32_t lens[] = { 4, 7, 8, 12, 13, 16, 19, 20 };
+
+	for (unsigned i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+		for (int udp = 0; udp < 2; udp++) {
+			struct wire wire = batch_tcp(4, 0);
+			uint8_t *exact = malloc(34 + lens[i]);
+			struct vx_frame frame;
+
+			wire.protocol = 47;		/* so that payload stands where a transport header would */
+			wire.len = lens[i];
+			wire_put(exact, &wire);
+			exact[23] = udp ? VX_PROTO_UDP : VX_PROTO_TCP;
+			frame = wire_frame(exact, 34 + lens[i]);
+			batch_begin();
+			REASON(vx_gro_add(batch.gro, &frame, BATCH_PORT, BATCH_BOTH), VX_OK);
+			EQUAL(batch.trains, 1);		/* at once: no segment */
+			EQUAL(batch.train[0].part[0].iov_len, 34 + lens[i]);
+			free(exact);
+		}
+	}
+}
+
+/** flow_number() - One of many flows. Those between two addresses practically never share a hash, so these differ */
+static struct wire flow_number(unsigned number, unsigned i)
+{
+	struct wire wire = batch_udp(4, i);
+
+	wire.source = (uint8_t)number;
+	wire.target = (uint8_t)(number >> 8);
+	wire.target_port = (uint16_t)(number >> 16);
+	return wire;
+}
+
+static int by_hash(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void flows_of_one_hash_are_kept_apart(void)
+{
+	enum { FLOWS = 1 << 19 };		/* of these some 32 pairs have one hash */
+	uint64_t *hashes = malloc(FLOWS * sizeof(*hashes));
+	unsigned found = 0;
+	uint8_t frame[256];
+	struct vx_eth eth;
+
+	for (unsigned i = 0; i < FLOWS; i++) {
+		struct wire wire = flow_number(i, 0);
+
+		if (i == 0)
+			vx_eth_parse(frame, wire_put(frame, &wire), &eth);
+		frame[29] = wire.source;
+		frame[33] = wire.target;
+		vx_put16(frame + 36, wire.target_port);
+		hashes[i] = (uint64_t)vx_eth_hash(frame, &eth) << 32 | i;
+	}
+	qsort(hashes, FLOWS, sizeof(*hashes), by_hash);
+	for (unsigned i = 1; i < FLOWS && found < 4; i++) {
+		if (hashes[i] >> 32 != hashes[i - 1] >> 32)
+			continue;
+		found++;
+		batch_begin();
+		for (unsigned packet = 0; packet < 2; packet++)
+			for (unsigned k = 0; k < 2; k++)
+				batch_add(flow_number((uint32_t)hashes[i - k], packet));
+		ARRIVE(2 * LEN, 2 * LEN);
+	}
+	EQUAL(found, 4);
+	free(hashes);
+}
+
 static void a_kind_that_may_not_merge_passes_alone(void)
 {
 	for (unsigned may = 0; may < 4; may++) {
@@ -197,8 +319,11 @@ static void a_super_frame_leaves_alone_and_after_its_flow(void)
 	struct vx_frame frame;
 
 	batch_begin();
-	batch_add(batch_tcp(4, 0));
+	wire.seq -= 3 * LEN;
 	wire.len = 3 * LEN;
+	batch_add(wire);
+	wire.seq += 3 * LEN;
+	wire.id++;
 	wire.partial = true;
 	frame = wire_frame(batch.next, wire_put(batch.next, &wire));
 	frame.segments = 3;
@@ -208,7 +333,7 @@ static void a_super_frame_leaves_alone_and_after_its_flow(void)
 	batch.next += frame.len;
 	REASON(vx_gro_add(batch.gro, &frame, BATCH_PORT, BATCH_BOTH), VX_OK);
 	batch_add(batch_tcp(4, 4));
-	ARRIVE(LEN, 3 * LEN, LEN);
+	ARRIVE(3 * LEN, 3 * LEN, LEN);
 	EQUAL(batch.train[1].frames, 3);
 	EQUAL(batch.train[1].bytes, 3 * (54 + LEN));
 	EQUAL(batch.train[1].vnet.gso_type, VX_GSO_TCPV4);
@@ -301,6 +426,10 @@ CASES(CASE(a_lone_frame_leaves_exactly_as_it_came),
       CASE(a_udp_length_that_is_not_the_packets_does_not_merge),
       CASE(a_damaged_ip_header_does_not_merge),
       CASE(partial_checksums_merge_with_whole_ones_and_are_given_back),
+      CASE(a_partial_checksum_elsewhere_does_not_merge),
+      CASE(a_data_offset_inside_the_tcp_header_does_not_merge),
+      CASE(a_transport_header_that_is_cut_off_is_not_read),
+      CASE(flows_of_one_hash_are_kept_apart),
       CASE(a_kind_that_may_not_merge_passes_alone),
       CASE(a_super_frame_leaves_alone_and_after_its_flow),
       CASE(with_every_chain_taken_the_oldest_leaves),

@@ -72,7 +72,7 @@ static uint32_t put_ip(uint8_t *ip, const struct wire *wire, uint32_t l4_len)
 
 	if (wire->version == 4) {
 		memset(ip, 0, 20);
-		memset(ip + 20, 1, wire->ip_options * 4);
+		memset(ip + 20, wire->extension_byte, wire->ip_options * 4);
 		ip[0] = (uint8_t)(0x45 + wire->ip_options);
 		ip[1] = wire->tos;
 		vx_put16(ip + 2, (uint16_t)(header + l4_len));

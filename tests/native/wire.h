@@ -15,9 +15,9 @@ struct wire {
 	uint8_t tos, ttl;
 	uint16_t id, fragment;		/* IPv4; fragment: the flags and the offset */
 	uint32_t label;			/* IPv6 */
-	unsigned ip_options;		/* IPv4: words of NOP */
+	unsigned ip_options;		/* IPv4: words of options */
 	uint8_t extension;		/* IPv6: 0 or the number of an extension header of 8 bytes */
-	uint8_t extension_byte;		/* what that is filled with */
+	uint8_t extension_byte;		/* what either is filled with: 0 ends options, 1 is no operation */
 	uint8_t source, target;		/* last bytes of the addresses */
 	uint16_t source_port, target_port;
 	uint32_t seq, ack;
