@@ -1,4 +1,4 @@
-/* fuzz_gro.c - arbitrary frames through the coalescer; what a train stands for is what came, and may be undone
+/* fuzz_gro.c - arbitrary frames through the coalescer: a train stands for what came, in order and with right checksums
  *
  * The input is a sequence of frames: one byte of steering, two of length, the frame. Bits of the steering: VALID makes
  * the checksums right, LIKE takes the last frame's headers for this one's with the TCP sequence number and the IPv4 ID
@@ -62,10 +62,38 @@ static void claim(const uint8_t *bytes, uint32_t len, uint32_t port, bool padded
 	abort();
 }
 
+/** hold_against() - A frame that was merged had a right checksum, and cutting gives it back but for ID and checksums */
+static void hold_against(uint8_t *cut, const uint8_t *bytes, uint32_t len, const struct vx_vnet *vnet)
+{
+	static uint8_t frame[4096];
+	struct vx_eth eth;
+	uint16_t offset;
+
+	memcpy(frame, bytes, len);
+	if (vx_eth_parse(frame, len, &eth) || !vx_csum_place(&eth, &offset))
+		abort();
+	if (vnet->flags)
+		wire_finish(frame, vnet, len);
+	if (wire_sum(frame + eth.l4, len - eth.l4,
+		     vx_csum_pseudo(frame + eth.l3, eth.version, eth.protocol, len - eth.l4)) != 0xffff)
+		abort();
+	memset(frame + eth.l4 + offset, 0, 2);	/* 0 and 0xffff say the same of TCP */
+	memset(cut + eth.l4 + offset, 0, 2);
+	if (eth.version == 4) {
+		memset(frame + eth.l3 + 10, 0, 2);
+		memset(cut + eth.l3 + 10, 0, 2);
+		if (vx_get16(frame + eth.l3 + 6) & 0x4000)
+			memcpy(cut + eth.l3 + 4, frame + eth.l3 + 4, 2);
+	}
+	if (memcmp(frame, cut, len) != 0)
+		abort();
+}
+
 static void take(void *context, struct vx_train *train)
 {
 	static uint8_t packets[1 << 20];
 	uint32_t lens[VX_GRO_FRAMES];
+	uint8_t *cut = packets;
 
 	(void)context;
 	if (train->parts == 1) {
@@ -75,8 +103,14 @@ static void take(void *context, struct vx_train *train)
 	if (wire_cut(train, packets, lens, VX_GRO_FRAMES) != train->frames)
 		abort();
 	vx_gro_undo(train);
-	for (unsigned i = 0; i < train->parts; i++)
-		claim(train->part[i].iov_base, (uint32_t)train->part[i].iov_len, train->port, true);
+	for (unsigned i = 0; i < train->parts; cut += lens[i++]) {
+		struct vx_vnet vnet = vx_gro_single(train, i);
+
+		if (lens[i] != train->part[i].iov_len)
+			abort();
+		claim(train->part[i].iov_base, lens[i], train->port, true);
+		hold_against(cut, train->part[i].iov_base, lens[i], &vnet);
+	}
 }
 
 /** make_next() - The headers of the frame before, as far as there is room, made those of the next packet */
