@@ -2,7 +2,7 @@
 
 Rules of this file
   1. `command` is pure: what stands in a unit test is what runs.
-  2. A guest lives no longer than its deadline, and is killed by its pid.
+  2. A guest is told at its deadline to come to an end, and killed by its pid when it does not.
   3. KVM is used where it runs a guest, not where /dev/kvm merely exists: nested machines offer one on which a foreign
      kernel never says a word. So the first line of the initramfs is waited for, and without it TCG takes over.
 """
@@ -28,6 +28,7 @@ PROCESSOR = {
     "tcg": ("-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on", "-cpu", "max", "-smp", "1"),
 }
 MEMORY = "3G"  # three quarters of it is the writable layer: sanitizer builds, logs, databases
+SECONDS_TO_END = 180.0  # to interrupt pytest, and print what failed
 QEMU = "qemu-system-x86_64"
 NO_GUEST = 70
 
@@ -76,28 +77,41 @@ class Run:
 
 def run(guest: Guest, accel: str, seconds: float, say: Callable[[str], None]) -> Run:
     """Boot, pass the console on line by line, wait for the end or the deadline."""
-    begun, done = time.monotonic(), Run()
+    begun, done = time.monotonic(), Run(why=f"{QEMU} ended")
     process = subprocess.Popen(
-        command(guest, accel), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command(guest, accel), bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     lines: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=_read, args=(process, lines), daemon=True).start()
     try:
-        while True:
-            limit = seconds if done.came_up else min(seconds, SECONDS_TO_COME_UP[accel])
-            line = lines.get(timeout=max(0.0, begun + limit - time.monotonic()))
-            if line is None:
-                break
-            done.came_up = done.came_up or line == UP
-            say(line)
-        done.why = f"{QEMU} ended with {process.wait()}"
-    except queue.Empty:
-        done.why = f"not done after {seconds:.0f} s" if done.came_up else f"not up after {limit:.0f} s"
+        done.came_up = _pass_on(lines, begun + SECONDS_TO_COME_UP[accel], say, last=UP)
+        if not done.came_up:
+            done.why = f"not up after {time.monotonic() - begun:.0f} s"
+        elif not _pass_on(lines, begun + seconds, say):
+            done.why = f"not done after {seconds:.0f} s"
+            say(f"{done.why}: telling pytest to end")
+            assert process.stdin is not None
+            process.stdin.write(b"end\n")
+            _pass_on(lines, begun + seconds + SECONDS_TO_END, say)
     finally:
         process.kill()
         process.wait()
     done.status = _status(guest.out / "status")
     return done
+
+
+def _pass_on(lines: queue.Queue[str | None], deadline: float, say: Callable[[str], None], last: str = "") -> bool:
+    """Say the lines that come up to `last`, or else up to the end of the output; False if that does not come."""
+    while True:
+        try:
+            line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            return False
+        if line is None:
+            return not last
+        say(line)
+        if last and line == last:
+            return True
 
 
 def _read(process: subprocess.Popen[bytes], lines: queue.Queue[str | None]) -> None:

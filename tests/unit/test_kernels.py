@@ -97,13 +97,14 @@ def test_what_follows_the_dashes_is_pytests() -> None:
 
 # -- the machine, with a program in the place of QEMU ------------------------------------------------------------------
 
-# Says nothing under KVM, as a nested machine may; else comes up and leaves a result.
+# Says nothing under KVM, as a nested machine may; else comes up, and leaves a result when it is told to end.
 PRETENDED = """#!/bin/sh
 case "$*" in
 *"-accel kvm"*) exec sleep 600 ;;
 esac
 echo "%s"
-echo 1 >"%s"
+read -r _
+echo 2 >"%s"
 """
 
 
@@ -134,17 +135,19 @@ def test_a_guest_that_says_nothing_is_killed(guest: machine.Guest) -> None:
     assert done.why.startswith("not up after")
 
 
-def test_a_guest_that_ends_has_the_exit_code_of_pytest(guest: machine.Guest) -> None:
+def test_a_guest_whose_time_is_up_is_told_and_still_gives_its_result(guest: machine.Guest) -> None:
     said: list[str] = []
-    done = machine.run(guest, "tcg", 600.0, said.append)
-    assert (done.came_up, done.status, said) == (True, 1, [machine.UP])
+    done = machine.run(guest, "tcg", 0.0, said.append)
+    assert (done.came_up, done.status) == (True, 2), said
+    assert said[0] == machine.UP
+    assert "telling pytest to end" in said[1]
 
 
 def test_without_a_sign_under_kvm_the_guest_is_emulated(
     guest: machine.Guest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(boot, "prepare", lambda *_: guest)
-    asked, given = boot.arguments(["6.1"])
+    asked, given = boot.arguments(["6.1", "--minutes", "0"])
     accelerators = ["kvm", "tcg"]
     assert boot.try_kernel("6.1", asked, given, accelerators) == 1
     assert accelerators == ["tcg"], "the next kernel does not wait again"
