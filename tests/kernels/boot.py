@@ -80,7 +80,15 @@ def prepare(name: str, asked: argparse.Namespace, given: list[str]) -> machine.G
     (out / "environment").write_text("".join(f"{key}={shlex.quote(value)}\n" for key, value in kept.items()))
     packed = out / "initramfs"
     packed.write_bytes(initramfs.build(found.modules / found.version, Path(busybox), ROOT / "tests/kernels/init"))
-    return machine.Guest(found.vmlinuz, packed, found.modules, ROOT, out)
+    _snapshot(out / "tree")
+    return machine.Guest(found.vmlinuz, packed, found.modules, ROOT, out / "tree", out)
+
+
+def _snapshot(tree: Path) -> None:
+    """The repository as it is now: a run takes long enough that somebody edits or rebuilds meanwhile."""
+    left_out = shutil.ignore_patterns(".git", ".venv", "build", "__pycache__", ".*_cache", ".hypothesis")
+    shutil.copytree(ROOT, tree, symlinks=True, ignore=left_out)
+    (tree / ".venv").mkdir()  # where the guest mounts the real one
 
 
 def try_kernel(name: str, asked: argparse.Namespace, given: list[str], accelerators: list[str]) -> int:

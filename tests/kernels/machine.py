@@ -35,19 +35,20 @@ NO_GUEST = 70
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """What to boot, with which tree, and the folder (`out`) for what goes in and comes out."""
+    """What to boot, `repository` and the copy of it that is tested, and the folder for what goes in and comes out."""
 
     vmlinuz: Path
     initramfs: Path
     modules: Path
     repository: Path
+    tree: Path
     out: Path
 
 
 def command(guest: Guest, accel: str) -> list[str]:
     """The whole QEMU command line. No network: a test makes its own inside."""
     said = ("console=ttyS0", "loglevel=4", "panic=-1", "random.trust_cpu=on", "mitigations=off", "no5lvl")
-    told = (f"vxlanu.repository={guest.repository}", f"vxlanu.modules={guest.modules}")
+    told = (f"vxlanu.{name}={getattr(guest, name)}" for name in ("repository", "tree", "modules"))
     shares = {"root": ("/", "readonly=on"), "out": (str(guest.out), "readonly=off")}
     made = [
         *(QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio"),

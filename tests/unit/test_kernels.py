@@ -115,7 +115,7 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> machine.Guest:
     program.chmod(0o755)
     monkeypatch.setattr(machine, "QEMU", str(program))
     monkeypatch.setitem(machine.SECONDS_TO_COME_UP, "kvm", 0.1)
-    return machine.Guest(tmp_path / "vmlinuz", tmp_path / "initramfs", tmp_path / "modules", tmp_path, tmp_path)
+    return machine.Guest(tmp_path / "vmlinuz", tmp_path / "initramfs", tmp_path / "modules", *[tmp_path] * 3)
 
 
 @pytest.mark.parametrize("accel", ["kvm", "tcg"])
