@@ -5,7 +5,8 @@
 Its data path "netdev" needs no kernel module. Database, sockets and pid files are in a directory of its own in the
 lab's /run, and both programs stay in the foreground of the lab: no system daemon is asked, and they die with the block.
 
-It reads eth0 by a packet socket and does not know the kernel's unfinished checksums, so the cables are set to `wire`.
+It reads eth0 by a packet socket and does not know the kernel's unfinished checksums: where the other end is no OVS, the
+cables have to be `wire`. It sends finished ones itself.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ class OvsHost:
 
     @classmethod
     @contextmanager
-    def up(cls, lab: Lab, name: str, outer: str) -> Iterator[OvsHost]:
+    def up(cls, lab: Lab, name: str, outer: str, underlay: str = "wire") -> Iterator[OvsHost]:
         host = cls(lab, name, outer)
         with ExitStack() as stack:
             host._join_underlay()
+            set_underlay(lab, underlay, (name,))
             host._start(stack)
             host.vsctl("add-br", "br-phy", "--", "set", "bridge", "br-phy", "datapath_type=netdev",
                        "--", "add-port", "br-phy", "eth0")  # fmt: skip
@@ -51,7 +53,6 @@ class OvsHost:
             f"ip -n {self.name} link set eth0 up",
         ):
             self.lab.exec("underlay", command.split())
-        set_underlay(self.lab, "wire", (self.name,))
 
     def _start(self, stack: ExitStack) -> None:
         """The database and the switch; each is there once its socket is."""
