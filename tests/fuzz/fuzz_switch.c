@@ -2,12 +2,15 @@
  *
  * Input: one byte of ways (below), one of table operations, three that steer them, ten of virtio header, then a
  * frame (from a TAP) or a datagram (from the tunnel). Buffers have exactly the room that the contract promises,
- * so a byte too far is the sanitizer's. Afterwards the verdict must be one that the worker can act on.
+ * so a byte too far is the sanitizer's. Afterwards the verdict must be one that the worker can act on: super-frames are
+ * cut, what is too large for a path is fragmented, answers are parsed.
  */
 #include "check.h"
 #include "eth.h"
+#include "gso.h"
 #include "nd.h"
 #include "scene.h"
+#include "toobig.h"
 #include "vxlan.h"
 
 #define STEER		15
@@ -15,7 +18,7 @@
 #define WAY_HEADER	2	/* put a valid VXLAN header in front */
 #define WAY_SOURCE	4	/* put a MAC there that may send */
 #define WAY_TARGET	8	/* to a known MAC */
-#define WAY_VNET	16	/* use the virtio header */
+#define WAY_VNET	16	/* use the virtio header; from the tunnel: its size is what UDP_GRO told */
 #define WAY_FOREIGN	32	/* from the foreign VTEP, else the member */
 #define WAY_CHECKSUMS	64	/* the peer is on this kernel */
 #define WAY_BATCH	128	/* the same frame twice in one vector */
@@ -23,6 +26,13 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct scene *scene;
+
+/** narrow() - Set the path MTU of both VTEPs; 0 for no limit */
+static void narrow(uint32_t path_mtu)
+{
+	vx_net_vtep(scene->tables, (uint32_t)scene->member)->path_mtu = path_mtu;
+	vx_net_vtep(scene->tables, (uint32_t)scene->foreign)->path_mtu = path_mtu;
+}
 
 /** change_tables() - One operation of the writer, as the input asks */
 static void change_tables(const uint8_t *steer)
@@ -56,6 +66,7 @@ static void change_tables(const uint8_t *steer)
 		vx_net_port(scene->tables, (uint32_t)scene->a)->flags = steer[1] & 3;
 		break;
 	default:
+		narrow((steer[1] ? 576u : 0) + steer[1] * 8u);
 		break;
 	}
 	vx_qsbr_collect(&scene->tables->qsbr);
@@ -85,13 +96,89 @@ static uint8_t *make_frame(struct vx_frame *frame, uint8_t ways, const uint8_t *
 	};
 	if (ways & WAY_VNET)
 		memcpy(&frame->vnet, vnet, sizeof(frame->vnet));
+	if (tunnel)
+		frame->train = frame->vnet.gso_size;
 	outer = ways & WAY_FOREIGN ? scene->foreign : scene->member;
 	memcpy(frame->outer, vx_net_vtep(scene->tables, (uint32_t)outer)->address, VX_ADDR_LEN);
 	return buffer;
 }
 
+/** fragment() - What deliver.c does with a packet that has to be fragmented: all of it comes out, in pieces that fit */
+static void fragment(const struct vx_frame *frame, uint16_t fit)
+{
+	static uint8_t out[VX_FRAME_MAX];
+	const uint8_t *ip = frame->data + frame->eth.l3;
+	uint32_t next = 0, payload = 0, whole = vx_get16(ip + 2) - (ip[0] & 15u) * 4, len;
+	struct vx_eth eth;
+
+	while ((len = vx_toobig_fragment(frame, fit, &next, out)) != 0) {
+		CHECK(len <= frame->eth.l3 + (uint32_t)fit);
+		REASON(vx_eth_parse(out, len, &eth), VX_OK);
+		EQUAL(eth.end, len);
+		payload += len - eth.l3 - (out[eth.l3] & 15u) * 4;
+	}
+	EQUAL(payload, whole);
+}
+
+/** leave() - What transmit.c does: cut a super-frame, fragment what does not fit, take the rest as it is */
+static void leave(const struct vx_frame *frame, uint16_t fit)
+{
+	static uint8_t out[VX_FRAME_MAX];
+	struct vx_frame piece = *frame;
+	struct vx_gso gso;
+	uint32_t sum = 0;
+
+	EQUAL(vx_get32(frame->data - 8), 0x08000000);
+	if (!frame->vnet.gso_type) {
+		CHECK(!(frame->vnet.flags & VX_VNET_NEEDS_CSUM));
+		EQUAL(frame->segments, 1);
+		if (fit)
+			fragment(frame, fit);
+		return;
+	}
+	CHECK(frame->segments > 1 && frame->segments <= VX_SEGMENTS_MAX);
+	vx_gso_begin(&gso, frame);
+	piece.data = out;
+	for (uint32_t i = 0; i < gso.segments; i++) {
+		const uint8_t *payload;
+		uint32_t slice = vx_gso_cut(&gso, i, out, &payload);
+
+		memcpy(out + gso.headers, payload, slice);
+		sum += slice;
+		piece.len = gso.headers + slice;
+		REASON(vx_eth_parse(out, piece.len, &piece.eth), VX_OK);
+		EQUAL(piece.eth.end, piece.len);
+		if (fit && piece.len > piece.eth.l3 + (uint32_t)fit)
+			fragment(&piece, fit);
+	}
+	EQUAL(gso.headers + sum, frame->len);
+}
+
+/** judge_flood() - A flood is a copy for each VTEP, in the form that its path takes */
+static void judge_flood(struct vx_frame *frame)
+{
+	uint32_t next = 0, id;
+
+	CHECK(frame->copies && frame->scope && !frame->fit);
+	CHECK(frame->from == VX_AT_PORT || frame->scope == VX_TO_LOCAL);
+	while (vx_flood_next_vtep(frame->network, frame->scope, &next, &id))
+		if (!vx_switch_fit_vtep(frame, vx_net_vtep(scene->tables, id)))
+			leave(frame, frame->fit);
+}
+
+/** judge_answer() - An ICMP error is a whole packet to who sent the frame */
+static void judge_answer(const struct vx_frame *frame)
+{
+	struct vx_eth eth;
+
+	CHECK(frame->from == VX_AT_PORT && frame->answer <= VX_SPARE_LEN && frame->data != frame->spare);
+	REASON(vx_eth_parse(frame->spare, frame->answer, &eth), VX_OK);
+	CHECK(eth.end == frame->answer && eth.l4);
+	CHECK(memcmp(frame->spare, frame->data + VX_MAC_LEN, VX_MAC_LEN) == 0);
+}
+
 /** judge() - What the worker relies on */
-static void judge(const struct vx_frame *frame, const uint8_t *buffer, uint32_t len)
+static void judge(struct vx_frame *frame, const uint8_t *buffer, uint32_t len)
 {
 	bool spared = frame->data == frame->spare;
 
@@ -101,21 +188,21 @@ static void judge(const struct vx_frame *frame, const uint8_t *buffer, uint32_t 
 	CHECK(!spared || (frame->act == VX_ACT_REPLY && frame->len <= VX_SPARE_LEN));
 	CHECK(spared || (frame->data >= buffer + VX_HEADROOM &&
 			  frame->data + frame->len <= buffer + VX_HEADROOM + len));
+	CHECK(frame->segments >= 1);
+	if (frame->answer)
+		judge_answer(frame);
 	if (frame->reason)
 		return;
 	CHECK(frame->network == scene->network);
 	CHECK(frame->from == VX_AT_PORT || frame->from_id != VX_NONE);
 	if (frame->act == VX_ACT_PORT)
-		CHECK(frame->target != VX_NONE && vx_net_port(scene->tables, frame->target));
+		CHECK(frame->target != VX_NONE && vx_net_port(scene->tables, frame->target) && !frame->fit);
 	if (frame->act == VX_ACT_VTEP) {
 		CHECK(frame->from == VX_AT_PORT && vx_net_vtep(scene->tables, frame->target));
-		CHECK(!(frame->vnet.flags & VX_VNET_NEEDS_CSUM) && !frame->vnet.gso_type);
-		EQUAL(vx_get32(frame->data - 8), 0x08000000);
+		leave(frame, frame->fit);
 	}
-	if (frame->act == VX_ACT_FLOOD) {
-		CHECK(frame->copies && frame->scope);
-		CHECK(frame->from == VX_AT_PORT || frame->scope == VX_TO_LOCAL);
-	}
+	if (frame->act == VX_ACT_FLOOD)
+		judge_flood(frame);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

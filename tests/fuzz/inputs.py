@@ -1,0 +1,96 @@
+"""Frames for the fuzz targets, and how fuzz_switch.c takes them. Made with scapy, the same every time."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from scapy.layers.dhcp import BOOTP, DHCP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Router_Alert, IPOption_Timestamp
+from scapy.layers.inet6 import (
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6NDOptSrcLLAddr,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrRouting,
+)
+from scapy.layers.l2 import ARP, Dot1Q, Ether
+
+TUNNEL, HEADER, SOURCE, TARGET, VNET, FOREIGN, CHECKSUMS = 1, 2, 4, 8, 16, 32, 64  # WAY_* of fuzz_switch.c
+NEEDS_CSUM, TCPV4, TCPV6, UDP_L4, ECN = 1, 1, 4, 5, 0x80  # linux/virtio_net.h
+A, FAR = "02:42:0a:07:00:11", "02:42:0a:07:00:21"
+
+
+def frames() -> list[bytes]:
+    """One frame of each kind that some stage treats in its own way."""
+    ether = Ether(src=A, dst=FAR)
+    arp = ARP(hwsrc=A, psrc="10.7.0.17", pdst="10.7.0.33")
+    ns = ICMPv6ND_NS(tgt="fd07::21") / ICMPv6NDOptSrcLLAddr(lladdr=A)
+    v4, v6 = IP(src="10.7.0.17", dst="10.7.0.33"), IPv6(src="fd07::11", dst="fd07::21")
+    made = [
+        Ether(src=A, dst="ff:ff:ff:ff:ff:ff") / arp,
+        Ether(src=A, dst="33:33:ff:00:00:21") / IPv6(src="fd07::11", dst="ff02::1:ff00:21", hlim=255) / ns,
+        ether / IPv6(src="fd07::11", dst="fd07::21", hlim=255) / ICMPv6ND_NA(tgt="fd07::11", S=1),
+        ether / v4 / TCP(flags="S"),
+        ether / v4 / TCP(flags="A") / (b"x" * 200),
+        ether / v6 / TCP(flags="A", options=[("Timestamp", (1, 2))]) / (b"x" * 200),
+        ether / v4 / TCP() / (b"x" * 3000),
+        ether / v4 / UDP(sport=1, dport=2) / b"payload",
+        ether / v4 / ICMP(),
+        ether / v6 / TCP() / (b"x" * 3000),
+        ether / v4 / TCP(flags="CPA") / (b"x" * 3000),
+        ether / v4 / UDP(sport=1, dport=2) / (b"x" * 3000),
+        ether / v6 / UDP(sport=1, dport=2) / (b"x" * 3000),
+        ether / IP(src="10.7.0.17", dst="10.7.0.33", options=[IPOption_Router_Alert()]) / UDP() / (b"x" * 1300),
+        ether / v6 / IPv6ExtHdrFragment(offset=0, m=1) / UDP(),
+        Ether(src=A, dst="ff:ff:ff:ff:ff:ff") / IP(src="0.0.0.0") / UDP(sport=68, dport=67) / BOOTP() / DHCP(),
+        ether / Dot1Q(vlan=5) / v4 / UDP(),
+        ether / v6 / IPv6ExtHdrDestOpt() / IPv6ExtHdrRouting(addresses=["fd07::31"]) / TCP() / b"abcdefg",
+        ether / IP(src="10.7.0.17", dst="10.7.0.33", options=[IPOption_Timestamp()]) / UDP() / b"abcdefg",
+    ]
+    return [bytes(frame) for frame in made]
+
+
+def switch_inputs(frame: bytes) -> Iterator[bytes]:
+    """A frame as fuzz_switch takes it: from a TAP, a member and a foreign VTEP, as it is and made plausible; from the
+    TAP also behind a narrow path, and as the super-frame that it may be."""
+    keep, narrow, free = bytes([7, 0, 0, 0]), bytes([7, 90, 0, 0]), bytes([6, 1, 0, 0])  # change_tables()
+    for ways in (0, SOURCE | TARGET, TUNNEL | HEADER, TUNNEL | HEADER | SOURCE | TARGET | CHECKSUMS):
+        yield bytes([ways]) + keep + bytes(10) + frame
+    yield bytes([TUNNEL | HEADER | FOREIGN]) + keep + bytes(10) + frame
+    yield bytes([SOURCE | TARGET]) + narrow + bytes(10) + frame
+    for size in (1000, 1398):
+        if vnet := virtio_header(frame, size):
+            for steer in (free, narrow, keep):
+                yield bytes([SOURCE | TARGET | VNET]) + steer + vnet + frame
+
+
+def virtio_header(frame: bytes, size: int) -> bytes | None:
+    """What a TAP would put before a TCP or UDP frame with more payload than `size`; None if it is none."""
+    version = {b"\x08\x00": 4, b"\x86\xdd": 6}.get(frame[12:14])
+    if version is None or len(frame) < 80:
+        return None
+    l4 = 14 + ((frame[14] & 15) * 4 if version == 4 else 40)
+    protocol = frame[23] if version == 4 else frame[20]
+    if protocol not in (6, 17) or len(frame) < l4 + 20 + size:
+        return None
+    kind = UDP_L4 if protocol == 17 else TCPV4 if version == 4 else TCPV6
+    kind |= ECN if protocol == 6 and frame[l4 + 13] & 0x80 else 0
+    return struct.pack("=BBHHHH", NEEDS_CSUM, kind, 0, size, l4, 6 if protocol == 17 else 16)
+
+
+def gro_inputs(frame: bytes) -> Iterator[bytes]:
+    """A frame and three like it as fuzz_gro takes them: as they are, made to follow each other, and once twisted."""
+    valid, like, twist, partial = 1, 2, 4, 8
+    size = min(len(frame), 600).to_bytes(2, "big")
+    for ways in (0, valid, valid | like, valid | like | partial, valid | like | twist):
+        first = valid if ways else 0
+        yield b"".join(bytes([way]) + size + frame[:600] for way in (first, ways, first | ways & like, ways))
+
+
+def gso_inputs(frame: bytes) -> Iterator[bytes]:
+    """A frame as fuzz_gso takes it: to be cut small and large, made plausible and fit, plausible only, and as it is."""
+    for ways, size in ((3, 3), (3, 1000), (1, 1000), (0, 0)):
+        yield bytes([ways]) + struct.pack("<BBHHHH", 0, 0, 0, size, 0, 0) + frame
