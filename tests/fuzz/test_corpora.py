@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from inputs import TUNNEL, frames, switch_inputs
+from inputs import FAR, TUNNEL, A, frames, switch_inputs
 from needs import require
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
@@ -88,7 +88,8 @@ def tunnelled(frame: bytes) -> bool:
 
 def own_tunnel() -> list[bytes]:
     """The frames made here, in a tunnel made by scapy."""
-    outer = Ether() / IP(src="192.0.2.1", dst="192.0.2.2") / UDP(sport=50000, dport=4789)
+    ether = Ether(src=A, dst=FAR)  # given, or scapy asks the network for them
+    outer = ether / IP(src="192.0.2.1", dst="192.0.2.2") / UDP(sport=50000, dport=4789)
     return [bytes(outer / (b"\x08" + bytes(3) + number.to_bytes(3, "big") + b"\0") / frame)
             for number, frame in enumerate(frames(), 1)]  # fmt: skip
 
