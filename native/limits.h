@@ -40,7 +40,7 @@
 #define VX_TX_QUEUE		128	/* messages per socket and flush: a turn of copies and a batch */
 #define VX_TX_SENDS		128	/* of one sendmmsg, and datagrams of one send (UDP_MAX_SEGMENTS since 6.9) */
 #define VX_TX_SENDS_OLD		63	/* datagrams of one send before 6.9: 64, but their headers count too */
-#define VX_TX_RETRIES		8	/* after an old ICMP error; the kernel sends bursts of 6 (XRLIM_BURST_FACTOR) */
+#define VX_TX_RETRIES		4	/* after what may be an old ICMP error; but the first, deaf to new ones */
 #define VX_TX_BUFFER		(4 << 20) /* the default of 208 KB is three super-datagrams */
 #define VX_TX_RECEIVE_BUFFER	2304	/* nobody reads these sockets: the smallest the kernel allows */
 #define VX_RX_DATAGRAMS	16	/* of one recvmmsg(): 16 trains are 1 MB, which caches hold */

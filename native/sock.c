@@ -146,6 +146,22 @@ uint32_t vx_sock_path_mtu(const struct sockaddr *to, socklen_t to_len)
 	return mtu > 0 ? (uint32_t)mtu : 0;
 }
 
+/** vx_sock_hear() - Whether errors reach a socket. Return: 0 or -errno
+ *
+ * A socket that hears is told when a queue drops what it sends (ENOBUFS), which otherwise looks like success and is
+ * nobody's loss; and also of ICMP errors. Going deaf forgets those that came.
+ */
+int vx_sock_hear(int fd, bool ipv4, bool hear)
+{
+	int error = vx_sock_set(fd, ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_RECVERR : IPV6_RECVERR, hear);
+	int pending;
+	socklen_t len = sizeof(pending);
+
+	if (!hear && !error && getsockopt(fd, SOL_SOCKET, SO_ERROR, &pending, &len))
+		error = -errno;
+	return error;
+}
+
 static int transmit_options(int fd, bool ipv4)
 {
 	struct sock_filter drop_all = BPF_STMT(BPF_RET | BPF_K, 0);
@@ -157,8 +173,7 @@ static int transmit_options(int fd, bool ipv4)
 	vx_sock_set(fd, SOL_SOCKET, SO_RCVBUF, VX_TX_RECEIVE_BUFFER);
 	if (vx_sock_set(fd, SOL_SOCKET, SO_SNDBUFFORCE, VX_TX_BUFFER))
 		vx_sock_set(fd, SOL_SOCKET, SO_SNDBUF, VX_TX_BUFFER);
-	/* Without RECVERR a queue that drops (ENOBUFS) looks like success, and the loss would be nobody's. */
-	error = ipv4 ? vx_sock_set(fd, IPPROTO_IP, IP_RECVERR, 1) : vx_sock_set(fd, IPPROTO_IPV6, IPV6_RECVERR, 1);
+	error = vx_sock_hear(fd, ipv4, true);
 	if (error)
 		return error;
 	if (ipv4)

@@ -47,6 +47,7 @@ uint32_t vx_sock_path_mtu(const struct sockaddr *to, socklen_t to_len);
 int vx_sock_transmit_socket(const uint8_t *address);
 uint32_t vx_sock_kernel(void);
 unsigned vx_sock_segments(int fd);
+int vx_sock_hear(int fd, bool ipv4, bool hear);
 void vx_sock_forget_errors(int fd);
 
 int vx_receiver_open(struct vx_receiver *receiver, const vx_config *config, bool shared,

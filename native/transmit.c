@@ -17,8 +17,10 @@
  *     ENOBUFS         a queue of the underlay is full, which only a socket with IP_RECVERR is told
  *     no route, EPERM (a firewall), anything else: dropped under its own reason
  *   IP_RECVERR has a price: an ICMP error that an earlier datagram to another VTEP caused fails the next send,
- *   whatever its destination. Failing clears it, so an errno that ICMP can cause is tried again before it is
- *   believed. ICMP is no authority on path MTUs either, since anybody can forge it.
+ *   whatever its destination. Failing clears it, so a send with an errno that ICMP can cause is made again before
+ *   that is believed; and since a neighbour that does not answer ARP makes the kernel send itself hundreds of
+ *   them in a row, the attempts after that are made deaf, without IP_RECVERR: what fails then fails by itself.
+ *   ICMP is no authority on path MTUs either, since anybody can forge it.
  */
 #define _GNU_SOURCE
 #include "transmit.h"
@@ -273,15 +275,29 @@ static int send_burst(struct vx_transmitter *transmitter, struct vx_tx_socket *s
 	return 0;
 }
 
+/** send_deaf() - As send_burst(), but the first send alone, while ICMP errors cannot reach the socket */
+static int send_deaf(struct vx_transmitter *transmitter, struct vx_tx_socket *sock, const struct vx_send **failed)
+{
+	bool ipv4 = sock->message[sock->sent].to.any.sa_family == AF_INET;
+	int error;
+
+	transmitter->burst->count = 1;
+	vx_sock_hear(sock->fd, ipv4, false);
+	error = send_burst(transmitter, sock, failed);
+	vx_sock_hear(sock->fd, ipv4, true);
+	return error;
+}
+
 /** send_queue() - Send what a socket has. Return: false if it is full and messages are left */
 static bool send_queue(struct vx_transmitter *transmitter, struct vx_tx_socket *sock)
 {
 	while (sock->sent < sock->count) {
+		bool deaf = sock->message[sock->sent].retries > 1;
 		const struct vx_send *failed = NULL;
 		int error;
 
 		vx_burst_fill(transmitter->burst, sock, transmitter->segments_max);
-		error = send_burst(transmitter, sock, &failed);
+		error = deaf ? send_deaf(transmitter, sock, &failed) : send_burst(transmitter, sock, &failed);
 		if (error == EAGAIN)
 			return false;
 		if (error)

@@ -31,6 +31,7 @@ CLONE_NEWNET = 0x40000000
 TUNSETIFF, TUNSETVNETLE, TUNSETOFFLOAD = 0x400454CA, 0x400454DC, 0x400454D0
 TAP_FLAGS = 0x0002 | 0x1000 | 0x4000 | 0x0100  # IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE
 TUN_F_CSUM = 1
+TUN_F_ALL = TUN_F_CSUM | 0x02 | 0x04 | 0x08 | 0x20 | 0x40  # TSO4, TSO6, TSO_ECN, USO4, USO6
 VNI = 256
 REASONS = [ffi.string(lib.vx_reason_name(number)).decode() for number in range(lib.vx_reason_count())]
 
@@ -69,19 +70,19 @@ def mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
 
-def open_tap(name: str) -> int:
+def open_tap(name: str, offload: int = TUN_F_CSUM) -> int:
     """One queue of a TAP as the agent opens it."""
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), TAP_FLAGS))
     fcntl.ioctl(fd, TUNSETVNETLE, struct.pack("i", 1))
-    fcntl.ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM)
+    fcntl.ioctl(fd, TUNSETOFFLOAD, offload)
     return fd
 
 
-def new_engine(host: Namespace, own: str, workers: int = 1) -> Engine | int:
-    """An engine bound to `own`, or the negative errno that its making gave."""
+def new_engine(host: Namespace, own: str, workers: int = 1, **more: int) -> Engine | int:
+    """An engine bound to `own`, or the negative errno that its making gave. `more`: other fields of vx_config."""
     made = ffi.new("vx_engine **")
-    fields = {"address": address(own), "data_port": 4789, "workers": workers, "offloads": lib.VX_OFFLOAD_ALL}
+    fields = {"address": address(own), "data_port": 4789, "workers": workers, "offloads": lib.VX_OFFLOAD_ALL} | more
     config = ffi.new("vx_config *", fields)
     error = inside(host, lambda: lib.vx_engine_new(config, made))
     return error if error else made[0]
@@ -134,11 +135,13 @@ class Host:
         assert lib.vx_network_vteps(self.engine, self.network, members, len(self._members)) == 0
         return number
 
-    def attach(self, namespaces: Namespaces, container: Container, mtu: int = 1450) -> Container:
+    def attach(
+        self, namespaces: Namespaces, container: Container, mtu: int = 1450, offload: int = TUN_F_CSUM
+    ) -> Container:
         """Give a container its TAP, and the engine the port."""
         inner, born = container.namespace, f"t{len(self.containers)}"
         queues = lib.vx_engine_workers(self.engine)
-        fds = inside(self.namespace, lambda: [open_tap(born) for _ in range(queues)])
+        fds = inside(self.namespace, lambda: [open_tap(born, offload) for _ in range(queues)])
         self.namespace.ip("link", "set", born, "netns", inner.name)
         inner.ip("link", "set", born, "name", "eth0", "address", container.mac, "mtu", str(mtu))
         inner.ip("addr", "add", f"{container.v4}/24", "dev", "eth0")

@@ -288,6 +288,28 @@ static void a_send_that_a_queue_dropped_costs_its_segments_only(void)
 	stand_free(stand);
 }
 
+/* Old ICMP errors, and whether the socket could hear of new ones when it tried again */
+static int icmp_error, sending_fd;
+static unsigned icmp_left, tries;
+static bool heard[VX_TX_RETRIES + 2];
+
+static bool hears(int fd)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+
+	EQUAL(getsockopt(fd, IPPROTO_IP, IP_RECVERR, &value, &len), 0);
+	return value;
+}
+
+static int old_errors(const struct attempt *attempt)
+{
+	(void)attempt;
+	CHECK(tries < VX_TX_RETRIES + 2);
+	heard[tries++] = hears(sending_fd);
+	return icmp_left ? icmp_left--, icmp_error : 0;
+}
+
 static void an_old_icmp_error_costs_nobody_a_datagram(void)
 {
 	static const int errors[] = { ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, EMSGSIZE, EACCES, EPROTO, ENOPROTOOPT,
@@ -298,12 +320,18 @@ static void an_old_icmp_error_costs_nobody_a_datagram(void)
 		struct vx_frame frame = small_frame(stand, 1400, 1);
 		int far = stand->scene->member;
 
-		for (unsigned k = 0; k < VX_TX_RETRIES; k++)
-			sends.step[k] = -errors[i];
+		sends.judge = old_errors;
+		sending_fd = stand->transmitter.sockets[0].fd;
+		icmp_error = errors[i];
+		icmp_left = VX_TX_RETRIES;
+		tries = 0;
 		queue(stand, &frame, far);
 		queue(stand, &frame, stand->scene->second);
 		flush(stand);
-		EQUAL(sends.calls, VX_TX_RETRIES + 1);
+		EQUAL(tries, VX_TX_RETRIES + 2);
+		for (unsigned k = 0; k < tries; k++)	/* first, once more, deaf, and the other VTEP's as ever */
+			EQUAL(heard[k], k < 2 || k > VX_TX_RETRIES);
+		CHECK(hears(sending_fd));
 		EQUAL(sends.count, 2);
 		EQUAL(stand->tells, 0);
 		EQUAL(vx_net_vtep(stand->scene->tables, (uint32_t)far)->path_mtu, 0);
