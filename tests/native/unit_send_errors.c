@@ -339,6 +339,28 @@ static void an_old_icmp_error_costs_nobody_a_datagram(void)
 	}
 }
 
+/** always_old() - Old errors before each send, as many as are tried again */
+static int always_old(const struct attempt *attempt)
+{
+	(void)attempt;
+	return tries++ % (VX_TX_RETRIES + 1) < VX_TX_RETRIES ? ECONNREFUSED : 0;
+}
+
+static void each_send_of_a_message_is_tried_anew(void)
+{
+	struct stand *stand = set_up(ALL);
+	struct vx_frame large = super_frame(stand, 4, VX_PROTO_TCP, 60000, 200);
+
+	sends.judge = always_old;
+	tries = 0;
+	queue(stand, &large, stand->scene->member);
+	flush(stand);
+	EQUAL(sends.sends, 3);
+	same_datagrams(&large, 0, 0, large.segments);
+	EQUAL(stand->tells, 0);
+	stand_free(stand);
+}
+
 static void a_vtep_without_route_stops_no_other(void)
 {
 	struct stand *stand = set_up(ALL);
@@ -470,5 +492,6 @@ CASES(CASE(own_namespace), CASE(a_full_socket_keeps_its_messages_and_blocks),
       CASE(a_batch_too_long_for_an_old_kernel_is_no_reason_to_demote), CASE(a_path_mtu_never_rises_by_a_failure),
       CASE(each_error_drops_one_send_under_its_reason_and_stops_no_other),
       CASE(a_send_that_a_queue_dropped_costs_its_segments_only), CASE(an_old_icmp_error_costs_nobody_a_datagram),
-      CASE(a_vtep_without_route_stops_no_other), CASE(a_vtep_that_is_gone_when_its_message_fails_is_left_alone),
+      CASE(each_send_of_a_message_is_tried_anew), CASE(a_vtep_without_route_stops_no_other),
+      CASE(a_vtep_that_is_gone_when_its_message_fails_is_left_alone),
       CASE(under_any_trouble_nothing_is_lost_uncounted_doubled_or_overtaken))

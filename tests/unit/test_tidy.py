@@ -37,8 +37,8 @@ NATIVE_DOORS = ("vxlanu/dataplane.py", "vxlanu/dataplane/", "vxlanu/nsopen.py", 
 HOT = [
     f"native/{room}.c"
     for room in (
-        *("vxlan", "eth", "arp", "nd", "ecn", "csum", "gso", "gro", "toobig"),  # pure
-        *("guard", "switch", "tap", "sock", "worker"),
+        *("vxlan", "eth", "arp", "nd", "ecn", "csum", "gso", "gro", "toobig", "burst"),  # pure
+        *("guard", "switch", "tap", "sock", "transmit", "worker"),
     )
 ]
 BANNED_NAMES = {"util", "utils", "helpers", "manager", "common"}
