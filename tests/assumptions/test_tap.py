@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import select
 import socket
@@ -24,13 +25,15 @@ from lab_ns import Namespace, Namespaces, poll
 
 pytestmark = pytest.mark.netns
 
-TUNSETIFF, TUNSETPERSIST, TUNSETOFFLOAD = 0x400454CA, 0x400454CB, 0x400454D0
+TUNSETIFF, TUNSETPERSIST, TUNSETOFFLOAD, TUNSETQUEUE = 0x400454CA, 0x400454CB, 0x400454D0, 0x400454D9
+IFF_DETACH_QUEUE = 0x0400
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE = 0x0002, 0x1000, 0x4000, 0x0100
 FLAGS = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE
-TUN_F_CSUM = 0x01
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_USO = 0x01, 0x02, 0x60
 VNET_HEADER = struct.Struct("<BBHHHH")  # flags, gso_type, hdr_len, gso_size, csum_start, csum_offset
 NEEDS_CSUM = 1
 ETHERNET, IPV4, UDP = 14, 20, 8
+NEIGHBOUR = bytes.fromhex("020000000002")
 
 # A namespace is a thread's; so a process of its own enters, opens, and sends the descriptors home.
 OPENER = """
@@ -228,6 +231,171 @@ def test_with_checksum_offload_frames_come_with_needs_csum(namespaces: Namespace
     assert (flags, start, offset) == expected
     assert (checksum(pseudo_header(frame.data) + frame.data[ETHERNET + IPV4 :]) == 0) is not bool(offload)
     os.close(fd)
+
+
+def test_the_virtio_header_is_the_choice_of_who_opens_first_again(namespaces: Namespaces) -> None:
+    """nsopen.tap.adopt: an agent on another rung of the ladder than the one that made the TAP."""
+    container = namespaces.make("c")
+    sizes = []
+    for flags in (FLAGS, FLAGS & ~IFF_VNET_HDR, FLAGS):
+        (fd,) = open_tap(container, "tap0", flags)
+        fcntl.ioctl(fd, TUNSETPERSIST, 1)
+        neighbour(container)
+        sent_by(container, 100)
+        frame = next_frame(fd, lambda frame: b"x" * 100 in frame)
+        sizes.append(len(frame) - ETHERNET - IPV4 - UDP - 100)
+        os.close(fd)
+    assert sizes == [VNET_HEADER.size, 0, VNET_HEADER.size]
+
+
+def test_what_an_owner_promised_to_take_outlives_its_descriptors(namespaces: Namespaces) -> None:
+    """nsopen.tap.adopt: why offloads are revoked before a TAP is opened without the virtio header."""
+    container = namespaces.make("c")
+    seen = []
+    for offload in (TUN_F_CSUM, None, 0, None):
+        (fd,) = open_tap(container, "tap0")
+        fcntl.ioctl(fd, TUNSETPERSIST, 1)
+        if offload is not None:
+            fcntl.ioctl(fd, TUNSETOFFLOAD, offload)
+        neighbour(container)
+        sent_by(container, 100)
+        seen.append(next_frame(fd, lambda frame: b"x" * 100 in frame).header[0])
+        os.close(fd)
+    assert seen == [NEEDS_CSUM, NEEDS_CSUM, 0, 0]
+
+
+def neighbour(container: Namespace) -> None:
+    """192.0.2.2 behind tap0, without a question."""
+    container.ip("link", "set", "tap0", "up")
+    container.ip("addr", "replace", "192.0.2.1/24", "dev", "tap0")
+    container.ip("neigh", "replace", "192.0.2.2", "lladdr", NEIGHBOUR.hex(":"), "dev", "tap0")
+
+
+def mac_of(container: Namespace) -> str:
+    shown: str = json.loads(container.ip("-j", "link", "show", "dev", "tap0"))[0]["address"]
+    return shown
+
+
+def sent_by(container: Namespace, size: int, options: str = "pass", port: int = 7000) -> None:
+    """One UDP datagram of `size` x from the container's `port` to 192.0.2.2, port 9."""
+    send = f"s.bind(('', {port})); {options}; s.sendto(b'x' * {size}, ('192.0.2.2', 9))"
+    container.run(sys.executable, "-c", f"import socket; s = socket.socket(2, 2); {send}")
+
+
+def from_neighbour(container: Namespace, port: int) -> bytes:
+    """The other direction of that flow, as it is written to the TAP."""
+    mac = bytes.fromhex(mac_of(container).replace(":", ""))
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, IPV4 + UDP + 4, 0, 0, 64, socket.IPPROTO_UDP, 0)
+    ip += bytes([192, 0, 2, 2, 192, 0, 2, 1])
+    ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+    return bytes(VNET_HEADER.size) + mac + NEIGHBOUR + b"\x08\x00" + ip + struct.pack("!HHHH", 9, port, 12, 0) + b"back"
+
+
+def queue_of(container: Namespace, fds: list[int], port: int) -> int:
+    """Which descriptor a datagram of that flow comes out of."""
+    sent_by(container, 100, port=port)
+
+    def look() -> int:
+        for number, fd in enumerate(fds, 1):
+            while select.select([fd], [], [], 0)[0]:
+                if b"x" * 100 in os.read(fd, 65536):
+                    return number
+        return 0
+
+    return poll(look, what="the datagram on some queue") - 1
+
+
+def detached(inside: Namespace) -> int:
+    """A first queue of tap0, detached."""
+    (fd,) = open_tap(inside, "tap0")
+    fcntl.ioctl(fd, TUNSETQUEUE, struct.pack("16sH22x", b"", IFF_DETACH_QUEUE))
+    return fd
+
+
+def test_a_flow_moves_to_the_queue_that_its_other_direction_is_written_to(namespaces: Namespaces) -> None:
+    """native/net.h, vx_port_writer(): the trouble that the write queue is there for, and that it is none with one."""
+    container = namespaces.make("c")
+    writer = detached(container)
+    fds = open_tap(container, "tap0", queues=4)
+    neighbour(container)
+    for port in (7000, 7001, 7002):
+        before = queue_of(container, fds, port)
+        for _ in range(3):
+            os.write(writer, from_neighbour(container, port))
+            assert queue_of(container, fds, port) == before, "written by the detached queue it stays"
+        other = fds[(before + 1) % 4]
+        os.write(other, from_neighbour(container, port))
+        assert queue_of(container, fds, port) == (before + 1) % 4, "written by an attached one it moves there"
+    for fd in (writer, *fds):
+        os.close(fd)
+
+
+def test_a_detached_queue_delivers_and_is_never_read(namespaces: Namespaces) -> None:
+    """native/worker: the write queue is watched by nobody, and no frame can wait in it."""
+    container = namespaces.make("c")
+    writer = detached(container)
+    fds = open_tap(container, "tap0", queues=2)
+    neighbour(container)
+    listen = "import socket; s = socket.socket(2, 2); s.bind(('192.0.2.1', 7000)); print('on', flush=True)"
+    listening = container.start(sys.executable, "-c", listen + "; print(s.recv(9))")
+    assert listening.stdout and listening.stdout.readline() == "on\n"
+    os.write(writer, from_neighbour(container, 7000))
+    assert listening.stdout.readline() == "b'back'\n"
+    found = {queue_of(container, fds, port) for port in range(7001, 7017)}
+    assert found == {0, 1}, "16 flows are spread over the two queues that are attached"
+    assert not select.select([writer], [], [], 0)[0]
+    for fd in (writer, *fds):
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("bound", "whole"), [(("gso_max_size", "61833"), True), (("gso_max_segs", "44"), False)], ids=["bytes", "segments"]
+)
+def test_a_bound_in_bytes_fits_tcp_to_a_send_and_leaves_udp_whole(
+    namespaces: Namespaces, bound: tuple[str, str], whole: bool
+) -> None:
+    """nsopen.tap.gso_bytes: at MTU 1450, 44 segments fill a send, and so do sixty small datagrams."""
+    container = namespaces.make("c")
+    (fd,) = open_tap(container, "tap0")
+    fcntl.ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_USO)
+    container.ip("link", "set", "tap0", "mtu", "1450", *bound)
+    neighbour(container)
+    sent_by(container, 60 * 1000, "s.setsockopt(17, 103, 1000)")
+    first = next_frame(fd, lambda frame: b"x" * 1000 in frame)
+    assert (len(first.data) == ETHERNET + IPV4 + UDP + 60 * 1000) is whole
+    assert segments_of_bulk_tcp(namespaces, container, fd) == 44
+    os.close(fd)
+
+
+def segments_of_bulk_tcp(namespaces: Namespaces, container: Namespace, fd: int) -> int:
+    """Segments of the largest super-frame of a TCP stream to a second TAP, its frames carried over here."""
+    peer = namespaces.make("p")
+    (other,) = open_tap(peer, "tap0")
+    mac = mac_of(container)
+    peer.ip("link", "set", "tap0", "address", NEIGHBOUR.hex(":"), "mtu", "1450", "up")
+    peer.ip("addr", "add", "192.0.2.2/24", "dev", "tap0")
+    peer.ip("neigh", "add", "192.0.2.1", "lladdr", mac, "dev", "tap0")
+    serve = "import socket; c = socket.create_server(('192.0.2.2', 5001)); print(1, flush=True); c = c.accept()[0]"
+    listening = peer.start(sys.executable, "-c", serve + "\nwhile c.recv(1 << 20): pass")
+    assert listening.stdout and listening.stdout.readline()
+    stream = "import socket; c = socket.create_connection(('192.0.2.2', 5001)); c.sendall(bytes(4 << 20))"
+    sending = container.start(sys.executable, "-c", stream)
+    largest = 0
+
+    def carried() -> bool:
+        nonlocal largest
+        for source, target in ((fd, other), (other, fd)):
+            while select.select([source], [], [], 0)[0]:
+                frame = os.read(source, 1 << 17)
+                size = VNET_HEADER.unpack_from(frame)[3]
+                if VNET_HEADER.unpack_from(frame)[1] == 1:
+                    largest = max(largest, -(-(len(frame) - VNET_HEADER.size - ETHERNET - IPV4 - 32) // size))
+                os.write(target, frame)
+        return sending.poll() is not None
+
+    poll(carried, timeout=20, what="4 MB to be carried")
+    os.close(other)
+    return largest
 
 
 class Frame(bytes):
