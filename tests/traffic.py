@@ -3,6 +3,8 @@
 receive tcp|udp ADDRESS PORT SECONDS     listen, print {"ready": true}, then {"bytes": n, "sha256": …}
 send tcp ADDRESS PORT BYTES SEED RATE    connect and send BYTES pseudo-random bytes at RATE bytes/s (0: no limit)
 send udp ADDRESS PORT COUNT SEED SIZE    COUNT datagrams of SIZE bytes, each numbered, slowly enough to arrive
+echo ADDRESS PORT SECONDS                {"ready": true}, then send every datagram back until an empty one
+sizes ADDRESS PORT FIRST LAST            a datagram of every size to an echo, one at a time: {"sizes": n, "wrong": […]}
 frame INTERFACE HEX COUNT                send raw frames, slowly enough to arrive
 burst INTERFACE HEX COUNT                send raw frames as fast as it goes, whatever the kernel says to it
 watch INTERFACE HEX SECONDS              count frames that contain the bytes HEX; {"ready": true}, then {"frames": n}
@@ -94,6 +96,36 @@ def send_udp(address: str, port: int, count: int, seed: int, size: int) -> None:
     say(bytes=count * size, sha256=digest.hexdigest())
 
 
+def echo(address: str, port: int, seconds: float) -> None:
+    with socket.socket(family(address), socket.SOCK_DGRAM) as sock:
+        sock.bind((address, port))
+        sock.settimeout(seconds)
+        say(ready=True)
+        while True:
+            data, sender = sock.recvfrom(CHUNK)
+            if not data:
+                return
+            sock.sendto(data, sender)
+
+
+def sizes(address: str, port: int, first: int, last: int) -> None:
+    rng, wrong = random.Random(last), []
+    with socket.socket(family(address), socket.SOCK_DGRAM) as sock:
+        sock.settimeout(2.0)
+        sock.connect((address, port))
+        for size in range(first, last + 1):
+            data = rng.randbytes(size)
+            sock.send(data)
+            try:
+                if sock.recv(CHUNK) != data:
+                    wrong.append(size)
+            except TimeoutError:
+                wrong.append(size)
+                break
+        sock.send(b"")
+    say(sizes=last - first + 1, wrong=wrong)
+
+
 def frame(interface: str, text: str, count: int) -> None:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
         sock.bind((interface, 0))
@@ -143,6 +175,10 @@ def main(verb: str, *words: str) -> None:
         send_tcp(words[1], int(words[2]), int(words[3]), int(words[4]), float(words[5]))
     elif verb == "send":
         send_udp(words[1], int(words[2]), int(words[3]), int(words[4]), int(words[5]))
+    elif verb == "echo":
+        echo(words[0], int(words[1]), float(words[2]))
+    elif verb == "sizes":
+        sizes(words[0], int(words[1]), int(words[2]), int(words[3]))
     elif verb == "frame":
         frame(words[0], words[1], int(words[2]))
     elif verb == "burst":
