@@ -14,6 +14,7 @@
  *   This file decides nothing but the fit of a flood's copies, each of which has a target of its own.
  */
 #define _GNU_SOURCE
+#include "probe.h"
 #include "vxlan.h"
 #include "worker.h"
 
@@ -41,6 +42,10 @@ static void tell(struct vx_worker *worker, const struct vx_frame *frame)
 		memcpy(event.address, frame->event_address, VX_ADDR_LEN);
 	if (!about_address || frame->event == VX_EVENT_ADDRESS_MOVED)
 		memcpy(event.mac, frame->event_mac, VX_MAC_LEN);
+	if (frame->event == VX_EVENT_PROBE) {
+		memcpy(event.address, frame->outer, VX_ADDR_LEN);
+		event.value = vx_probe_token(frame->data);
+	}
 	vx_ring_push(worker->ring, &event);
 }
 

@@ -23,6 +23,7 @@
 #include "fdb.h"
 #include "gso.h"
 #include "partial.h"
+#include "probe.h"
 #include "proxy.h"
 #include "toobig.h"
 #include "vxlan.h"
@@ -50,8 +51,13 @@ static enum vx_reason parse_datagram(struct decision *decision, struct vx_frame 
 	if (reserved)
 		frame->notes |= VX_NOTE_RESERVED;
 	frame->network = vx_net_by_vni(decision->tables, vni);
-	if (!frame->network)
+	if (!frame->network && !vx_probe_is(frame->data, frame->len, vni))
 		return VX_VXLAN_VNI_NOT_FOUND;
+	if (!frame->network) {
+		frame->act = VX_ACT_ABSORB;
+		frame->event = VX_EVENT_PROBE;
+		return VX_OK;
+	}
 	frame->notes |= VX_NOTE_DECAPSULATED;
 	frame->data += VX_VXLAN_LEN;
 	frame->len -= VX_VXLAN_LEN;

@@ -75,6 +75,7 @@ typedef struct vx_engine vx_engine;
 #define VX_EVENT_VTEP_UNKNOWN 10    /* network, addr: outer source that is no member */
 #define VX_EVENT_SOCKET_ERROR 11    /* vtep, value: errno of a send */
 #define VX_EVENT_VTEP_DEMOTED 12    /* vtep, value: errno of UDP_SEGMENT; one datagram per send from now on. Once */
+#define VX_EVENT_PROBE 13           /* addr: outer source, value: token of a probe of the data port (probe.c) */
 
 /* vx_soft_entry.kind */
 #define VX_SOFT_LEARNED 1           /* from a foreign VTEP, 300 s */
@@ -164,7 +165,7 @@ typedef struct {
 	uint64_t decapsulated;          /* datagrams with a whole VXLAN header and a known network */
 	uint64_t arp_answered;
 	uint64_t nd_answered;
-	uint64_t absorbed;              /* announcements that nobody needs */
+	uint64_t absorbed;              /* announcements that nobody needs, and probes (probe.c) */
 	uint64_t flooded;               /* copies made of broadcast, multicast and unknown unicast */
 	uint64_t arp_nd_underlay;       /* ARP, NS and NA that crossed the underlay, either direction */
 	uint64_t pending_passed;        /* frames that passed although their MAC had no record yet */

@@ -183,6 +183,7 @@ class Lib:
     VX_EVENT_VTEP_UNKNOWN: int
     VX_EVENT_SOCKET_ERROR: int
     VX_EVENT_VTEP_DEMOTED: int
+    VX_EVENT_PROBE: int
     VX_SOFT_LEARNED: int
     VX_SOFT_PENDING: int
     VX_SOFT_BLOCKED: int

@@ -2,6 +2,7 @@
 #include "check.h"
 #include "csum.h"
 #include "eth.h"
+#include "probe.h"
 #include "scene.h"
 #include "vxlan.h"
 
@@ -53,6 +54,45 @@ static void a_malformed_tunnel_header_is_dropped(void)
 	scene->frame.len = len + 8;
 	vx_switch(scene->tables, &scene->frame, 1, (struct vx_when){ .now_ns = scene->now_ns });
 	REASON(scene->frame.reason, VX_VXLAN_VNI_NOT_FOUND);
+	scene_free(scene);
+}
+
+/** receive() - Let the switch decide about @len bytes from the VXLAN header on */
+static enum vx_reason receive(struct scene *scene, uint32_t len)
+{
+	scene->frame.data = tap_room(scene);
+	scene->frame.len = len;
+	scene->frame.from = VX_AT_VTEP;
+	scene->frame.from_id = VX_NONE;
+	vx_switch(scene->tables, &scene->frame, 1, (struct vx_when){ .now_ns = scene->now_ns });
+	return scene->frame.reason;
+}
+
+static void a_probe_is_absorbed_and_told_and_only_a_whole_one(void)
+{
+	struct scene *scene = scene_new(false);
+	uint8_t *datagram = tap_room(scene);
+
+	vx_vxlan_put(datagram, 0);
+	put_ethernet(datagram + VX_VXLAN_LEN, 0x0180c2000000, 0x024200000000, 0x88b5);
+	vx_put32(datagram + 22, 0x76787001);
+	vx_put32(datagram + 26, 0x01020304);
+	vx_put32(datagram + 30, 0x05060708);
+	REASON(receive(scene, 34), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_ABSORB);
+	EQUAL(scene->frame.event, VX_EVENT_PROBE);
+	EQUAL(vx_probe_token(scene->frame.data), 0x0102030405060708ull);
+
+	REASON(receive(scene, 33), VX_VXLAN_VNI_NOT_FOUND);
+	EQUAL(scene->frame.event, 0);
+	datagram[25] = 2;		/* another version of the format */
+	REASON(receive(scene, 34), VX_VXLAN_VNI_NOT_FOUND);
+	datagram[25] = 1;
+	datagram[21] = 0;		/* another EtherType */
+	REASON(receive(scene, 34), VX_VXLAN_VNI_NOT_FOUND);
+	datagram[21] = 0xb5;
+	vx_vxlan_put(datagram, VNI + 1);
+	REASON(receive(scene, 34), VX_VXLAN_VNI_NOT_FOUND);
 	scene_free(scene);
 }
 
@@ -441,6 +481,7 @@ static void a_port_that_is_gone_settles_its_frames(void)
 }
 
 CASES(CASE(unicast_goes_where_the_record_says), CASE(a_malformed_tunnel_header_is_dropped),
+      CASE(a_probe_is_absorbed_and_told_and_only_a_whole_one),
       CASE(the_tunnel_brings_only_what_belongs_to_its_sender), CASE(an_endpoint_sends_only_from_its_own),
       CASE(a_host_without_address_may_look_for_one), CASE(only_a_server_answers_dhcp_and_advertises_routes),
       CASE(a_server_does_not_hide_behind_a_fragment),

@@ -44,6 +44,7 @@ _KINDS = {
     lib.VX_EVENT_VTEP_UNKNOWN: EventKind.VTEP_UNKNOWN,
     lib.VX_EVENT_SOCKET_ERROR: EventKind.SOCKET_ERROR,
     lib.VX_EVENT_VTEP_DEMOTED: EventKind.VTEP_DEMOTED,
+    lib.VX_EVENT_PROBE: EventKind.PROBE,
 }
 _SOFT = {lib.VX_SOFT_LEARNED: "learned", lib.VX_SOFT_PENDING: "pending", lib.VX_SOFT_BLOCKED: "blocked"}
 

@@ -114,6 +114,7 @@ class EventKind(Enum):
     VTEP_UNKNOWN = "vtep_unknown"
     SOCKET_ERROR = "socket_error"
     VTEP_DEMOTED = "vtep_demoted"
+    PROBE = "probe"
 
 
 @dataclass(frozen=True, slots=True)
