@@ -303,6 +303,9 @@ int vx_trace(vx_engine *engine, int kind, int id, const uint8_t *frame, int leng
 		.target = traced.target,
 		.copies = traced.copies,
 		.rewritten = traced.len,
+		.segments = traced.segments,
+		.fit = traced.fit,
+		.answer = traced.answer,
 	};
 	return 0;
 }

@@ -183,6 +183,9 @@ typedef struct {
 	uint32_t target;
 	uint32_t copies;                /* of a flood: ports and VTEPs that get one */
 	uint32_t rewritten;             /* length of the frame as it leaves, without tunnel headers */
+	uint32_t segments;              /* frames of a wire that it stands for */
+	uint32_t fit;                   /* not 0: is fragmented to inner packets of this size */
+	uint32_t answer;                /* not 0: length of the ICMP error that its sender gets */
 } vx_verdict;
 
 /* reasons */

@@ -108,6 +108,9 @@ class Verdict:
     target: int
     copies: int
     rewritten: int
+    segments: int
+    fit: int
+    answer: int
 
 _Fields = Mapping[str, int | bytes]
 

@@ -41,9 +41,9 @@ class Paths:
         self._said: dict[VtepRef, int] = {}
         self._refused: dict[VtepRef, float] = {}
 
-    def check(self) -> None:
+    def check(self, now: float | None = None) -> None:
         """Once a second: are there VTEPs that were not looked at, or refusals that are old enough to be tried?"""
-        now, used = time.monotonic(), self._dataplane.path_mtus().keys()
+        now, used = time.monotonic() if now is None else now, self._dataplane.path_mtus().keys()
         late = [vtep for vtep, since in self._refused.items() if now - since > REFUSED_S]
         for vtep in late:
             self._refused.pop(vtep)
@@ -51,9 +51,9 @@ class Paths:
         if late or used != self._said.keys():
             self._due.set()
 
-    def lowered(self, vtep: VtepRef) -> None:
+    def lowered(self, vtep: VtepRef, now: float | None = None) -> None:
         """The fast path had a datagram refused, and has lowered the path MTU."""
-        self._refused[vtep] = time.monotonic()
+        self._refused[vtep] = time.monotonic() if now is None else now
         self._due.set()
 
     async def run(self) -> None:
@@ -61,18 +61,23 @@ class Paths:
         loop = asyncio.get_running_loop()
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as changes:
             changes.bind((0, LINKS_AND_ROUTES))
-            loop.add_reader(changes.fileno(), self._changed, changes)
+            loop.add_reader(changes.fileno(), self._drain, changes)
             try:
                 while True:
                     await self._due.wait()
                     await asyncio.sleep(SETTLE_S)
                     self._due.clear()
-                    await self._look()
+                    await self.look()
             finally:
                 loop.remove_reader(changes.fileno())
 
-    def _changed(self, changes: socket.socket) -> None:
-        """Links or routes changed; which, the helper will find. ENOBUFS says the same of messages that were lost."""
+    def changed(self) -> None:
+        """Links or routes changed; which, the helper will find."""
+        self._refused.clear()
+        self._due.set()
+
+    def _drain(self, changes: socket.socket) -> None:
+        """Netlink has messages; ENOBUFS says of those that were lost that there were some."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 try:
@@ -80,16 +85,17 @@ class Paths:
                 except OSError as error:
                     if error.errno != errno.ENOBUFS:
                         raise
-        self._refused.clear()
-        self._due.set()
+        self.changed()
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Ask links and routes, and tell the fast path."""
         used = self._dataplane.path_mtus()
         try:
             found = await self._helper.path_mtus([vtep.address for vtep in used])
         except VxlanuError as error:
             log.warning("cannot read the paths to other hosts: %s", error, extra={"event": "paths"})
-            found = {}
+            self._said.clear()  # check() has it tried again
+            return
         for vtep, now in self._dataplane.path_mtus().items():
             if vtep in used:
                 self._say(vtep, now, found.get(vtep.address, 0))
