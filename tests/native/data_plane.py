@@ -195,7 +195,7 @@ class Bench:
                 engine = new_engine(namespace, own[at], workers)
                 assert not isinstance(engine, int), os.strerror(-engine)
                 bench.hosts.append(Host(namespace, own[at], engine, lib.vx_network_add(engine, VNI, 1450, 0)))
-                assert lib.vx_engine_start(engine) == 0
+                assert inside(namespace, lambda engine=engine: lib.vx_engine_start(engine)) == 0  # threads stay there
             for number, host in enumerate(bench.hosts, 1):
                 bench._populate(host, number, per_host, 1430 if ipv6 else 1450)
             bench._introduce()

@@ -280,7 +280,8 @@ def test_every_frame_is_delivered_answered_absorbed_or_counted_as_dropped(namesp
 
         def is_conserved() -> bool:
             port = far.counters(lib.VX_AT_PORT, other.port)
-            lost = sum(far.drops(lib.VX_AT_PORT, other.port).values())
+            drops = far.drops(lib.VX_AT_PORT, other.port)
+            lost = sum(drops.values()) - drops.get("no_tx_target", 0)  # its own MLD, sent before it knew the others
             from_near = far.counters(lib.VX_AT_VTEP, far.vteps[near.own])
             refused = sum(far.drops(lib.VX_AT_VTEP, far.vteps[near.own]).values())
             answered = port.arp_answered + port.nd_answered
