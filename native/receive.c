@@ -97,7 +97,7 @@ int vx_receiver_open(struct vx_receiver *receiver, const vx_config *config, bool
 	int fd = vx_sock_open(config->address, config->data_port, shared), error;
 
 	receiver->fd = -1;
-	receiver->count = receiver->at = receiver->touched = 0;
+	receiver->count = receiver->at = 0;
 	if (fd < 0)
 		return fd;
 	error = receiver_options(fd, config, offloads);
@@ -182,8 +182,6 @@ int vx_receiver_read(struct vx_receiver *receiver, uint32_t *overflow)
 	if (count < 0)
 		return -errno;
 	receiver->count = (unsigned)count;
-	if (receiver->touched < receiver->count)
-		receiver->touched = receiver->count;
 	for (unsigned i = 0; i < receiver->count; i++)
 		*overflow += take(receiver, i);
 	return count;
@@ -232,10 +230,8 @@ unsigned vx_receiver_next(struct vx_receiver *receiver, struct vx_frame *frames)
 	return n;
 }
 
-/** vx_receiver_rest() - Nothing came for a while: give back the memory of all buffers but the first */
+/** vx_receiver_rest() - Nothing came for a while: give back the memory of the buffers */
 void vx_receiver_rest(struct vx_receiver *receiver)
 {
-	if (receiver->touched > 1)
-		madvise(receiver->buffers + BUFFER_LEN, MAP_LEN - BUFFER_LEN, MADV_DONTNEED);
-	receiver->touched = 0;
+	madvise(receiver->buffers, MAP_LEN, MADV_DONTNEED);
 }

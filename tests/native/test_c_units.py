@@ -23,12 +23,19 @@ FLAGS = [
 ]
 NOT_LINKED = {"ns.c"}
 SHARED = ("scene.c", "wire.c", "batch.c", "flow.c")
-STANDS = {"unit_transmit": ["stand", "sends"], "unit_send_errors": ["stand", "sends"]}
+STANDS = {
+    "unit_transmit": ["stand", "sends"],
+    "unit_send_errors": ["stand", "sends"],
+    "unit_deliver": ["rig", "sends"],
+    "unit_local": ["rig", "sends"],
+}
 WRAPPED = {
     "unit_tables": ["pthread_mutex_lock"],
     "unit_transmit": ["sendmmsg", "uname"],
     "unit_send_errors": ["sendmmsg"],
     "unit_deliver": ["writev", "sendmmsg"],
+    "unit_local": ["writev", "sendmmsg"],
+    "unit_receive": ["recvmmsg"],
 }
 
 
