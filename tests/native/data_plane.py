@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000
-TUNSETIFF, TUNSETVNETLE, TUNSETOFFLOAD = 0x400454CA, 0x400454DC, 0x400454D0
+TUNSETIFF, TUNSETVNETLE, TUNSETOFFLOAD, TUNSETQUEUE = 0x400454CA, 0x400454DC, 0x400454D0, 0x400454D9
 TAP_FLAGS = 0x0002 | 0x1000 | 0x4000 | 0x0100  # IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE
-TUN_F_CSUM = 1
-TUN_F_ALL = TUN_F_CSUM | 0x02 | 0x04 | 0x08 | 0x20 | 0x40  # TSO4, TSO6, TSO_ECN, USO4, USO6
+IFF_DETACH_QUEUE = 0x0400
+TUN_F_CSUM, TUN_F_USO = 1, 0x20 | 0x40
+TUN_F_ALL = TUN_F_CSUM | TUN_F_USO | 0x02 | 0x04 | 0x08  # TSO4, TSO6, TSO_ECN; USO4 and USO6 since Linux 6.2
 VNI = 256
 REASONS = [ffi.string(lib.vx_reason_name(number)).decode() for number in range(lib.vx_reason_count())]
 
@@ -70,13 +71,24 @@ def mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
 
-def open_tap(name: str, offload: int = TUN_F_CSUM) -> int:
+def open_tap(name: str, offload: int = TUN_F_ALL, detached: bool = False) -> int:
     """One queue of a TAP as the agent opens it."""
     fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), TAP_FLAGS))
     fcntl.ioctl(fd, TUNSETVNETLE, struct.pack("i", 1))
-    fcntl.ioctl(fd, TUNSETOFFLOAD, offload)
+    try:
+        fcntl.ioctl(fd, TUNSETOFFLOAD, offload)
+    except OSError:
+        fcntl.ioctl(fd, TUNSETOFFLOAD, offload & ~TUN_F_USO)
+    if detached:
+        fcntl.ioctl(fd, TUNSETQUEUE, struct.pack("16xH22x", IFF_DETACH_QUEUE))
     return fd
+
+
+def open_queues(name: str, workers: int, offload: int) -> list[int]:
+    """A queue for each worker; with several, one more that all write by and none reads."""
+    read = [open_tap(name, offload) for _ in range(workers)]
+    return read + ([open_tap(name, offload, detached=True)] if workers > 1 else [])
 
 
 def new_engine(host: Namespace, own: str, workers: int = 1, **more: int) -> Engine | int:
@@ -136,18 +148,19 @@ class Host:
         return number
 
     def attach(
-        self, namespaces: Namespaces, container: Container, mtu: int = 1450, offload: int = TUN_F_CSUM
+        self, namespaces: Namespaces, container: Container, mtu: int = 1450, offload: int = TUN_F_ALL
     ) -> Container:
         """Give a container its TAP, and the engine the port."""
         inner, born = container.namespace, f"t{len(self.containers)}"
-        queues = lib.vx_engine_workers(self.engine)
-        fds = inside(self.namespace, lambda: [open_tap(born, offload) for _ in range(queues)])
+        workers = lib.vx_engine_workers(self.engine)
+        fds = inside(self.namespace, lambda: open_queues(born, workers, offload))
+        flags = lib.VX_PORT_WRITE_QUEUE if workers > 1 else 0
         self.namespace.ip("link", "set", born, "netns", inner.name)
         inner.ip("link", "set", born, "name", "eth0", "address", container.mac, "mtu", str(mtu))
         inner.ip("addr", "add", f"{container.v4}/24", "dev", "eth0")
         inner.ip("addr", "add", f"{container.v6}/64", "dev", "eth0", "nodad")
         inner.ip("link", "set", "eth0", "up")
-        container.port = lib.vx_port_add(self.engine, self.network, mac(container.mac), mtu, 0, fds, queues)
+        container.port = lib.vx_port_add(self.engine, self.network, mac(container.mac), mtu, flags, fds, len(fds))
         assert container.port >= 0
         own: list[Mapping[str, int | bytes]] = [
             {"address": address(a), "length": 128} for a in (container.v4, container.v6)
@@ -184,9 +197,10 @@ class Bench:
     ) -> Iterator[Bench]:
         """Hosts 1..n with engines that know each other and each other's containers; 10.7.0.HC is container C of H.
 
-        Behind them on the underlay come `strangers`: hosts without an engine. `more`: per_host, workers.
+        Behind them on the underlay come `strangers`: hosts without an engine. `more`: per_host, workers, underlay_mtu.
         """
-        underlay = Underlay.build(namespaces, hosts + strangers)
+        underlay = Underlay.build(namespaces, hosts + strangers, more.get("underlay_mtu", 1500))
+        mtu = more.get("underlay_mtu", 1500) - (70 if ipv6 else 50)
         workers, per_host = more.get("workers", 1), more.get("per_host", 1)
         bench = cls(namespaces, underlay, [])
         own = [underlay.v6(n) if ipv6 else underlay.v4(n) for n in range(1, hosts + 1)]
@@ -194,10 +208,10 @@ class Bench:
             for at, namespace in enumerate(underlay.hosts[:hosts]):
                 engine = new_engine(namespace, own[at], workers)
                 assert not isinstance(engine, int), os.strerror(-engine)
-                bench.hosts.append(Host(namespace, own[at], engine, lib.vx_network_add(engine, VNI, 1450, 0)))
+                bench.hosts.append(Host(namespace, own[at], engine, lib.vx_network_add(engine, VNI, mtu, 0)))
                 assert inside(namespace, lambda engine=engine: lib.vx_engine_start(engine)) == 0  # threads stay there
             for number, host in enumerate(bench.hosts, 1):
-                bench._populate(host, number, per_host, 1430 if ipv6 else 1450)
+                bench._populate(host, number, per_host, mtu)
             bench._introduce()
             yield bench
         finally:
@@ -226,6 +240,17 @@ class Bench:
 
     def story(self) -> str:
         return "\n".join(host.story() for host in self.hosts)
+
+
+def kernel_vxlan(host: Namespace, own: str, peer: str, mtu: int = 1450) -> None:
+    """A kernel vxlan device with an address of the overlay, which floods to one peer and learns."""
+    host.ip(
+        *("link", "add", "vx0", "address", "02:00:00:00:00:99", "mtu", str(mtu), "type", "vxlan"),
+        *("id", str(VNI), "dstport", "4789", "local", own, "remote", peer),
+    )
+    host.ip("addr", "add", "10.7.0.99/24", "dev", "vx0")
+    host.ip("addr", "add", "fd07::99/64", "dev", "vx0", "nodad")
+    host.ip("link", "set", "vx0", "up")
 
 
 def settled(namespaces: list[Namespace]) -> None:

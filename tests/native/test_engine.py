@@ -15,7 +15,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from data_plane import VNI, Bench, Container, Host, inside, mac, new_engine, settled, transfer
+from data_plane import VNI, Bench, Container, Host, inside, kernel_vxlan, mac, new_engine, settled, transfer
 from lab_ns import Namespace, Namespaces, Underlay, poll
 
 from vxlanu._native import ffi, lib
@@ -111,17 +111,6 @@ def test_the_outer_header_shows_the_inner_ecn_field(namespaces: Namespaces, ipv6
                 seen.add((outer, inner[15]))
         wire.close()
         assert seen == {(ecn, 0xB8 | ecn)}, bench.story()
-
-
-def kernel_vxlan(host: Namespace, own: str, peer: str, mtu: int = 1450) -> None:
-    """A kernel vxlan device with an address of the overlay, which floods to one peer and learns."""
-    host.ip(
-        *("link", "add", "vx0", "address", "02:00:00:00:00:99", "mtu", str(mtu), "type", "vxlan"),
-        *("id", str(VNI), "dstport", "4789", "local", own, "remote", peer),
-    )
-    host.ip("addr", "add", "10.7.0.99/24", "dev", "vx0")
-    host.ip("addr", "add", "fd07::99/64", "dev", "vx0", "nodad")
-    host.ip("link", "set", "vx0", "up")
 
 
 @pytest.mark.interop("kernel-vxlan", "ethtool")
