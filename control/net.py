@@ -16,6 +16,7 @@ from typing import TypeVar
 from .core.config import Config, Row
 from .core.core import Core
 from .core.effects import (
+    Address,
     Allocated,
     AllocationRefused,
     Changed,
@@ -27,9 +28,11 @@ from .core.effects import (
     Published,
 )
 from .core.errors import Refusal
+from .core.messages import Surveyed
 from .core.records import Endpoint, EndpointId, Kind, Network, NetworkId, NodeId, Record, Vtep
 from .seeds import parse_seed, resolve
 from .shell import Journal, Shell
+from .ways import ask_by_stream, try_stream
 
 __all__ = ["ControlPlane", "Journal"]
 
@@ -87,7 +90,8 @@ class ControlPlane:
         self._changed.append(callback)
 
     def on_event(self, callback: Callable[[Effect], None]) -> None:
-        """Called with MemberChanged, Joined, Exchanged, JoinFailed, NameTaken, IdentityTaken, WrongKey."""
+        """Called with MemberChanged, Joined, Exchanged, JoinFailed, NameTaken, IdentityTaken, WrongKey, SurveyAsked,
+        SurveyAnswered."""
         self._events.append(callback)
 
     # cluster
@@ -187,6 +191,35 @@ class ControlPlane:
     async def release(self, network: NetworkId, endpoint: EndpointId) -> None:
         """Give its addresses back (a failed attach)."""
         self.core.release(network, endpoint, time.monotonic())
+        self._shell.pump()
+
+    @property
+    def stream_timeout(self) -> float:
+        """How long a peer lets a stream wait."""
+        return self._config.profile.stream_timeout
+
+    # surveys: which ways are open between a member and us
+
+    def ask_survey(self, node: NodeId, number: int, length: int) -> None:
+        """Ask by one datagram; the answer is the event SurveyAnswered."""
+        self.core.ask_survey(node, number, length)
+        self._shell.pump()
+
+    async def ask_survey_by_stream(
+        self, to: Address, number: int, length: int, seconds: float
+    ) -> tuple[str, Surveyed | None]:
+        """Ask by a stream of its own: how connecting ended (ways.py), and the answer if one came back on it."""
+        own, question = self._config.control_host, self.core.survey_question(number, length)
+        found, frame = await ask_by_stream(own, to, question, seconds)
+        return found, self.core.survey_reply(frame) if frame else None
+
+    async def try_stream(self, to: Address, seconds: float) -> str:
+        """Whether a stream to there opens: open, refused, silent, or what the kernel says."""
+        return await try_stream(self._config.control_host, to, seconds)
+
+    def answer_survey(self, node: NodeId, found: Surveyed) -> None:
+        """Answer SurveyAsked."""
+        self.core.answer_survey(node, found, time.monotonic())
         self._shell.pump()
 
     # inside

@@ -127,6 +127,10 @@ class SampleService:
         self._note("stats")
         return [golden(s.Counters)]
 
+    async def netcheck(self, member: str) -> s.Netcheck:
+        self._note("netcheck", member)
+        return golden(s.Netcheck)
+
     async def verify(self) -> s.Verify:
         self._note("verify")
         return golden(s.Verify) if self.differences else s.Verify(42, [])

@@ -18,8 +18,9 @@ from typing import TypeVar
 from .choose import overlapping
 from .config import Config, Rng, Row
 from .effects import Address, Effect, State, StreamId
-from .errors import LocalError, Refusal
+from .errors import LocalError, Refusal, RemoteError
 from .inbox import Inbox
+from .messages import Surveyed
 from .parts import Parts
 from .records import (
     Block,
@@ -273,6 +274,27 @@ class Core:
         self._fence(record)
         self._after(now)
         return record
+
+    def ask_survey(self, node: NodeId, number: int, length: int) -> None:
+        """Ask a member, by a datagram, which ways lead from it to us; ends in SurveyAnswered, or in nothing."""
+        self._parts.surveys.ask(node, number, length)
+
+    def survey_question(self, number: int, length: int) -> bytes:
+        """The same question as one frame of a stream."""
+        return self._parts.surveys.question(number, length)
+
+    def survey_reply(self, data: bytes) -> Surveyed | None:
+        """The answer in a frame that came back; None if it is none."""
+        try:
+            found = self._parts.out.wire.open_frame(data)
+        except RemoteError:
+            return None
+        return found if isinstance(found, Surveyed) else None
+
+    def answer_survey(self, node: NodeId, found: Surveyed, now: float) -> None:
+        """Answer SurveyAsked."""
+        for stream in self._parts.surveys.answer(node, found.survey, found):
+            self._parts.exchanges.end(stream, now)
 
     def counters(self) -> dict[str, int]:
         """Totals by name: datagrams, messages, and every reason for which something was refused."""

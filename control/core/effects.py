@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .messages import Surveyed
 from .records import EndpointId, NodeId
 
 __all__ = [
@@ -38,6 +39,8 @@ __all__ = [
     "SendStream",
     "State",
     "StreamId",
+    "SurveyAnswered",
+    "SurveyAsked",
     "WrongKey",
 ]
 
@@ -213,6 +216,24 @@ class WrongKey:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class SurveyAsked:
+    """A member wants to know which ways lead back to it, for packets of `length`; ends with `Core.answer_survey`."""
+
+    node: NodeId
+    number: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyAnswered:
+    """What a member found, as it came by a datagram."""
+
+    node: NodeId
+    number: int
+    found: Surveyed
+
+
 Effect = (
     SendDatagram
     | OpenStream
@@ -232,4 +253,6 @@ Effect = (
     | NameTaken
     | IdentityTaken
     | WrongKey
+    | SurveyAsked
+    | SurveyAnswered
 )

@@ -31,6 +31,8 @@ from .messages import (
     Push,
     PushAck,
     Refused,
+    Survey,
+    Surveyed,
     Suspect,
     Welcome,
 )
@@ -131,6 +133,10 @@ class Inbox:
                 parts.probe.nack(message, addr)
             case Alive() | Suspect() | Dead():
                 parts.swim.hear(message, now)
+            case Survey():
+                parts.surveys.came(message, addr, None, now)
+            case Surveyed():
+                parts.surveys.answered(message)
             case Push():
                 self._push(message, addr, now)
             case PushAck():
@@ -183,6 +189,9 @@ class Inbox:
             if parts.exchanges.step(exchange, message, now):
                 parts.exchanges.end(exchange.stream, now)
                 self._complete(exchange, exchange.peer, now)
+        elif isinstance(message, Survey) and not exchange.opened_by_us:
+            if not parts.surveys.came(message, exchange.address, exchange.stream, now):
+                parts.exchanges.end(exchange.stream, now)
         elif isinstance(message, Hello) and not exchange.opened_by_us:
             refusal = parts.door.check(message)
             if refusal is not None:

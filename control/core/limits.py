@@ -22,6 +22,8 @@ __all__ = [
     "RECORDS_PER_WRITER_MAX",
     "STREAMS_IN_MAX",
     "STREAM_SECONDS_MAX",
+    "SURVEYS_MAX",
+    "SURVEY_SIZES_MAX",
 ]
 
 FORMAT_VERSION = 1  # first byte of every datagram and stream frame; another value is refused and counted
@@ -38,4 +40,6 @@ FACTS_MAX = 1 << 18  # shared facts; a removal is kept for ever, and this is 700
 BODY_BYTES_MAX = 64 << 10  # one record's body
 KEY_BYTES_MAX = 128  # one record's key: a network id and an IPv6 prefix need 59
 MEMBERS_MAX = 1 << 16  # members and writers kept; the next one is refused and counted
+SURVEYS_MAX = 32  # questions of `netcheck` being worked on, each some 30 KB of datagrams; and ways of one
+SURVEY_SIZES_MAX = 64  # lengths of probes in one answer; netcheck tries a dozen
 RECORDS_PER_WRITER_MAX = 1 << 17  # endpoints + blocks + tombstones of one host

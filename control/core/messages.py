@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from .errors import RemoteError
-from .limits import COUNT_MAX, MESSAGES_PER_DATAGRAM_MAX
+from .limits import COUNT_MAX, MESSAGES_PER_DATAGRAM_MAX, SURVEY_SIZES_MAX
 from .pack import convert, pack, unpack
 from .records import NodeId, Record, check_record
 
@@ -45,6 +45,8 @@ __all__ = [
     "Push",
     "PushAck",
     "Refused",
+    "Survey",
+    "Surveyed",
     "Suspect",
     "Vectors",
     "Welcome",
@@ -279,12 +281,36 @@ class Done(Message, tag="done", frozen=True, omit_defaults=True):
     """You have all that I have."""
 
 
+class Survey(Message, tag="survey", frozen=True, omit_defaults=True):
+    """Try the ways to me, and tell what of mine arrived (survey.py). `survey`: 32 random bits; `length`: of the longest
+    outer packet that matters."""
+
+    survey: int
+    node: NodeId
+    length: int = 1500
+
+
+class Surveyed(Message, tag="surveyed", frozen=True, omit_defaults=True):
+    """Your question came by these ways; a stream to you `stream_back` (open, refused, silent, or an error's text).
+
+    `sizes`: the lengths of your probes, outer IP packets, that came to my data port.
+    """
+
+    survey: int
+    node: NodeId
+    by_datagram: bool = False
+    by_stream: bool = False
+    stream_back: str = ""
+    sizes: list[int] = []
+
+
 _TYPES: dict[str, type[Message]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (
         *(Ping, PingReq, Ack, Nack, Alive, Suspect, Dead, Push, PushAck, Poke),
         *(Claim, ClaimAnswer, Loan, LoanAnswer, LoanReturn),
         *(Hello, Welcome, Refused, Members, Digest, Vectors, Delta, Facts, Done),
+        *(Survey, Surveyed),
     )
 }
 _MessageT = TypeVar("_MessageT", bound=Message)
@@ -351,6 +377,8 @@ def _check(message: Message) -> None:
         _check(message.hello)
     elif isinstance(message, Refused) and message.host:
         _check_place("", message.host, message.port)
+    elif isinstance(message, Survey | Surveyed):
+        _check_survey(message)
     elif isinstance(message, Members):
         for row in message.members:
             _check_place(row.name, row.host, row.port)
@@ -364,6 +392,14 @@ def _check_count(value: object) -> None:
     """Counts go up from 0: one beyond COUNT_MAX is nonsense, and would leave no room above it for a refutation."""
     if not isinstance(value, int) or not 0 <= value <= COUNT_MAX:
         raise RemoteError("wrong_shape", f"count {value!r}")
+
+
+def _check_survey(message: Survey | Surveyed) -> None:
+    sizes, said = (message.sizes, message.stream_back) if isinstance(message, Surveyed) else ([], "")
+    if not 0 <= message.survey < 1 << 32 or len(sizes) > SURVEY_SIZES_MAX or len(said) > 64:
+        raise RemoteError("wrong_shape", "survey")
+    if not all(0 < size < 1 << 16 for size in [*sizes, message.length if isinstance(message, Survey) else 1]):
+        raise RemoteError("wrong_shape", "size of a probe")
 
 
 def _check_place(name: str, host: str, port: int) -> None:

@@ -4,7 +4,7 @@ wire -- out -- index -- table -- swim -- probe
                  |                |
           owned, shared ------ exchanges -- door
                  |
-         pusher, writer -- ipam (leases, claims, loans)
+         surveys, pusher, writer -- ipam (leases, claims, loans)
                  |
                 view
 """
@@ -22,6 +22,7 @@ from .owned import Owned
 from .probe import Probe
 from .push import Pusher
 from .shared import Shared
+from .survey import Surveys
 from .swim import Swim
 from .view import View
 from .wire import Wire
@@ -45,6 +46,7 @@ class Parts:
         self.exchanges = Exchanges(profile, self.out, self.swim, self.owned, self.shared)
         self.door = Door(config, self.swim, self.exchanges, self.out, rng, now)
         self.pusher = Pusher(self.swim, profile, self.out)
+        self.surveys = Surveys(self.table, self.out)
         self.writer = Writer(self.owned, self.shared, self.pusher)
         self.view = View(self.index, self.table)
         self.ipam = Ipam(self.table, self.index, self.owned, self.writer, self.view, profile, self.out, rng, now)

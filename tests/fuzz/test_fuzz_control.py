@@ -40,6 +40,8 @@ from vxlanu.control.core.messages import (
     Push,
     PushAck,
     Refused,
+    Survey,
+    Surveyed,
     Suspect,
     Vectors,
     Welcome,
@@ -66,6 +68,7 @@ MESSAGES: list[Message] = [
     *(HELLO, Welcome(HELLO), Refused("name_taken", A, "10.0.0.1", 7946)),
     *(Members([MemberState(A, "h1", "10.0.0.1", 7946, 1, 0, 7, "alive", 1.0)]), Digest([0] * 64, [0] * 64)),
     *(Vectors([1], [2], [(A, 1, 1)]), Delta(A, 1, 1, 0, 0, 1, False, [RECORD]), Facts([]), Done()),
+    *(Survey(7, A, 1450), Surveyed(7, A, True, False, "silent", [1500, 1400])),
 ]
 BODIES = [encode_body(body) for body in (BLOCK, ENDPOINT, NETWORK)]
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine
 from vxlanu.agent.advertise import Underlay
 from vxlanu.agent.journal import EndpointJournal
 from vxlanu.agent.ladder import Ladder
+from vxlanu.agent.netcheck import Netcheck
 from vxlanu.agent.paths import Paths
 from vxlanu.config import AgentConfig
 from vxlanu.control.core.effects import (
@@ -29,6 +30,8 @@ from vxlanu.control.core.effects import (
     JoinFailed,
     MemberChanged,
     NameTaken,
+    SurveyAnswered,
+    SurveyAsked,
     WrongKey,
 )
 from vxlanu.control.core.view import View
@@ -69,6 +72,7 @@ class Agent:
         watch = EndOfLifeWatch(asyncio.get_running_loop())
         self.endpoints = Endpoints(helper, watch, self.vanished, ladder.tap_queues(dataplane.workers))
         self.paths = Paths(helper, dataplane)
+        self.netcheck = Netcheck(self)
         self.opened: dict[str, LocalEndpoint] = {}
         self.names_in_use: set[tuple[bytes, str]] = set()
         self.leaving: set[str] = set()
@@ -141,6 +145,10 @@ class Agent:
             case WrongKey():
                 self.wrong_key = f"{effect.why} from {effect.address[0]}"
                 log.warning("%s from %s", effect.why, effect.address[0], extra={"event": "wrong_key"})
+            case SurveyAsked():
+                self.netcheck.asked(effect)
+            case SurveyAnswered():
+                self.netcheck.answered(effect)
             case NameTaken() | IdentityTaken():
                 self.failure = effect
                 self.stopping.set()
@@ -156,6 +164,8 @@ class Agent:
             log.debug("%d events of the fast path were lost", event.lost, extra={"event": "events_lost"})
         if event.kind is EventKind.PORT_GONE and event.endpoint:
             self.vanished(event.endpoint)
+        elif event.kind is EventKind.PROBE:
+            self.netcheck.probe_came(event)
         elif event.kind is EventKind.PATH_MTU:
             log.warning("path MTU to %s is %d now", event.vtep, event.value, extra={"event": "path_mtu"})
             if event.vtep is not None:

@@ -9,13 +9,14 @@ import asyncio
 
 from vxlanu.agent import answers, attach, lookup, losses, networks
 from vxlanu.agent.agent import Agent
+from vxlanu.agent.netcheck import everyone
 from vxlanu.agent.refusals import as_error
 from vxlanu.api import schema
 from vxlanu.control.core.effects import State
 from vxlanu.control.core.errors import LocalError, Refusal
 from vxlanu.control.core.records import EndpointId, short
 from vxlanu.control.core.view import NetworkView
-from vxlanu.errors import Conflict
+from vxlanu.errors import BadRequest, Conflict
 
 VERIFY_TRIES = 3  # a record may arrive between the two readings; what stays different is a difference
 VERIFY_PAUSE_S = 0.05
@@ -134,6 +135,12 @@ class AgentService:
 
     async def stats(self) -> list[schema.Counters]:
         return answers.stats(self._agent)
+
+    async def netcheck(self, member: str) -> schema.Netcheck:
+        chosen = [lookup.member(self._agent.view, member)] if member else everyone(self._agent)
+        if any(view.me for view in chosen):
+            raise BadRequest(f"netcheck {member}", "that is this host", hint="another member: vxlanu member ls")
+        return await self._agent.netcheck.check(chosen)
 
     async def verify(self) -> schema.Verify:
         """Compare every table with the full recomputation."""

@@ -168,6 +168,9 @@ class Client:
     def stats(self) -> Reply[s.Items[s.Counters]]:
         return self._ask("GET", "/v1/stats", s.Items[s.Counters])
 
+    def netcheck(self, member: str = "") -> Reply[s.Netcheck]:
+        return self._ask("GET", "/v1/netcheck", s.Netcheck, query={"member": member}, slow=True)
+
     def verify(self) -> Reply[s.Verify]:
         return self._ask("GET", "/v1/verify", s.Verify, slow=True)
 

@@ -43,6 +43,7 @@ class Service(Protocol):
     async def neighbors(self, network: str) -> list[schema.Neighbor]: ...
     async def drops(self) -> list[schema.Drop]: ...
     async def stats(self) -> list[schema.Counters]: ...
+    async def netcheck(self, member: str) -> schema.Netcheck: ...
     async def verify(self) -> schema.Verify: ...
 
 
@@ -96,6 +97,15 @@ def _by_ref(question: Callable[[str], Awaitable[object]]) -> Handler:
     return handle
 
 
+def _get_by(name: str, question: Callable[[str], Awaitable[object]]) -> Handler:
+    """A question with one word in the query that may be left out."""
+
+    async def handle(request: web.Request) -> web.Response:
+        return answer(await question(request.query.get(name, "")))
+
+    return handle
+
+
 def _with(kind: type[T], question: Callable[[T], Awaitable[object]]) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         return answer(await question(await _body(request, kind)))
@@ -133,5 +143,6 @@ def routes(service: Service) -> list[web.RouteDef]:
         web.get("/v1/neighbors", _list_of_network(service.neighbors)),
         web.get("/v1/drops", _list(service.drops)),
         web.get("/v1/stats", _list(service.stats)),
+        web.get("/v1/netcheck", _get_by("member", service.netcheck)),
         web.get("/v1/verify", _get(service.verify)),
     ]

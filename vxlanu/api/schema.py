@@ -26,6 +26,7 @@ Routes (each answers 200 with the struct named, or an ErrorReply with the status
   GET    /v1/neighbors[?network=REF]                 Items[Neighbor]
   GET    /v1/drops                                   Items[Drop]
   GET    /v1/stats                                   Items[Counters]
+  GET    /v1/netcheck[?member=REF]                   Netcheck           takes seconds: it waits for the members
   GET    /v1/verify                                  Verify
 """
 
@@ -328,3 +329,45 @@ class Status(Struct):
     malformed_control: int = 0
     wrong_key: int = 0
     offloads: list[Offload] = []
+
+
+class Reach(Struct):
+    """The ways between this host and one member. A way is open, silent (sent, and did not arrive), refused, unknown
+    (nothing was observed: the member could not be asked or could not answer), or what the kernel says against it.
+
+    `data_out_bytes`, `data_in_bytes`: the longest probe, as an outer IP packet, that arrived (0: none or unknown).
+    """
+
+    id: str
+    name: str
+    state: str
+    address: str
+    control_port: int
+    data_address: str
+    data_port: int
+    version: str
+    answered: bool
+    control_udp_out: str
+    control_udp_in: str
+    control_tcp_out: str
+    control_tcp_in: str
+    data_out: str
+    data_in: str
+    data_out_bytes: int = 0
+    data_in_bytes: int = 0
+    route_mtu: int = 0
+
+
+class Netcheck(Struct):
+    """`netcheck`: `needed_bytes` is the longest outer packet that a network of this host makes, `needed_by` which."""
+
+    node: str
+    address: str
+    ifname: str
+    control_port: int
+    data_port: int
+    needed_bytes: int
+    link_mtu: int
+    took_s: float
+    needed_by: str = ""
+    members: list[Reach] = []
