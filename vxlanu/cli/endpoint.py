@@ -15,6 +15,7 @@ import msgspec
 from vxlanu.api.schema import Attach, Drop, Endpoint, EndpointDetail, Items
 from vxlanu.cli import complete
 from vxlanu.cli.command import Command, Group, client, show
+from vxlanu.cli.listing import list_options, show_list
 from vxlanu.cli.render import age, block, size, table
 
 __all__ = ["attach", "detach", "draw_drops", "endpoint", "state"]
@@ -70,11 +71,12 @@ endpoint = Group(
 )
 
 
-@endpoint.verb("ls", examples=["vxlanu endpoint ls", "vxlanu endpoint ls demonet --json"])
+@endpoint.verb("ls", examples=["vxlanu endpoint ls demonet --watch", "vxlanu endpoint ls --format name,addresses,node"])
+@list_options(Endpoint)
 @click.argument("network", required=False, default="", shell_complete=complete.networks)
 def ls(network: str) -> None:
     """List the endpoints, of one network or of all."""
-    show(client().endpoints(network), draw_endpoints)
+    show_list(lambda: client().endpoints(network), draw_endpoints)
 
 
 def draw_endpoints(found: Items[Endpoint]) -> Iterator[str]:
@@ -124,7 +126,13 @@ def draw_endpoint(e: EndpointDetail) -> Iterator[str]:
         yield from draw_drops(e.drops)
 
 
-def draw_drops(drops: Sequence[Drop]) -> Iterator[str]:
-    """The table of `vxlanu drops`, also under an endpoint."""
-    rows = [(d.reason, d.frames, d.scope, d.name, d.network, d.text) for d in drops]
-    return table(("REASON", "FRAMES", "SCOPE", "NAME", "NETWORK", "MEANING"), rows)
+def draw_drops(drops: Sequence[Drop], rates: Sequence[int] | None = None) -> Iterator[str]:
+    """The table of `vxlanu drops`, also under an endpoint; `rates`: frames a second, one for each."""
+    place = ("SCOPE", "NAME", "NETWORK", "MEANING")
+    if rates is None:
+        rows: list[tuple[str | int, ...]] = [(d.reason, d.frames, d.scope, d.name, d.network, d.text) for d in drops]
+        return table(("REASON", "FRAMES", *place), rows)
+    grown = [
+        (d.reason, d.frames, rate, d.scope, d.name, d.network, d.text) for d, rate in zip(drops, rates, strict=True)
+    ]
+    return table(("REASON", "FRAMES", "PER-SECOND", *place), grown)

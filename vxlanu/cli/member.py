@@ -13,6 +13,7 @@ import click
 from vxlanu.api.schema import Items, Joined, Member
 from vxlanu.cli import complete
 from vxlanu.cli.command import Group, client, show
+from vxlanu.cli.listing import list_options, show_list
 from vxlanu.cli.render import age, count, table
 from vxlanu.errors import TryAgain
 
@@ -32,13 +33,14 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-@member.verb("ls", examples=["vxlanu member ls", "vxlanu member ls --json"])
+@member.verb("ls", examples=["vxlanu member ls --watch", "vxlanu member ls --format name,state,address"])
+@list_options(Member)
 def ls() -> None:
     """List the members as this host sees them.
 
     Its own row says `self` under RTT.
     """
-    show(client().members(), draw_members)
+    show_list(client().members, draw_members)
 
 
 def draw_members(found: Items[Member]) -> Iterator[str]:

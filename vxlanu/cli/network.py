@@ -16,6 +16,7 @@ from vxlanu.api.schema import Items, Network, NetworkCreate, NetworkDetail
 from vxlanu.cli import complete
 from vxlanu.cli.command import Group, client, show
 from vxlanu.cli.endpoint import state
+from vxlanu.cli.listing import list_options, show_list
 from vxlanu.cli.render import block, table
 
 __all__ = ["network"]
@@ -89,10 +90,11 @@ def create(**wanted: object) -> None:
     show(reply, lambda made: [made.id[:ID_SHOWN]])
 
 
-@network.verb("ls", examples=["vxlanu network ls", "vxlanu network ls --json"])
+@network.verb("ls", examples=["vxlanu network ls", "vxlanu network ls --format name,vni,subnets"])
+@list_options(Network)
 def ls() -> None:
     """List the networks."""
-    show(client().networks(), draw_networks)
+    show_list(client().networks, draw_networks)
 
 
 def draw_networks(found: Items[Network]) -> Iterator[str]:

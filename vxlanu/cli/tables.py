@@ -9,7 +9,8 @@ Rules of this file
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import click
 
@@ -17,6 +18,7 @@ from vxlanu.api.schema import Counters, Drop, FdbEntry, Items, Neighbor, Verify
 from vxlanu.cli import complete
 from vxlanu.cli.command import Command, Group, client, show
 from vxlanu.cli.endpoint import draw_drops
+from vxlanu.cli.listing import list_options, show_list
 from vxlanu.cli.render import age, count, printable, size, table
 from vxlanu.errors import AnswerIsNo
 
@@ -35,11 +37,12 @@ def _words(pairs: Iterable[tuple[str, str]]) -> str:
     return "".join(f" {keyword} {printable(value)}" for keyword, value in pairs if value)
 
 
-@fdb.verb("show", examples=["vxlanu fdb show", "vxlanu fdb show demonet --json"])
+@fdb.verb("show", examples=["vxlanu fdb show", "vxlanu fdb show demonet --watch"])
+@list_options(FdbEntry)
 @click.argument("network", required=False, default="", shell_complete=complete.networks)
 def fdb_show(network: str) -> None:
     """Show the FDB as bridge(8) does: MAC, network (dev), VTEP (dst), then endpoint, node, origin."""
-    show(client().fdb(network), lambda found: (fdb_line(e, dev=not network) for e in found.items))
+    show_list(lambda: client().fdb(network), lambda found: (fdb_line(e, dev=not network) for e in found.items))
 
 
 def fdb_line(e: FdbEntry, *, dev: bool) -> str:
@@ -50,11 +53,15 @@ def fdb_line(e: FdbEntry, *, dev: bool) -> str:
     return e.mac + _words(place) + lasting + _words([*known, ("origin", e.origin)])
 
 
-@neighbor.verb("show", examples=["vxlanu neighbor show", "vxlanu neighbor show demonet --json"])
+@neighbor.verb("show", examples=["vxlanu neighbor show", "vxlanu neighbor show demonet --format address,mac"])
+@list_options(Neighbor)
 @click.argument("network", required=False, default="", shell_complete=complete.networks)
 def neighbor_show(network: str) -> None:
     """Show the neighbours as ip-neighbour(8) does: address, network (dev), MAC (lladdr), state, then endpoint, node."""
-    show(client().neighbors(network), lambda found: (neighbor_line(n, dev=not network) for n in found.items))
+    show_list(
+        lambda: client().neighbors(network),
+        lambda found: (neighbor_line(n, dev=not network) for n in found.items),
+    )
 
 
 def neighbor_line(n: Neighbor, *, dev: bool) -> str:
@@ -62,20 +69,37 @@ def neighbor_line(n: Neighbor, *, dev: bool) -> str:
     return f"{n.address}{_words(place)} {n.state.upper()}" + _words([("endpoint", n.endpoint), ("node", n.node)])
 
 
-@click.command("drops", cls=Command, examples=["vxlanu drops", "vxlanu drops --json"])
+@click.command("drops", cls=Command, examples=["vxlanu drops", "vxlanu drops --watch"])
+@list_options(Drop)
 def drops() -> None:
-    """Show the frames that were not delivered, each under one reason."""
-    show(client().drops(), draw_all_drops)
+    """Show the frames that were not delivered, each under one reason. With --watch also how many a second."""
+    seen = Rates()
+    show_list(client().drops, seen.draw)
 
 
-def draw_all_drops(found: Items[Drop]) -> Iterator[str]:
-    return draw_drops(found.items)
+class Rates:
+    """Draws drops, and from the second time on how fast each grew since the last."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._before: dict[tuple[str, str, str, str], int] = {}
+        self._at: float | None = None
+
+    def draw(self, found: Items[Drop]) -> Iterator[str]:
+        now, counted = self._clock(), {(d.reason, d.scope, d.name, d.network): d.frames for d in found.items}
+        rates = None
+        if self._at is not None and now > self._at:
+            gone = now - self._at
+            rates = [round((frames - self._before.get(key, 0)) / gone) for key, frames in counted.items()]
+        self._before, self._at = counted, now
+        return draw_drops(found.items, rates)
 
 
-@click.command("stats", cls=Command, examples=["vxlanu stats", "vxlanu stats --json"])
+@click.command("stats", cls=Command, examples=["vxlanu stats", "vxlanu stats --watch"])
+@list_options(Counters)
 def stats() -> None:
     """Show traffic of host, networks, endpoints and VTEPs, as each of them sees it."""
-    show(client().stats(), draw_stats)
+    show_list(client().stats, draw_stats)
 
 
 STATS = ("SCOPE", "NAME", "NETWORK", "SENT", "FRAMES", "RECEIVED", "FRAMES", "ENCAP", "DECAP", "FLOODED")

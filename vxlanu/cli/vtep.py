@@ -13,6 +13,7 @@ import click
 from vxlanu.api.schema import Items, Vtep, VtepAdd, VtepAdded
 from vxlanu.cli import complete
 from vxlanu.cli.command import Group, client, show
+from vxlanu.cli.listing import list_options, show_list
 from vxlanu.cli.member import address
 from vxlanu.cli.render import table
 from vxlanu.config import split_host_port
@@ -29,10 +30,11 @@ vtep = Group(
 )
 
 
-@vtep.verb("ls", examples=["vxlanu vtep ls", "vxlanu vtep ls --json"])
+@vtep.verb("ls", examples=["vxlanu vtep ls", "vxlanu vtep ls --format address,node,path_mtu"])
+@list_options(Vtep)
 def ls() -> None:
     """List all tunnel ends, gossiped and static."""
-    show(client().vteps(), draw_vteps)
+    show_list(client().vteps, draw_vteps)
 
 
 def draw_vteps(found: Items[Vtep]) -> Iterator[str]:
