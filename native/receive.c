@@ -26,6 +26,7 @@
 
 #define BUFFER_LEN	((size_t)(VX_HEADROOM + VX_FRAME_MAX))
 #define MAP_LEN		(VX_RX_DATAGRAMS * BUFFER_LEN)
+#define DISCARD_MAX	65536	/* more than a receive buffer holds */
 
 /** probe_gro() - Ask for trains. Kernels before 5.12 cannot tell whether they do so, and merge wrongly at times */
 static void probe_gro(int fd, _Atomic uint32_t *offloads)
@@ -109,6 +110,15 @@ int vx_receiver_open(struct vx_receiver *receiver, const vx_config *config, bool
 	}
 	receiver->fd = fd;
 	return 0;
+}
+
+/** vx_receiver_discard() - Forget what has come so far: nobody was promised that an engine not yet made receives */
+void vx_receiver_discard(struct vx_receiver *receiver)
+{
+	uint8_t byte;
+
+	for (unsigned i = 0; i < DISCARD_MAX && recv(receiver->fd, &byte, 1, MSG_DONTWAIT) >= 0; i++)
+		;
 }
 
 void vx_receiver_close(struct vx_receiver *receiver)

@@ -51,6 +51,7 @@ void vx_sock_forget_errors(int fd);
 
 int vx_receiver_open(struct vx_receiver *receiver, const vx_config *config, bool shared,
 		     _Atomic uint32_t *offloads);
+void vx_receiver_discard(struct vx_receiver *receiver);
 void vx_receiver_close(struct vx_receiver *receiver);
 int vx_receiver_read(struct vx_receiver *receiver, uint32_t *overflow);
 unsigned vx_receiver_next(struct vx_receiver *receiver, struct vx_frame *frames);

@@ -10,6 +10,7 @@ Rules of this file
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -46,6 +47,7 @@ ADDR_GEN_EUI64, ADDR_GEN_NONE = 0, 1
 SEND_BYTES = 65000  # native/limits.h: VX_SEND_BYTES, what one send to the underlay carries
 TCP_ROOM = 321  # the kernel's MAX_TCP_HEADER + 1 (sk_dst_gso_max_size), at its largest
 GSO_BYTES_MAX = 65536
+FRAME_BYTES = 1 << 17  # more than any frame and its virtio header
 ETHERNET_NAMES_MAX = 1000  # how many ethN are tried; a target with more interfaces has another problem
 
 
@@ -132,12 +134,24 @@ def _open_again(name: str, wanted: TapQueues) -> tuple[list[int], TapQueues]:
         try:
             if not wanted.vnet_hdr:
                 os.close(open_queues(name, msgspec.structs.replace(tried, vnet_hdr=True, offloads=0))[0])
-            return open_queues(name, tried), tried
+            fds = open_queues(name, tried)
         except KernelRefused as why:
             if not isinstance(why.__cause__, OSError) or why.__cause__.errno != errno.EINVAL:
                 raise
             refusal = why
+            continue
+        _discard(fds if tried.count > 1 else [])
+        return fds, tried
     raise refusal
+
+
+def _discard(fds: list[int]) -> None:
+    """Forget the frames that came while queue after queue was opened: each one moves flows to itself, and another
+    worker would send their later frames first."""
+    for fd in fds:
+        with contextlib.suppress(OSError):  # EAGAIN: empty
+            for _ in range(TAP_QUEUE_FRAMES):
+                os.read(fd, FRAME_BYTES)
 
 
 def check_tun() -> int:
