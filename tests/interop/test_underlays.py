@@ -11,6 +11,7 @@ put on the wire by hand: no sender's stack makes them, and a good one of the sam
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,9 +46,11 @@ pytestmark = [pytest.mark.netns, pytest.mark.interop("kernel-vxlan", "bridge", "
 KERNEL, OURS = "kernel", "c1-1"
 WAYS = [(KERNEL, OURS), (OURS, KERNEL)]
 VERSIONS = ("v4", "v6")
-BULK_BYTES = 24 << 20
+BULK_BYTES = {"v4": 96 << 20, "v6": 24 << 20}
 TRAIN = 16
 OUTSIDE = {f"{family} {mtu}": (family, mtu) for family in ("ipv4", "ipv6") for mtu in (1500, 9000)}
+RETRANSMITTED = 0.05 if os.environ.get("VXLANU_TEST_OFFLOAD") else 0.01
+"""Of the segments. Without TSO a slot of the TAP's queue holds one segment, not forty: slow start overshoots once."""
 HALF_A_SECOND = 0.5
 """The longest time in which nothing of a bulk transfer may arrive."""
 
@@ -107,11 +110,12 @@ def test_each_pings_the_other(over: Pair) -> None:
 
 @each_way
 def test_bulk_arrives_intact_and_without_a_pause(over: Pair, way: tuple[str, str]) -> None:
-    for version in VERSIONS:
-        done = bulk(over.lab, *way, over.addresses[way[1], version], BULK_BYTES)
+    for version, octets in BULK_BYTES.items():
+        done = bulk(over.lab, *way, over.addresses[way[1], version], octets)
+        print(version, done)
         assert done.intact, (done, over.story())
         assert done.longest_pause_s < HALF_A_SECOND, (version, done)
-        assert done.retransmitted_share <= 0.01, (version, done)
+        assert done.retransmitted_share <= RETRANSMITTED, (version, done)
 
 
 @each_way
