@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import shlex
 
+from lab_ns import poll
+
 from vxlanu.lab.topology import Lab
 
 __all__ = ["INNER", "OUTER", "UNDERLAYS", "KernelPeer", "set_underlay"]
@@ -49,6 +51,11 @@ class KernelPeer:
             lab.exec(name, shlex.split(command))
         shown = lab.exec(name, ["ip", "-j", "link", "show", self.device]).stdout
         self.mac = str(json.loads(shown)[0]["address"])
+        # A tentative address is not answered for, and the kernel would ping from its link-local one meanwhile.
+        poll(lambda: not self._tentative(), what="the kernel's own addresses stand", story=self.story)
+
+    def _tentative(self) -> str:
+        return self.lab.exec(self.name, ["ip", "-6", "addr", "show", "dev", self.device, "tentative"]).stdout
 
     def _join_underlay(self) -> None:
         """A host as the lab makes them, only without an agent."""
