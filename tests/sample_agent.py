@@ -28,6 +28,24 @@ def golden(kind: type[T]) -> T:
     return msgspec.json.decode((GOLDEN / f"{kind.__name__}.json").read_bytes(), type=kind)
 
 
+class SampleStream:
+    """Greets, says two golden events, and stays silent."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.closed = threading.Event()
+        self._left = [s.Event("listening", 1.0, node="h1"), golden(s.Event), golden(s.Event)]
+
+    async def take(self, patience_s: float) -> list[s.Event]:
+        if not self._left:
+            await asyncio.sleep(0.01)  # a pace, not a wait: the route asks again
+        taken, self._left = self._left, []
+        return taken
+
+    def close(self) -> None:
+        self.closed.set()
+
+
 class SampleService:
     """`asked` is what came in; `error`, when set, is the answer to everything; `gate` holds `attach` back."""
 
@@ -39,6 +57,7 @@ class SampleService:
         self.differences = True
         self.reached = True
         self.fdb_rows = 1
+        self.stream: SampleStream | None = None
 
     def _note(self, *what: object) -> None:
         self.asked.append(what if len(what) > 1 else what[0])
@@ -134,6 +153,11 @@ class SampleService:
     async def verify(self) -> s.Verify:
         self._note("verify")
         return golden(s.Verify) if self.differences else s.Verify(42, [])
+
+    async def events(self, names: list[str], network: str, endpoint: str) -> SampleStream:
+        self._note("events", names, network, endpoint)
+        self.stream = SampleStream()
+        return self.stream
 
 
 class SampleAgent:

@@ -17,9 +17,11 @@ import time
 from collections.abc import Callable, Coroutine
 
 from vxlanu.agent.advertise import Underlay
+from vxlanu.agent.feed import Feed
 from vxlanu.agent.journal import EndpointJournal
 from vxlanu.agent.ladder import Ladder
 from vxlanu.agent.netcheck import Netcheck
+from vxlanu.agent.observer import Observer
 from vxlanu.agent.paths import Paths
 from vxlanu.config import AgentConfig
 from vxlanu.control.core.effects import (
@@ -73,6 +75,8 @@ class Agent:
         self.endpoints = Endpoints(helper, watch, self.vanished, ladder.tap_queues(dataplane.workers))
         self.paths = Paths(helper, dataplane)
         self.netcheck = Netcheck(self)
+        self.feed = Feed()
+        self.observer = Observer(self, self.feed)
         self.opened: dict[str, LocalEndpoint] = {}
         self.names_in_use: set[tuple[bytes, str]] = set()
         self.leaving: set[str] = set()
@@ -131,6 +135,7 @@ class Agent:
 
     def _changed(self, change: Changed) -> None:
         self.reconciler.changed(change.keys)
+        self.observer.changed(change)
 
     def _happened(self, effect: Effect) -> None:
         """What the control plane reports beside changes of the records."""
@@ -138,6 +143,7 @@ class Agent:
             case MemberChanged():
                 after = effect.after.value if effect.after else "forgotten"
                 log.info("member %s is %s", effect.name, after, extra={"event": "member"})
+                self.observer.member(effect)
             case Joined():
                 log.info("joined by way of %s", effect.address[0], extra={"event": "joined"})
             case JoinFailed():
@@ -157,6 +163,7 @@ class Agent:
 
     def _drain(self) -> None:
         for event in self.dataplane.events():
+            self.observer.reported(event)  # first: what follows may take away what the event names
             self._on_event(event)
 
     def _on_event(self, event: Event) -> None:
@@ -181,6 +188,7 @@ class Agent:
             await asyncio.sleep(HOUSEKEEPING_S)
             self.dataplane.housekeep()
             self.paths.check()
+            self.observer.look(time.monotonic())
             self._watch_workers(time.monotonic())
 
     def _watch_workers(self, now: float) -> None:

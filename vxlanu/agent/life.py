@@ -67,6 +67,7 @@ async def live(config: AgentConfig, helper: NamespaceHelper) -> None:
             agent.spawn(take_down(agent, key))
         await server.start(AgentService(agent))
         open_things.push_async_callback(server.close)
+        open_things.callback(agent.feed.end)  # before the server closes, which waits for its streams
         _announce(agent)
         await agent.stopping.wait()
         if agent.failure is not None:

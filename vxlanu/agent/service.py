@@ -6,12 +6,15 @@ Nothing is decided here. Requests go to networks and attach, lists to answers.
 from __future__ import annotations
 
 import asyncio
+import difflib
 
 from vxlanu.agent import answers, attach, lookup, losses, networks
 from vxlanu.agent.agent import Agent
+from vxlanu.agent.feed import Reader
 from vxlanu.agent.netcheck import everyone
 from vxlanu.agent.refusals import as_error
 from vxlanu.api import schema
+from vxlanu.api.events import EVENTS
 from vxlanu.control.core.effects import State
 from vxlanu.control.core.errors import LocalError, Refusal
 from vxlanu.control.core.records import EndpointId, short
@@ -141,6 +144,18 @@ class AgentService:
         if any(view.me for view in chosen):
             raise BadRequest(f"netcheck {member}", "that is this host", hint="another member: vxlanu member ls")
         return await self._agent.netcheck.check(chosen)
+
+    async def events(self, names: list[str], network: str, endpoint: str) -> Reader:
+        """A reader that has heard `listening`; unknown names are refused before the stream begins."""
+        for name in names:
+            if name not in EVENTS:
+                near = difflib.get_close_matches(name, EVENTS, 3, 0.6)
+                hint = " or ".join(near) or "vxlanu events --help"
+                raise BadRequest(f"event {name}", "there is none of that name", hint=hint, name="no_event")
+        chosen = lookup.network(self._agent.view, network).name if network else ""
+        reader = self._agent.feed.listen(names, chosen, endpoint)
+        reader.greet(self._agent.config.name)
+        return reader
 
     async def verify(self) -> schema.Verify:
         """Compare every table with the full recomputation."""

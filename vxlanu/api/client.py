@@ -12,8 +12,9 @@ from __future__ import annotations
 import http.client
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from http import HTTPStatus
 from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -31,6 +32,8 @@ TIMEOUT_S = 10.0
 """For questions. The agent answers them from memory; ten seconds of silence is an agent that hangs."""
 SLOW_TIMEOUT_S = 60.0
 """For `network create`, `attach`, `join` and `leave`, which wait for peers and for the kernel."""
+LINE_MAX = 1 << 20
+"""One event; an endpoint with hundreds of addresses is some 20 KB."""
 BODY_MAX = 256 << 20
 """An FDB of a million entries is about 200 MB of JSON; more than this is not an answer."""
 
@@ -173,6 +176,29 @@ class Client:
 
     def verify(self) -> Reply[s.Verify]:
         return self._ask("GET", "/v1/verify", s.Verify, slow=True)
+
+    def events(self, names: list[str], network: str = "", endpoint: str = "") -> Iterator[bytes]:
+        """The lines of /v1/events, for ever; those of these names only, if any are given.
+
+        Raises:
+            AgentUnreachable: also when the agent stops.
+        """
+        said = {"event": ",".join(names), "network": network, "endpoint": endpoint}
+        target = "/v1/events?" + urlencode({key: value for key, value in said.items() if value})
+        connection = _UnixConnection(self.path, self.timeout_s)
+        try:
+            connection.request("GET", target)
+            connection.sock.settimeout(None)  # from here on silence is no fault
+            answer = connection.getresponse()
+            if answer.status != HTTPStatus.OK:
+                raise _refusal(answer.status, answer.read(BODY_MAX))
+            while line := answer.readline(LINE_MAX):
+                yield line
+            raise http.client.RemoteDisconnected("the stream ended")
+        except (OSError, http.client.HTTPException) as error:
+            raise _blame(error, self.path, self.timeout_s) from error
+        finally:
+            connection.close()
 
     def _ask(
         self,

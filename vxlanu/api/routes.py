@@ -45,9 +45,20 @@ class Service(Protocol):
     async def stats(self) -> list[schema.Counters]: ...
     async def netcheck(self, member: str) -> schema.Netcheck: ...
     async def verify(self) -> schema.Verify: ...
+    async def events(self, names: list[str], network: str, endpoint: str) -> Stream: ...
 
 
-Handler = Callable[[web.Request], Awaitable[web.Response]]
+class Stream(Protocol):
+    """Events on their way to one reader."""
+
+    ended: bool
+
+    async def take(self, patience_s: float) -> list[schema.Event]: ...
+    def close(self) -> None: ...
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+READER_CHECKED_S = 5.0  # how soon a reader that is gone is noticed when nothing happens
 
 
 def answer(body: object, status: int = 200) -> web.Response:
@@ -120,6 +131,27 @@ def _by_query(first: str, second: str, question: Callable[[str, str], Awaitable[
     return handle
 
 
+def _events(service: Service) -> Handler:
+    """JSON lines until the reader goes or the agent stops; what a slow reader costs is the stream's to bound."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        names = [name for name in request.query.get("event", "").split(",") if name]
+        stream = await service.events(names, request.query.get("network", ""), request.query.get("endpoint", ""))
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        try:
+            await response.prepare(request)
+            while not (stream.ended or request.transport is None or request.transport.is_closing()):
+                for event in await stream.take(READER_CHECKED_S):
+                    await response.write(msgspec.json.encode(event) + b"\n")
+        except ConnectionError:
+            pass  # the reader went
+        finally:
+            stream.close()
+        return response
+
+    return handle
+
+
 def routes(service: Service) -> list[web.RouteDef]:
     """The table at the head of `schema`, as code."""
     return [
@@ -145,4 +177,5 @@ def routes(service: Service) -> list[web.RouteDef]:
         web.get("/v1/stats", _list(service.stats)),
         web.get("/v1/netcheck", _get_by("member", service.netcheck)),
         web.get("/v1/verify", _get(service.verify)),
+        web.get("/v1/events", _events(service)),
     ]

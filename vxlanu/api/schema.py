@@ -28,6 +28,7 @@ Routes (each answers 200 with the struct named, or an ErrorReply with the status
   GET    /v1/stats                                   Items[Counters]
   GET    /v1/netcheck[?member=REF]                   Netcheck           takes seconds: it waits for the members
   GET    /v1/verify                                  Verify
+  GET    /v1/events[?event=NAME,…][&network=REF][&endpoint=NAME]   a stream of Event, one a line (api/events.py)
 """
 
 from __future__ import annotations
@@ -293,6 +294,29 @@ class Verify(Struct):
 
     checked: int
     differences: list[Difference]
+
+
+class Event(Struct, omit_defaults=True):
+    """One line of /v1/events: what does not apply is left out. `event` is a name of vxlanu.api.events."""
+
+    event: str
+    unix_s: float = 0.0
+    network: str = ""
+    endpoint: str = ""
+    node: str = ""
+    state: str = ""
+    was: str = ""
+    addresses: list[str] = []
+    mac: str = ""
+    vtep: str = ""
+    vni: int = 0
+    mtu: int = 0
+    mtu_was: int = 0
+    reason: str = ""
+    frames: int = 0
+    seconds: float = 0.0
+    error: str = ""
+    lost: int = 0
 
 
 class Offload(Struct):

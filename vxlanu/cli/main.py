@@ -35,6 +35,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("vxlanu.cli.status:status", "Show this agent (also: vxlanu alone)"),
         "drops": ("vxlanu.cli.tables:drops", "Show what was not delivered, and why"),
         "stats": ("vxlanu.cli.tables:stats", "Show traffic counters"),
+        "events": ("vxlanu.cli.events:events", "Show what happens, as it happens"),
         "verify": ("vxlanu.cli.tables:verify", "Compare forwarding tables with the records"),
     },
     "Networks": {

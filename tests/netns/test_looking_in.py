@@ -1,0 +1,98 @@
+"""Looking into a running overlay: what the small commands say is what is there.
+
+    c1-1 c1-2    c2-1 c2-2
+       h1 ───────── h2          one network, looked at from both hosts
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from streams import pings
+
+from vxlanu.lab.topology import Lab, poll
+
+pytestmark = pytest.mark.netns
+
+Story = list[dict[str, object]]
+
+
+@pytest.fixture(scope="module")
+def pair(make_module_lab: Callable[..., Lab]) -> Lab:
+    """Two hosts, and the network `look` with one endpoint on each."""
+    lab = make_module_lab(hosts=2, containers=2)
+    lab.vxlanu("h1", "network", "create", "look", "--subnet", "192.168.0.0/24")
+    lab.vxlanu("h1", "attach", "look", "c1-1", "--name", "A", "--ip", "192.168.0.10")
+    lab.vxlanu("h2", "attach", "look", "c2-1", "--name", "B", "--ip", "192.168.0.20")
+    poll(lambda: len(lab.vxlanu("h1", "endpoint", "ls", "look")) == 2, "both endpoints on h1", 10)
+    assert pings(lab, "c1-1", "192.168.0.20")
+    return lab
+
+
+@contextmanager
+def listening(lab: Lab, host: str, *arguments: str) -> Iterator[Story]:
+    """The events of a host, collected while the block lasts; entered once nothing is missed any more."""
+    story: Story = []
+    with lab.running(host, ["vxlanu", "events", "--json", *arguments]) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["event"] == "listening"
+        lines = process.stdout
+        collecting = threading.Thread(target=lambda: story.extend(json.loads(line) for line in lines), daemon=True)
+        collecting.start()
+        yield story
+    collecting.join(10)
+
+
+def told(story: Story, name: str, **facts: object) -> bool:
+    """Whether an event of that name with these facts has come."""
+    return any(one["event"] == name and facts.items() <= one.items() for one in list(story))
+
+
+def awaited(story: Story, name: str, **facts: object) -> None:
+    poll(lambda: told(story, name, **facts), f"{name} {facts}", 15, lambda: str(story))
+
+
+def test_a_life_of_network_and_endpoint_is_told_on_the_other_host(pair: Lab) -> None:
+    with listening(pair, "h2") as story, listening(pair, "h2", "look") as of_look:
+        pair.vxlanu("h1", "network", "create", "brief", "--subnet", "192.168.5.0/24", "--vni", "777")
+        awaited(story, "network_created", network="brief", state="active", vni=777)
+        pair.vxlanu("h1", "attach", "brief", "c1-2", "--name", "C")
+        awaited(story, "endpoint_added", network="brief", endpoint="C", node="h1", state="up")
+        pair.vxlanu("h1", "detach", "brief", "c1-2")
+        awaited(story, "endpoint_removed", network="brief", endpoint="C", node="h1")
+        pair.vxlanu("h1", "network", "rm", "brief")
+        awaited(story, "network_removed", network="brief", vni=777)
+        assert of_look == []
+
+
+def test_drops_are_told_summed_up_under_their_reason(pair: Lab) -> None:
+    with listening(pair, "h1", "--only", "drops") as story:
+        pair.exec("c1-1", ["ip", "neigh", "replace", "192.168.0.99", "lladdr", "02:00:00:00:00:99", "dev", "eth0"])
+        assert not pings(pair, "c1-1", "192.168.0.99", count=3, wait=1)
+        awaited(story, "drops", network="look", reason="fdb_miss")
+        assert {one["event"] for one in story} == {"drops"}
+    counted = [row for row in pair.vxlanu("h1", "drops") if row["reason"] == "fdb_miss" and row["scope"] == "network"]
+    assert 0 < sum(int(str(one["frames"])) for one in story if one["reason"] == "fdb_miss") <= counted[0]["frames"]
+
+
+def test_a_member_that_dies_and_returns_is_told_with_its_endpoints(pair: Lab) -> None:
+    with listening(pair, "h1") as story:
+        pair.kill_agent("h2")
+        awaited(story, "member", node="h2", state="dead")
+        awaited(story, "endpoint_changed", endpoint="B", state="down", was="up")
+        pair.start_agent("h2")
+        awaited(story, "member", node="h2", state="alive")
+        awaited(story, "endpoint_changed", endpoint="B", state="up", was="down")
+
+
+def test_the_agent_ends_its_streams_when_it_stops(pair: Lab) -> None:
+    with pair.running("h2", ["vxlanu", "events", "--json"]) as process:
+        assert process.stdout is not None and "listening" in process.stdout.readline()
+        pair.stop_agent("h2")
+        assert process.wait(15) == 3
+        assert process.stderr is not None and "agent went away" in process.stderr.read()
+    pair.start_agent("h2")
