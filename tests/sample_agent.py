@@ -57,6 +57,7 @@ class SampleService:
         self.differences = True
         self.reached = True
         self.fdb_rows = 1
+        self.network_endpoints = 2
         self.stream: SampleStream | None = None
 
     def _note(self, *what: object) -> None:
@@ -68,9 +69,17 @@ class SampleService:
         self._note("status")
         return golden(s.Status)
 
+    async def overview(self) -> s.Overview:
+        self._note("overview")
+        return golden(s.Overview)
+
+    async def prune_networks(self) -> list[s.Network]:
+        self._note("prune_networks")
+        return [golden(s.Network)]
+
     async def networks(self) -> list[s.Network]:
         self._note("networks")
-        return [golden(s.Network)]
+        return [msgspec.structs.replace(golden(s.Network), endpoints=self.network_endpoints)]
 
     async def create_network(self, wanted: s.NetworkCreate) -> s.Network:
         self._note(wanted)

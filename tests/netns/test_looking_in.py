@@ -11,9 +11,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 from streams import pings
 
+from vxlanu.api.schema import Overview
 from vxlanu.lab.topology import Lab, poll
 
 pytestmark = pytest.mark.netns
@@ -77,6 +79,35 @@ def test_drops_are_told_summed_up_under_their_reason(pair: Lab) -> None:
         assert {one["event"] for one in story} == {"drops"}
     counted = [row for row in pair.vxlanu("h1", "drops") if row["reason"] == "fdb_miss" and row["scope"] == "network"]
     assert 0 < sum(int(str(one["frames"])) for one in story if one["reason"] == "fdb_miss") <= counted[0]["frames"]
+
+
+def overview(lab: Lab, host: str) -> Overview:
+    return msgspec.json.decode(lab.exec(host, ["vxlanu", "--json"]).stdout, type=Overview)
+
+
+def test_vxlanu_alone_shows_networks_and_when_tunnels_were_last_used(pair: Lab) -> None:
+    before = overview(pair, "h1").tunnels[0].counters
+    assert pings(pair, "c1-1", "192.168.0.20", count=3)
+
+    def heard() -> bool:
+        tunnel = overview(pair, "h1").tunnels[0]
+        now, age_s = tunnel.counters, tunnel.last_traffic_s
+        grown = min(now.sent_frames - before.sent_frames, now.received_frames - before.received_frames)
+        return grown >= 3 and age_s is not None and age_s < 3
+
+    poll(heard, "traffic of h2's tunnel", 10, lambda: str(overview(pair, "h1")))
+    shown = pair.exec("h1", ["vxlanu"]).stdout
+    for line in ("network: look", "  endpoints: 2 on 2 hosts; here A", "  node: h2", "  latest traffic: "):
+        assert line in shown, shown
+    assert "\x1b" not in shown
+
+
+def test_prune_removes_what_nobody_uses_and_nothing_else(pair: Lab) -> None:
+    pair.vxlanu("h2", "network", "create", "idle", "--subnet", "192.168.6.0/24")
+    poll(lambda: len(pair.vxlanu("h1", "network", "ls")) == 2, "the network on h1", 10)
+    assert [gone["name"] for gone in pair.vxlanu("h1", "network", "prune", "--yes")] == ["idle"]
+    assert [left["name"] for left in pair.vxlanu("h1", "network", "ls")] == ["look"]
+    assert pair.vxlanu("h1", "network", "prune", "--yes") == []
 
 
 def test_a_member_that_dies_and_returns_is_told_with_its_endpoints(pair: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
 import socket
@@ -108,8 +109,51 @@ def test_what_a_command_prints(agent: SampleAgent, capsys: pytest.CaptureFixture
     assert said(agent, capsys, line) == PRINTED[line]
 
 
-def test_vxlanu_alone_prints_the_status(agent: SampleAgent, capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(agent, capsys, "") == PRINTED["status"]
+def test_vxlanu_alone_prints_networks_and_tunnels(agent: SampleAgent, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        said(agent, capsys, "")
+        == """\
+node: h1
+  address: 10.89.0.1:4789
+  up: 3m
+  members: 2 alive, 1 dead
+  key: none: the control channel is clear
+  offload: vnet-hdr tso
+
+network: demonet
+  state: removing
+  vni: 256
+  subnet: 192.168.0.0/24, fd00:a8::/64
+  mtu: 1450
+  endpoints: 2 on 2 hosts; here C0
+  transfer: 1.05 KiB received, 1.15 KiB sent
+  drops: fdb_miss 5
+
+vtep: 10.89.0.9:4789
+  node: h1
+  state: up
+  networks: demonet
+  path mtu: 1500
+  latest traffic: 3s ago
+  transfer: 1.15 KiB received, 1.05 KiB sent
+
+warning: no cluster key: the control channel is clear
+"""
+    )
+
+
+def test_prune_asks_first_and_without_a_terminal_needs_yes(
+    agent: SampleAgent, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    agent.service.network_endpoints = 0
+    assert main(["network", "prune", "--socket", str(agent.path)]) == 2
+    assert "would remove demonet for ever" in capsys.readouterr().err
+    assert "prune_networks" not in agent.service.asked
+    assert said(agent, capsys, "network prune --yes") == "demonet\n"
+    assert agent.service.asked[-1] == "prune_networks"
+    agent.service.network_endpoints = 1
+    assert said(agent, capsys, "network prune") == ""
 
 
 def test_inspect_shows_every_field_of_a_network(agent: SampleAgent, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,7 +261,7 @@ def test_a_join_that_nobody_answered_exits_75_and_names_whom(
 
 
 RAW = {
-    "": "/v1/status",
+    "": "/v1/overview",
     "status": "/v1/status",
     "network ls": "/v1/networks",
     "network inspect demonet": "/v1/networks/demonet",

@@ -81,7 +81,7 @@ def test_every_example_is_a_line_that_parses(
 ) -> None:
     ran: list[str] = []
     monkeypatch.setattr(Command, "invoke", lambda _self, context: ran.append(context.command_path))
-    monkeypatch.setattr("vxlanu.cli.status.show_status", lambda: ran.append("vxlanu"))
+    monkeypatch.setattr("vxlanu.cli.overview.show_overview", lambda: ran.append("vxlanu"))
     assert main(arguments(example)) == 0, capsys.readouterr().err
     assert ran and (ran[0] == "vxlanu" or ran[0].startswith(path))
 

@@ -23,6 +23,7 @@ from vxlanu.agent.ladder import Ladder
 from vxlanu.agent.netcheck import Netcheck
 from vxlanu.agent.observer import Observer
 from vxlanu.agent.paths import Paths
+from vxlanu.agent.traffic import Traffic
 from vxlanu.config import AgentConfig
 from vxlanu.control.core.effects import (
     Changed,
@@ -75,6 +76,7 @@ class Agent:
         self.endpoints = Endpoints(helper, watch, self.vanished, ladder.tap_queues(dataplane.workers))
         self.paths = Paths(helper, dataplane)
         self.netcheck = Netcheck(self)
+        self.traffic = Traffic(dataplane)
         self.feed = Feed()
         self.observer = Observer(self, self.feed)
         self.opened: dict[str, LocalEndpoint] = {}
@@ -188,6 +190,7 @@ class Agent:
             await asyncio.sleep(HOUSEKEEPING_S)
             self.dataplane.housekeep()
             self.paths.check()
+            self.traffic.look(time.monotonic())
             self.observer.look(time.monotonic())
             self._watch_workers(time.monotonic())
 

@@ -106,8 +106,8 @@ def endpoint_detail(agent: Agent, view: EndpointView) -> schema.EndpointDetail:
         netns_inode=journalled.inode if journalled else 0,
         allow_spoof="allow-spoof" in view.body.flags,
         allow_addresses=list(view.body.allow_addresses),
-        counters=_counters("endpoint", row.name, totals, row.network, row.id) if totals else None,
-        drops=_drops(totals, "endpoint", row.name, row.network) if totals else [],
+        counters=counters("endpoint", row.name, totals, row.network, row.id) if totals else None,
+        drops=drops_of(totals, "endpoint", row.name, row.network) if totals else [],
     )
 
 
@@ -205,7 +205,8 @@ def neighbors(agent: Agent, networks: list[NetworkView]) -> list[schema.Neighbor
     return sorted(rows, key=lambda row: (row.network, ":" in row.address, row.address))
 
 
-def _drops(totals: Totals, scope: str, name: str, network_name: str = "") -> list[schema.Drop]:
+def drops_of(totals: Totals, scope: str, name: str, network_name: str = "") -> list[schema.Drop]:
+    """What one thing lost, the most frequent reason first."""
     return [
         schema.Drop(reason, frames, scope, name, network_name, REASON_TEXTS[reason])
         for reason, frames in sorted(totals.drops.items(), key=lambda item: -item[1])
@@ -217,17 +218,17 @@ def drops(agent: Agent, lost_in_rings: dict[str, int]) -> list[schema.Drop]:
 
     `lost_in_rings`: what the kernel lost before the fast path saw it, by endpoint.
     """
-    rows = _drops(_with_lost(agent.dataplane.totals(), sum(lost_in_rings.values())), "host", agent.config.name)
+    rows = drops_of(_with_lost(agent.dataplane.totals(), sum(lost_in_rings.values())), "host", agent.config.name)
     for view in _programmed(agent, agent.view.networks()):
         lost = sum(count for key, count in lost_in_rings.items() if agent.journal.rows[key].network == view.id)
         totals = _with_lost(agent.dataplane.network_totals(view.id), lost)
-        rows += _drops(totals, "network", view.name, view.name)
+        rows += drops_of(totals, "network", view.name, view.name)
     for key in sorted(agent.opened):
         found = agent.view.endpoint(EndpointId(bytes.fromhex(key)))
         row = endpoint(agent, found) if found else None
         if row:
             totals = _with_lost(agent.dataplane.port_totals(key), lost_in_rings.get(key, 0))
-            rows += _drops(totals, "endpoint", row.name, row.network)
+            rows += drops_of(totals, "endpoint", row.name, row.network)
     return rows
 
 
@@ -238,7 +239,7 @@ def _with_lost(totals: Totals, lost: int) -> Totals:
     return replace(totals, drops=totals.drops | {losses.REASON: totals.drops.get(losses.REASON, 0) + lost})
 
 
-def _counters(scope: str, name: str, totals: Totals, network_name: str = "", identity: str = "") -> schema.Counters:
+def counters(scope: str, name: str, totals: Totals, network_name: str = "", identity: str = "") -> schema.Counters:
     """Frames as the thing itself sees them: what an endpoint sends comes in at the switch."""
     return schema.Counters(
         scope=scope,
@@ -261,16 +262,16 @@ def _counters(scope: str, name: str, totals: Totals, network_name: str = "", ide
 
 def stats(agent: Agent) -> list[schema.Counters]:
     """Traffic of the host, its networks, its endpoints, and towards each VTEP."""
-    rows = [_counters("host", agent.config.name, agent.dataplane.totals())]
+    rows = [counters("host", agent.config.name, agent.dataplane.totals())]
     for view in _programmed(agent, agent.view.networks()):
-        rows.append(_counters("network", view.name, agent.dataplane.network_totals(view.id), view.name, view.id.hex()))
+        rows.append(counters("network", view.name, agent.dataplane.network_totals(view.id), view.name, view.id.hex()))
     for key in sorted(agent.opened):
         found = agent.view.endpoint(EndpointId(bytes.fromhex(key)))
         row = endpoint(agent, found) if found else None
         if row:
-            rows.append(_counters("endpoint", row.name, agent.dataplane.port_totals(key), row.network, row.id))
+            rows.append(counters("endpoint", row.name, agent.dataplane.port_totals(key), row.network, row.id))
     for ref, (totals, _) in sorted(agent.dataplane.vteps().items(), key=lambda item: item[0].address):
-        rows.append(_counters("vtep", ref.address, totals))
+        rows.append(counters("vtep", ref.address, totals))
     return rows
 
 

@@ -186,6 +186,19 @@ async def remove(agent: Agent, reference: str) -> NetworkView:
     return network
 
 
+async def prune(agent: Agent) -> list[NetworkView]:
+    """Remove every network in which no host has an endpoint; one that gets its first meanwhile stays."""
+    gone = []
+    for network in agent.view.networks():
+        if agent.view.endpoints(network.id):
+            continue
+        try:
+            gone.append(await remove(agent, network.id.hex()))
+        except (Conflict, NotFound):
+            log.info("network %s stays: in use or gone by now", network.name, extra={"event": "network_stays"})
+    return gone
+
+
 async def add_vtep(agent: Agent, wanted: VtepAdd) -> Vtep:
     """Let a VTEP that does not gossip into a network."""
     network = lookup.network(agent.view, wanted.network)

@@ -12,6 +12,7 @@ from vxlanu.agent import answers, attach, lookup, losses, networks
 from vxlanu.agent.agent import Agent
 from vxlanu.agent.feed import Reader
 from vxlanu.agent.netcheck import everyone
+from vxlanu.agent.overview import overview
 from vxlanu.agent.refusals import as_error
 from vxlanu.api import schema
 from vxlanu.api.events import EVENTS
@@ -37,6 +38,9 @@ class AgentService:
     async def status(self) -> schema.Status:
         return answers.status(self._agent)
 
+    async def overview(self) -> schema.Overview:
+        return overview(self._agent)
+
     async def networks(self) -> list[schema.Network]:
         return [answers.network(self._agent, view) for view in self._agent.view.networks()]
 
@@ -52,6 +56,9 @@ class AgentService:
 
     async def remove_network(self, ref: str) -> schema.Network:
         return answers.network(self._agent, await networks.remove(self._agent, ref))
+
+    async def prune_networks(self) -> list[schema.Network]:
+        return [answers.network(self._agent, gone) for gone in await networks.prune(self._agent)]
 
     async def endpoints(self, network: str) -> list[schema.Endpoint]:
         chosen = {view.id for view in self._networks(network)} if network else None

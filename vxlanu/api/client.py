@@ -113,6 +113,9 @@ class Client:
     def status(self) -> Reply[s.Status]:
         return self._ask("GET", "/v1/status", s.Status)
 
+    def overview(self) -> Reply[s.Overview]:
+        return self._ask("GET", "/v1/overview", s.Overview)
+
     def networks(self) -> Reply[s.Items[s.Network]]:
         return self._ask("GET", "/v1/networks", s.Items[s.Network])
 
@@ -124,6 +127,9 @@ class Client:
 
     def network_remove(self, ref: str) -> Reply[s.Network]:
         return self._ask("DELETE", f"/v1/networks/{_segment(ref)}", s.Network, slow=True)
+
+    def network_prune(self) -> Reply[s.Items[s.Network]]:
+        return self._ask("POST", "/v1/networks/prune", s.Items[s.Network], slow=True)
 
     def endpoints(self, network: str = "") -> Reply[s.Items[s.Endpoint]]:
         return self._ask("GET", "/v1/endpoints", s.Items[s.Endpoint], query={"network": network})

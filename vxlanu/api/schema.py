@@ -7,8 +7,10 @@ Rules of this file
 
 Routes (each answers 200 with the struct named, or an ErrorReply with the status of its class)
   GET    /v1/status                                  Status
+  GET    /v1/overview                                Overview
   GET    /v1/networks                                Items[Network]
   POST   /v1/networks            NetworkCreate       Network
+  POST   /v1/networks/prune                          Items[Network]     all without endpoints; answers those removed
   GET    /v1/networks/{ref}                          NetworkDetail      ref: name, NAME~ID4, or id prefix
   DELETE /v1/networks/{ref}                          Network
   GET    /v1/endpoints[?network=REF]                 Items[Endpoint]
@@ -328,7 +330,7 @@ class Offload(Struct):
 
 
 class Status(Struct):
-    """What `vxlanu` alone prints."""
+    """`vxlanu status`."""
 
     name: str
     id: str
@@ -395,3 +397,31 @@ class Netcheck(Struct):
     took_s: float
     needed_by: str = ""
     members: list[Reach] = []
+
+
+class Overlay(Struct):
+    """One network as `vxlanu` alone shows it. `hosts` have endpoints in it; `local` are this host's, by name.
+
+    `counters` and `drops` are of this host, and only where it has endpoints in the network.
+    """
+
+    network: Network
+    hosts: int
+    local: list[str] = []
+    counters: Counters | None = None
+    drops: list[Drop] = []
+
+
+class Tunnel(Struct):
+    """One VTEP that this host exchanges frames with. `counters` are as the VTEP sees them, all networks together."""
+
+    vtep: Vtep
+    counters: Counters
+    last_traffic_s: float | None = None
+
+
+class Overview(Status):
+    """What `vxlanu` alone prints."""
+
+    overlays: list[Overlay] = []
+    tunnels: list[Tunnel] = []

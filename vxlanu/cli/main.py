@@ -32,7 +32,7 @@ PIPE_CLOSED = 141
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "This host": {
         "agent": ("vxlanu.cli.agent:agent", "Run the agent; one per host"),
-        "status": ("vxlanu.cli.status:status", "Show this agent (also: vxlanu alone)"),
+        "status": ("vxlanu.cli.status:status", "Show this agent"),
         "drops": ("vxlanu.cli.tables:drops", "Show what was not delivered, and why"),
         "stats": ("vxlanu.cli.tables:stats", "Show traffic counters"),
         "events": ("vxlanu.cli.events:events", "Show what happens, as it happens"),
@@ -97,7 +97,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, wanted: 
 root = Root(
     "vxlanu",
     bare=True,
-    help="A userspace VXLAN overlay network for containers. Without a command: the status of this host's agent.",
+    help="A userspace VXLAN overlay network for containers. Without a command: this host's networks and tunnels.",
     examples=[
         "vxlanu agent --join 192.0.2.1",
         "vxlanu network create demonet --subnet 192.168.0.0/24",
@@ -114,9 +114,9 @@ root.params.append(
 @click.pass_context
 def _status_when_alone(context: click.Context) -> None:
     if context.invoked_subcommand is None:
-        from vxlanu.cli.status import show_status
+        from vxlanu.cli.overview import show_overview
 
-        show_status()
+        show_overview()
 
 
 root.callback = _status_when_alone

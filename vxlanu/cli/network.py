@@ -7,6 +7,7 @@ Rules of this file
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import click
@@ -18,6 +19,7 @@ from vxlanu.cli.command import Group, client, show
 from vxlanu.cli.endpoint import state
 from vxlanu.cli.listing import list_options, show_list
 from vxlanu.cli.render import block, table
+from vxlanu.errors import BadRequest
 
 __all__ = ["network"]
 
@@ -149,3 +151,19 @@ def rm(networks: Sequence[str]) -> None:
     for ref in networks:
         reply = client(f"removing {ref}").network_remove(ref)
         show(reply, lambda gone: [gone.name])
+
+
+@network.verb("prune", examples=["vxlanu network prune", "vxlanu network prune --yes --json"])
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(yes: bool) -> None:
+    """Remove every network in which no host has an endpoint. Prints their names; asks before, on a terminal."""
+    if not yes:
+        unused = [n.name for n in client().networks().value.items if not n.endpoints]
+        if not unused:
+            return
+        if not sys.stdin.isatty():
+            why = f"would remove {', '.join(unused)} for ever, and there is nobody to ask"
+            raise BadRequest("network prune", why, hint="--yes", name="usage")
+        if not click.confirm(f"Remove {', '.join(unused)} for ever?", err=True):
+            return
+    show(client("removing networks").network_prune(), lambda gone: [n.name for n in gone.items])

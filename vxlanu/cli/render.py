@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
-__all__ = ["age", "block", "colour_wanted", "count", "marked", "printable", "size", "table"]
+__all__ = ["age", "alarm", "block", "bold", "colour_wanted", "count", "marked", "printable", "size", "table"]
 
 STATES = {
     "alive": "green",
@@ -41,6 +41,11 @@ def marked(text: str) -> str:
     """A word of state in its colour, which the word's beginning decides (`down 12s`)."""
     colour = STATES.get(text.split(" ", 1)[0])
     return click.style(text, fg=colour) if colour and colour_wanted() else text
+
+
+def alarm(text: str) -> str:
+    """What should not be, in red."""
+    return click.style(text, fg="red") if colour_wanted() else text
 
 
 def bold(text: str) -> str:

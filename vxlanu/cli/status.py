@@ -1,4 +1,4 @@
-"""`vxlanu status`, and `vxlanu` alone: this agent in a dozen lines, in the manner of wg(8), warnings last.
+"""`vxlanu status`: this agent in a dozen lines, in the manner of wg(8), warnings last.
 
 Rules of this file
   1. Facts first, judgements last: a warning is a line of its own at the end, where a person stops reading.
@@ -50,4 +50,4 @@ def draw_status(s: Status) -> Iterator[str]:
             yield f"warning: {printable(warning)}"
 
 
-status = Command("status", callback=show_status, help=show_status.__doc__, examples=["vxlanu status", "vxlanu"])
+status = Command("status", callback=show_status, help=show_status.__doc__, examples=["vxlanu status"])
