@@ -148,7 +148,7 @@ def test_the_shell_is_offered_live_names(agent: SampleAgent) -> None:
     assert offered(agent, "vxlanu detach demonet") == ["c0"]
     assert offered(agent, "vxlanu vtep rm demonet") == ["10.89.0.9"]
     assert offered(agent, "vxlanu vtep rm other") == []
-    assert sorted(offered(agent, "vxlanu", "ne")) == ["neighbor", "network"]
+    assert sorted(offered(agent, "vxlanu", "ne")) == ["neighbor", "netcheck", "network"]
     assert offered(agent, f"vxlanu --socket {agent.path} fdb show") == ["demonet"]
 
 

@@ -36,6 +36,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "drops": ("vxlanu.cli.tables:drops", "Show what was not delivered, and why"),
         "stats": ("vxlanu.cli.tables:stats", "Show traffic counters"),
         "events": ("vxlanu.cli.events:events", "Show what happens, as it happens"),
+        "doctor": ("vxlanu.cli.doctor:doctor", "Find out what is wrong on this host, and what to do"),
         "verify": ("vxlanu.cli.tables:verify", "Compare forwarding tables with the records"),
     },
     "Networks": {
@@ -48,6 +49,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Cluster": {
         "member": ("vxlanu.cli.member:member", "List, join, leave, forget members"),
+        "netcheck": ("vxlanu.cli.doctor:netcheck", "Try every way to and from the other hosts"),
         "vtep": ("vxlanu.cli.vtep:vtep", "List tunnel ends; add and remove foreign ones"),
         "key": ("vxlanu.cli.key:key", "Make the cluster key"),
     },
