@@ -163,6 +163,10 @@ class SampleService:
         self._note("verify")
         return golden(s.Verify) if self.differences else s.Verify(42, [])
 
+    async def why(self, target: str, source: str) -> s.Why:
+        self._note("why", target, source)
+        return golden(s.Why)
+
     async def events(self, names: list[str], network: str, endpoint: str) -> SampleStream:
         self._note("events", names, network, endpoint)
         self.stream = SampleStream()

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from streams import pings
 
-from vxlanu.api.schema import Overview
+from vxlanu.api.schema import Overview, Why
 from vxlanu.lab.topology import Lab, poll
 
 pytestmark = pytest.mark.netns
@@ -108,6 +108,63 @@ def test_prune_removes_what_nobody_uses_and_nothing_else(pair: Lab) -> None:
     assert [gone["name"] for gone in pair.vxlanu("h1", "network", "prune", "--yes")] == ["idle"]
     assert [left["name"] for left in pair.vxlanu("h1", "network", "ls")] == ["look"]
     assert pair.vxlanu("h1", "network", "prune", "--yes") == []
+
+
+def steps(lab: Lab, host: str, *arguments: str, code: int = 0) -> Why:
+    done = lab.exec(host, ["vxlanu", "why", *arguments, "--json"], check=False)
+    assert done.returncode == code, done
+    return msgspec.json.decode(done.stdout, type=Why)
+
+
+@pytest.mark.parametrize("said", ["B", "look/B", "192.168.0.20", "02:42:c0:a8:00:14"])
+def test_why_follows_a_frame_through_every_table(pair: Lab, said: str) -> None:
+    told = steps(pair, "h1", said)
+    by_mac = said.startswith("02:")
+    assert [step.step for step in told.steps] == ["neighbor", "fdb", "vtep", "route"][by_mac:]
+    assert all(step.ok for step in told.steps)
+    assert (told.endpoint, told.node, told.local) == ("B", "h2", False)
+    members = {row["name"]: row["address"] for row in pair.vxlanu("h1", "member", "ls")}
+    assert told.vtep == f"{members['h2']}:4789"
+    assert told.steps[-1].what.startswith(f"{members['h2']} dev ")
+    here = steps(pair, "h2", said)
+    assert here.local and here.vtep == "" and here.steps[-1].step == "fdb"
+
+
+def test_why_ends_at_the_step_that_fails(pair: Lab) -> None:
+    unknown = steps(pair, "h1", "192.168.0.77", "--from", "A", code=1)
+    assert [(step.step, step.ok) for step in unknown.steps] == [("neighbor", False)]
+    nobody = steps(pair, "h1", "02:00:00:00:00:77", "--from", "A", code=1)
+    assert [(step.step, step.ok) for step in nobody.steps] == [("fdb", False)]
+    pair.exec("h1", ["ip", "route", "add", "blackhole", "10.255.0.0/16"])
+    pair.vxlanu("h1", "vtep", "add", "look", "10.255.0.9", "--mac", "02:00:00:00:00:09")
+    far = steps(pair, "h1", "02:00:00:00:00:09", "--from", "A", code=1)
+    assert [(step.step, step.ok) for step in far.steps] == [("fdb", True), ("vtep", True), ("route", False)]
+    pair.vxlanu("h1", "vtep", "rm", "look", "10.255.0.9")
+    missing = pair.exec("h1", ["vxlanu", "why", "nobody"], check=False)
+    assert missing.returncode == 4, missing
+
+
+def test_ping_names_the_way_and_a_broken_one(pair: Lab) -> None:
+    far = pair.exec("h1", ["vxlanu", "ping", "B", "-c", "2"]).stdout.splitlines()
+    assert len(far) == 2 and all(line.startswith("pong from B (192.168.0.20) on h2 via ") for line in far), far
+    assert ":4789 vni " in far[0] and far[0].endswith(" ms")
+    near = pair.exec("h2", ["vxlanu", "ping", "look/B", "--from", "B"]).stdout
+    assert "via this host's switch in" in near
+    pair.exec("c2-1", ["ip", "link", "set", "eth0", "down"])
+    silent = pair.exec("h1", ["vxlanu", "ping", "B", "-W", "0.3"], check=False)
+    pair.exec("c2-1", ["ip", "link", "set", "eth0", "up"])
+    assert silent.returncode == 1 and "no reply from 192.168.0.20" in silent.stdout, silent
+    nowhere = pair.exec("h1", ["vxlanu", "ping", "192.168.0.77", "--from", "A"], check=False)
+    assert nowhere.returncode == 1 and "neighbor 192.168.0.77" in nowhere.stderr, nowhere
+
+
+def test_exec_runs_where_the_container_is_and_gives_its_exit_code(pair: Lab) -> None:
+    inode = ["readlink", "/proc/self/ns/net"]
+    inside = pair.exec("h1", ["vxlanu", "exec", "A", "--", *inode]).stdout
+    assert inside == pair.exec("c1-1", inode).stdout != pair.exec("h1", inode).stdout
+    assert pair.exec("h1", ["vxlanu", "exec", "A", "--", "sh", "-c", "exit 7"], check=False).returncode == 7
+    for line, code in ((["B", "--", "true"], 4), (["A", "--", "no-such-command"], 4), (["A"], 2)):
+        assert pair.exec("h1", ["vxlanu", "exec", *line], check=False).returncode == code, line
 
 
 def test_a_member_that_dies_and_returns_is_told_with_its_endpoints(pair: Lab) -> None:

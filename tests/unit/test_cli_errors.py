@@ -97,7 +97,7 @@ USAGE = {
     "netwrk ls": "command line: no such command 'netwrk'; try: network",
     "network lss": "network: no such command 'lss'; try: ls",
     "network zzz": "network: no such command 'zzz'; try: vxlanu network --help",
-    "network": "network: missing command, one of create, inspect, ls, rm; try: vxlanu network --help",
+    "network": "network: missing command, one of create, inspect, ls, prune, rm; try: vxlanu network --help",
     "network create": "network create: missing argument 'NAME'; try: vxlanu network create --help",
     "member ls --jsno": "member ls: no such option --jsno; try: --json",
     "member ls more": "member ls: got unexpected extra argument (more); try: vxlanu member ls --help",

@@ -17,7 +17,7 @@ from vxlanu.api import schema
 from vxlanu.control.core.effects import State
 from vxlanu.control.core.records import EndpointId, NetworkId, NodeId, short
 from vxlanu.control.core.view import EndpointView, MemberView, NetworkState, NetworkView
-from vxlanu.dataplane import Destination, PortRef, Totals, VtepRef
+from vxlanu.dataplane import Destination, PortRef, SoftRow, Totals, VtepRef
 from vxlanu.dataplane.reading import REASON_TEXTS
 
 _STATES = {NetworkState.ACTIVE: "active", NetworkState.REMOVING: "removing", NetworkState.CONFLICT: "conflict"}
@@ -161,9 +161,13 @@ def fdb(agent: Agent, networks: list[NetworkView]) -> list[schema.FdbEntry]:
         for entry in agent.dataplane.fdb(view.id):
             rows.append(_fdb_entry(agent, view, entry.mac, entry.to, "record", None))
         for soft in agent.dataplane.soft(view.id):
-            age_s = _SOFT_LIFE_S[soft.kind] - soft.left_s if soft.kind in _SOFT_LIFE_S else None
-            rows.append(_fdb_entry(agent, view, soft.mac, soft.vtep, soft.kind, age_s))
+            rows.append(_fdb_entry(agent, view, soft.mac, soft.vtep, soft.kind, soft_age(soft)))
     return sorted(rows, key=lambda row: (row.network, not row.local, row.mac))
+
+
+def soft_age(soft: SoftRow) -> float | None:
+    """Seconds since traffic last taught it."""
+    return _SOFT_LIFE_S[soft.kind] - soft.left_s if soft.kind in _SOFT_LIFE_S else None
 
 
 def _programmed(agent: Agent, networks: list[NetworkView]) -> list[NetworkView]:

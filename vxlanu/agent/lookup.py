@@ -53,7 +53,9 @@ def endpoint(view: View, reference: str) -> EndpointView:
 
 def _named(it: EndpointView, reference: str, network_name: str) -> bool:
     names = (it.body.name, *it.body.aliases)
-    return reference in names or reference in [f"{name}.{network_name}" for name in names]
+    return reference in names or reference in [f"{name}.{network_name}" for name in names] + [
+        f"{network_name}/{name}" for name in names
+    ]
 
 
 def _numbered(it: EndpointView, reference: str, network_name: str) -> bool:

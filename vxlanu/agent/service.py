@@ -14,6 +14,7 @@ from vxlanu.agent.feed import Reader
 from vxlanu.agent.netcheck import everyone
 from vxlanu.agent.overview import overview
 from vxlanu.agent.refusals import as_error
+from vxlanu.agent.why import why
 from vxlanu.api import schema
 from vxlanu.api.events import EVENTS
 from vxlanu.control.core.effects import State
@@ -151,6 +152,9 @@ class AgentService:
         if any(view.me for view in chosen):
             raise BadRequest(f"netcheck {member}", "that is this host", hint="another member: vxlanu member ls")
         return await self._agent.netcheck.check(chosen)
+
+    async def why(self, target: str, source: str) -> schema.Why:
+        return await why(self._agent, target, source)
 
     async def events(self, names: list[str], network: str, endpoint: str) -> Reader:
         """A reader that has heard `listening`; unknown names are refused before the stream begins."""

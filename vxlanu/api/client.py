@@ -183,6 +183,9 @@ class Client:
     def verify(self) -> Reply[s.Verify]:
         return self._ask("GET", "/v1/verify", s.Verify, slow=True)
 
+    def why(self, target: str, source: str = "") -> Reply[s.Why]:
+        return self._ask("GET", "/v1/why", s.Why, query={"target": target, "from": source})
+
     def events(self, names: list[str], network: str = "", endpoint: str = "") -> Iterator[bytes]:
         """The lines of /v1/events, for ever; those of these names only, if any are given.
 

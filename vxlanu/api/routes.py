@@ -47,6 +47,7 @@ class Service(Protocol):
     async def stats(self) -> list[schema.Counters]: ...
     async def netcheck(self, member: str) -> schema.Netcheck: ...
     async def verify(self) -> schema.Verify: ...
+    async def why(self, target: str, source: str) -> schema.Why: ...
     async def events(self, names: list[str], network: str, endpoint: str) -> Stream: ...
 
 
@@ -133,6 +134,13 @@ def _by_query(first: str, second: str, question: Callable[[str, str], Awaitable[
     return handle
 
 
+def _why(service: Service) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        return answer(await service.why(_wanted(request, "target"), request.query.get("from", "")))
+
+    return handle
+
+
 def _events(service: Service) -> Handler:
     """JSON lines until the reader goes or the agent stops; what a slow reader costs is the stream's to bound."""
 
@@ -181,5 +189,6 @@ def routes(service: Service) -> list[web.RouteDef]:
         web.get("/v1/stats", _list(service.stats)),
         web.get("/v1/netcheck", _get_by("member", service.netcheck)),
         web.get("/v1/verify", _get(service.verify)),
+        web.get("/v1/why", _why(service)),
         web.get("/v1/events", _events(service)),
     ]

@@ -30,6 +30,7 @@ Routes (each answers 200 with the struct named, or an ErrorReply with the status
   GET    /v1/stats                                   Items[Counters]
   GET    /v1/netcheck[?member=REF]                   Netcheck           takes seconds: it waits for the members
   GET    /v1/verify                                  Verify
+  GET    /v1/why?target=REF[&from=REF]               Why                target: NAME, NAME.NETWORK, IP or MAC
   GET    /v1/events[?event=NAME,…][&network=REF][&endpoint=NAME]   a stream of Event, one a line (api/events.py)
 """
 
@@ -296,6 +297,32 @@ class Verify(Struct):
 
     checked: int
     differences: list[Difference]
+
+
+class WhyStep(Struct):
+    """One table asked: neighbor, fdb, vtep, route; network when it is not here at all. `why` says what is missing."""
+
+    step: str
+    ok: bool
+    what: str
+    source: str = ""
+    age_s: float | None = None
+    why: str = ""
+
+
+class Why(Struct):
+    """`why`: whom frames to `target` reach. The first step that is not ok is the last; `local`: on this host."""
+
+    target: str
+    network: str
+    vni: int
+    endpoint: str
+    node: str
+    address: str
+    mac: str
+    local: bool
+    vtep: str
+    steps: list[WhyStep]
 
 
 class Event(Struct, omit_defaults=True):

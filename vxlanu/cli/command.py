@@ -82,10 +82,19 @@ class Command(_WithExample):
         params: list[click.Parameter] | None = None,
         help: str | None = None,
         hidden: bool = False,
+        verbatim: bool = False,
     ) -> None:
+        """`verbatim`: what follows the first argument is somebody else's command line, options and all."""
         if not examples:
             raise ValueError(f"{name}: a command needs an example")
-        super().__init__(name, callback=callback, params=[*(params or []), *global_options()], help=help, hidden=hidden)
+        super().__init__(
+            name,
+            callback=callback,
+            params=[*(params or []), *global_options()],
+            help=help,
+            hidden=hidden,
+            context_settings={"allow_interspersed_args": not verbatim, "ignore_unknown_options": verbatim},
+        )
         self.examples = examples
 
 

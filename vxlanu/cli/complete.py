@@ -17,7 +17,7 @@ from vxlanu.api.client import Client
 from vxlanu.cli.command import SOCKET, Completer
 from vxlanu.errors import VxlanuError
 
-__all__ = ["attached_targets", "endpoints", "members", "networks", "targets", "vteps"]
+__all__ = ["attached_targets", "endpoints", "local_endpoints", "members", "networks", "targets", "vteps"]
 
 TIMEOUT_S = 1.0
 NETNS = Path("/run/netns")
@@ -52,6 +52,10 @@ def _endpoints(asked: Client, _context: click.Context) -> Names:
     ]
 
 
+def _local_endpoints(asked: Client, _context: click.Context) -> Names:
+    return [(e.name, f"{' '.join(e.addresses)} in {e.network}") for e in asked.endpoints().value.items if e.local]
+
+
 def _members(asked: Client, _context: click.Context) -> Names:
     return [(m.name, f"{m.state} {m.address}") for m in asked.members().value.items]
 
@@ -73,6 +77,7 @@ def _vteps(asked: Client, context: click.Context) -> Names:
 
 networks = _completer(_networks)
 endpoints = _completer(_endpoints)
+local_endpoints = _completer(_local_endpoints)
 members = _completer(_members)
 targets = _completer(_targets)
 attached_targets = _completer(_attached)

@@ -33,6 +33,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "This host": {
         "agent": ("vxlanu.cli.agent:agent", "Run the agent; one per host"),
         "status": ("vxlanu.cli.status:status", "Show this agent"),
+        "why": ("vxlanu.cli.why:why", "Say where frames to an endpoint go, and why"),
         "drops": ("vxlanu.cli.tables:drops", "Show what was not delivered, and why"),
         "stats": ("vxlanu.cli.tables:stats", "Show traffic counters"),
         "events": ("vxlanu.cli.events:events", "Show what happens, as it happens"),
@@ -44,6 +45,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "attach": ("vxlanu.cli.endpoint:attach", "Give a container an interface in a network"),
         "detach": ("vxlanu.cli.endpoint:detach", "Take it away again"),
         "endpoint": ("vxlanu.cli.endpoint:endpoint", "List and inspect endpoints"),
+        "exec": ("vxlanu.cli.inside:exec_", "Run a command where a container is"),
+        "ping": ("vxlanu.cli.inside:ping", "Ping from a container, naming the way"),
         "fdb": ("vxlanu.cli.tables:fdb", "Show where each MAC is"),
         "neighbor": ("vxlanu.cli.tables:neighbor", "Show which MAC each address has"),
     },

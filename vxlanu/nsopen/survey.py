@@ -23,7 +23,8 @@ IFF_UP, RTN_UNICAST = 0x1, 1
 RTM_F_FIB_MATCH = 0x2000
 AF_INET, AF_INET6 = 2, 10
 ANY_ADDRESS = {AF_INET: "0.0.0.0", AF_INET6: "::"}
-ROUTE_NOT_FOUND = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH)
+ROUTE_NOT_FOUND = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH, errno.EINVAL, errno.EACCES)
+"""None, or one that says no: unreachable, blackhole (EINVAL), prohibit (EACCES); fib_props of net/ipv4."""
 
 
 class Message(Protocol):

@@ -1,0 +1,178 @@
+"""Why a frame to somebody goes where it goes: each table asked in turn, as a frame of this host would ask it.
+
+    neighbor   address → MAC, from what the ARP and ND proxy answers
+    fdb        MAC → port or VTEP, from what is programmed, else from what traffic taught
+    vtep       the tunnel end: whose, in which state, how wide the path, when last used
+    route      the kernel's way to the VTEP
+
+Rules of this file
+  1. The tables that the workers see are read, not the records, which say who should be there and are named as the
+     source.
+  2. The first step that fails is the last: what follows would be a guess.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from dataclasses import dataclass, field
+
+from vxlanu.agent import answers, lookup
+from vxlanu.agent.agent import Agent
+from vxlanu.api.schema import Why, WhyStep
+from vxlanu.control.core.records import NetworkId, is_mac
+from vxlanu.control.core.view import EndpointView, NetworkView
+from vxlanu.dataplane import PortRef, VtepRef
+from vxlanu.errors import NotFound
+
+
+@dataclass(slots=True)
+class _Path:
+    """What is being found out."""
+
+    agent: Agent
+    network: NetworkView
+    holder: EndpointView | None
+    address: str = ""
+    mac: str = ""
+    to: PortRef | VtepRef | None = None
+    steps: list[WhyStep] = field(default_factory=list)
+
+    def found(self, step: str, what: str, source: str, age_s: float | None = None) -> bool:
+        self.steps.append(WhyStep(step, True, what, source, age_s))
+        return True
+
+    def missing(self, step: str, what: str, why: str) -> bool:
+        self.steps.append(WhyStep(step, False, what, why=why))
+        return False
+
+
+async def why(agent: Agent, target: str, source: str) -> Why:
+    """The way to `target`, from the network of the endpoint `source` if one is given."""
+    path = _begin(agent, target, source)
+    if _programmed(path) and _neighbor(path) and _fdb(path) and _vtep(path):
+        await _route(path)
+    holder, vtep = path.holder, path.to
+    return Why(
+        target=target,
+        network=path.network.name,
+        vni=path.network.body.vni,
+        endpoint=holder.body.name if holder else "",
+        node=holder.owner_name if holder else "",
+        address=path.address,
+        mac=path.mac,
+        local=isinstance(vtep, PortRef),
+        vtep=str(vtep).removeprefix("vtep ") if isinstance(vtep, VtepRef) else "",
+        steps=path.steps,
+    )
+
+
+def _begin(agent: Agent, target: str, source: str) -> _Path:
+    """Who is meant. With a source also an address or MAC that no record has, which a foreign VTEP may know."""
+    holder: EndpointView | None
+    if not source:
+        meant = holder = lookup.endpoint(agent.view, target)
+        network = agent.view.network(NetworkId(meant.body.network))
+    else:
+        network = agent.view.network(NetworkId(lookup.endpoint(agent.view, source).body.network))
+        holder = _in_network(agent, network, target) if network else None
+    if network is None:
+        raise NotFound(f"endpoint {target}", "its network is not known here yet", hint="again in a while")
+    path = _Path(agent, network, holder, mac=holder.body.mac if holder else "")
+    if is_mac(target.lower()):
+        path.mac = target.lower()
+    elif _is_address(target):
+        path.address = str(ipaddress.ip_address(target))
+    elif holder is not None:
+        path.address = next((address.split("/")[0] for address in holder.body.addresses), "")
+    return path
+
+
+def _in_network(agent: Agent, network: NetworkView, target: str) -> EndpointView | None:
+    if is_mac(target.lower()) or _is_address(target):
+        return agent.view.winner(network.id, target.lower())
+    for view in agent.view.endpoints(network.id):
+        if target in (view.body.name, *view.body.aliases):
+            return view
+    return lookup.endpoint(agent.view, target)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _programmed(path: _Path) -> bool:
+    if path.holder is not None and path.holder.body.network != path.network.id:
+        other = path.agent.view.network(NetworkId(path.holder.body.network))
+        place = other.name if other else "another network"
+        return path.missing("network", path.network.name, f"{path.holder.body.name} is in {place}, which is apart")
+    if path.network.id not in path.agent.dataplane.networks():
+        return path.missing("network", path.network.name, "no endpoint of this host is in it, nothing is programmed")
+    return True
+
+
+def _neighbor(path: _Path) -> bool:
+    """Skipped when a MAC was asked for."""
+    if not path.address:
+        return True
+    rows = path.agent.dataplane.neighbors(path.network.id)
+    row = next((row for row in rows if row.address == path.address), None)
+    if row is None:
+        return path.missing("neighbor", path.address, "no neighbour has this address: ARP and ND stay unanswered")
+    path.mac = row.mac
+    return path.found("neighbor", f"{row.address} lladdr {row.mac}", _record(path))
+
+
+def _record(path: _Path) -> str:
+    return f"record of {path.holder.owner_name}" if path.holder else "record"
+
+
+def _fdb(path: _Path) -> bool:
+    plane, network = path.agent.dataplane, path.network.id
+    row = next((row for row in plane.fdb(network) if row.mac == path.mac), None)
+    if row is not None and row.to is not None:
+        path.to = row.to
+        return path.found("fdb", f"{path.mac} {_to(path, row.to)}", _record(path))
+    soft = next((soft for soft in plane.soft(network) if soft.mac == path.mac and soft.vtep), None)
+    if soft is None or soft.vtep is None:
+        return path.missing("fdb", path.mac, "no port and no VTEP has this MAC")
+    path.to = soft.vtep
+    if soft.kind == "blocked":
+        return path.missing("fdb", path.mac, f"{soft.vtep} used it without a record: blocked")
+    age_s = answers.soft_age(soft)
+    return path.found("fdb", f"{path.mac} {_to(path, soft.vtep)}", soft.kind, age_s)
+
+
+def _to(path: _Path, to: PortRef | VtepRef) -> str:
+    if isinstance(to, VtepRef):
+        return f"dst {str(to).removeprefix('vtep ')}"
+    return f"port of {path.holder.body.name}" if path.holder else str(to)
+
+
+def _vtep(path: _Path) -> bool:
+    """False also for a port of this host, where the way ends well."""
+    if not isinstance(path.to, VtepRef):
+        return False
+    agent, ref, shown = path.agent, path.to, str(path.to).removeprefix("vtep ")
+    row = next((row for row in answers.vteps(agent) if (row.address, row.port) == (ref.address, ref.port)), None)
+    if row is None:
+        return path.missing("vtep", shown, "it belongs to no member and is not static")
+    if row.state in ("dead", "left", "gone"):
+        return path.missing("vtep", shown, f"its host {row.node} is {row.state}")
+    whose = f"{row.node} {row.state}" if row.node else row.state
+    width = f" path mtu {row.path_mtu}" if row.path_mtu else ""
+    return path.found("vtep", f"{shown} {whose}{width}", row.kind, agent.traffic.age(ref, time.monotonic()))
+
+
+async def _route(path: _Path) -> bool:
+    assert isinstance(path.to, VtepRef)
+    found = await path.agent.helper.route_to(path.to.address)
+    if found is None:
+        return path.missing("route", path.to.address, "this host has no route there")
+    via = f" via {found.gateway}" if found.gateway else ""
+    way = f"{path.to.address}{via} dev {found.ifname} src {found.source} mtu {found.mtu}"
+    return path.found("route", way, "kernel")
