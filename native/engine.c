@@ -22,6 +22,8 @@
 #define REAP_PAUSE_NS	1000000	/* between two looks at the workers' marks */
 #define DEFAULT_WORKERS	4
 
+static_assert(sizeof(((vx_config *)0)->receive_fds) == VX_WORKERS_MAX * sizeof(int32_t), "a socket per worker");
+
 static struct vx_ring *reaper_ring(struct vx_engine *engine)
 {
 	return &engine->rings[engine->workers];
@@ -142,7 +144,8 @@ static int allocate(struct vx_engine *engine)
 
 static int open_workers(struct vx_engine *engine)
 {
-	int error = vx_sock_probe(engine->config.address, engine->config.data_port);
+	bool given = engine->config.given;
+	int error = given ? 0 : vx_sock_probe(engine->config.address, engine->config.data_port);
 
 	for (unsigned i = 0; i < engine->workers && !error; i++)
 		error = vx_worker_open(&engine->worker[i], &engine->config, engine->workers > 1);
@@ -157,7 +160,8 @@ static int open_workers(struct vx_engine *engine)
  * @config:	Address, port, sizes
  * @engine:	Set to it
  *
- * Return: 0; -EINVAL for sizes out of range; -EADDRINUSE, -EADDRNOTAVAIL, ... from the sockets; -ENOMEM, -EMFILE
+ * Return: 0; -EINVAL for sizes out of range; -ESTALE for given sockets that do not fit;
+ *	   -EADDRINUSE, -EADDRNOTAVAIL, ... from the sockets; -ENOMEM, -EMFILE
  */
 int vx_engine_new(const vx_config *config, vx_engine **engine)
 {
@@ -172,7 +176,9 @@ int vx_engine_new(const vx_config *config, vx_engine **engine)
 	made->config = *config;
 	made->workers = config->workers ? config->workers : default_workers();
 	made->bell.fd = -1;
-	error = allocate(made);
+	error = config->given && config->given != made->workers ? -ESTALE : 0;
+	if (!error)
+		error = allocate(made);
 	if (!error)
 		error = open_workers(made);
 	if (!error)
@@ -249,6 +255,14 @@ int vx_engine_receive_bytes(const vx_engine *engine)
 	if (getsockopt(engine->worker[0].receiver.fd, SOL_SOCKET, SO_RCVBUF, &size, &len))
 		return -errno;
 	return size / 2;
+}
+
+/** vx_engine_receive_fd() - The receive socket of a worker; it stays the engine's */
+int vx_engine_receive_fd(const vx_engine *engine, int worker)
+{
+	if (worker < 0 || (unsigned)worker >= engine->workers)
+		return -ENOENT;
+	return engine->worker[worker].receiver.fd;
 }
 
 /** vx_engine_heartbeat() - Turns of a worker so far; an idle one makes one a second. Any thread */

@@ -84,24 +84,20 @@ static int map_buffers(struct vx_receiver *receiver)
 }
 
 /**
- * vx_receiver_open() - Open, bind and map
+ * vx_receiver_open() - Set options and map
  * @receiver:	Receiver
- * @config:	Address, port, sizes
- * @shared:	Whether the port is shared with other workers
+ * @fd:		Socket from vx_sock_open() or vx_sock_take(); the receiver's from now on, and closed on failure
+ * @config:	Address, sizes
  * @offloads:	VX_OFFLOAD_* in use; loses what the kernel refuses here
  *
  * Return: 0 or -errno (nothing is left open then)
  */
-int vx_receiver_open(struct vx_receiver *receiver, const vx_config *config, bool shared,
-		     _Atomic uint32_t *offloads)
+int vx_receiver_open(struct vx_receiver *receiver, int fd, const vx_config *config, _Atomic uint32_t *offloads)
 {
-	int fd = vx_sock_open(config->address, config->data_port, shared), error;
+	int error = receiver_options(fd, config, offloads);
 
 	receiver->fd = -1;
 	receiver->count = receiver->at = 0;
-	if (fd < 0)
-		return fd;
-	error = receiver_options(fd, config, offloads);
 	if (!error)
 		error = map_buffers(receiver);
 	if (error) {

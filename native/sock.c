@@ -11,6 +11,7 @@
 #include "sock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ifaddrs.h>
 #include <linux/ethtool.h>
 #include <linux/filter.h>
@@ -69,6 +70,51 @@ int vx_sock_open(const uint8_t *address, uint16_t port, bool shared)
 	if (error) {
 		close(fd);
 		return error;
+	}
+	return fd;
+}
+
+static bool has_option(int fd, int level, int option, int wanted)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+
+	return !getsockopt(fd, level, option, &value, &len) && value == wanted;
+}
+
+/**
+ * vx_sock_take() - Go on with a socket that an earlier run opened, and what is in its queue
+ * @given:	Its descriptor; stays the caller's
+ * @address:	What it must be bound to, or it is somebody else's business
+ * @port:	Port
+ * @shared:	Whether it must share the port
+ * @trains:	Whether UDP_GRO may be on. Turned off now, trains in the queue would lose the size that it tells
+ *
+ * Return: a duplicate, or -ESTALE if it is not such a socket
+ */
+int vx_sock_take(int given, const uint8_t *address, uint16_t port, bool shared, bool trains)
+{
+	union vx_sockaddr wanted, own = { 0 };
+	socklen_t len = make_address(&wanted, address, port), own_len = sizeof(own);
+	int fd;
+
+	if (!has_option(given, SOL_SOCKET, SO_TYPE, SOCK_DGRAM) ||
+	    !has_option(given, SOL_SOCKET, SO_DOMAIN, wanted.any.sa_family) ||
+	    !has_option(given, SOL_SOCKET, SO_REUSEPORT, shared) ||
+	    (!trains && !has_option(given, IPPROTO_UDP, UDP_GRO, 0)) || getsockname(given, &own.any, &own_len) || own_len != len)
+		return -ESTALE;
+	if (wanted.any.sa_family == AF_INET
+	    ? own.ipv4.sin_addr.s_addr != wanted.ipv4.sin_addr.s_addr ||
+	      own.ipv4.sin_port != wanted.ipv4.sin_port
+	    : memcmp(&own.ipv6.sin6_addr, &wanted.ipv6.sin6_addr, VX_ADDR_LEN) ||
+	      own.ipv6.sin6_port != wanted.ipv6.sin6_port)
+		return -ESTALE;
+	fd = fcntl(given, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return -errno;
+	if (fcntl(fd, F_SETFL, O_NONBLOCK)) {
+		close(fd);
+		return -errno;
 	}
 	return fd;
 }

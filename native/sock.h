@@ -40,6 +40,7 @@ struct vx_receiver {
 
 int vx_sock_set(int fd, int level, int option, int value);
 int vx_sock_open(const uint8_t *address, uint16_t port, bool shared);
+int vx_sock_take(int given, const uint8_t *address, uint16_t port, bool shared, bool trains);
 int vx_sock_probe(const uint8_t *address, uint16_t data_port);
 bool vx_sock_is_virtual(const uint8_t *address);
 uint32_t vx_sock_path_mtu(const struct sockaddr *to, socklen_t to_len);
@@ -49,8 +50,7 @@ unsigned vx_sock_segments(int fd);
 int vx_sock_hear(int fd, bool ipv4, bool hear);
 void vx_sock_forget_errors(int fd);
 
-int vx_receiver_open(struct vx_receiver *receiver, const vx_config *config, bool shared,
-		     _Atomic uint32_t *offloads);
+int vx_receiver_open(struct vx_receiver *receiver, int fd, const vx_config *config, _Atomic uint32_t *offloads);
 void vx_receiver_discard(struct vx_receiver *receiver);
 void vx_receiver_close(struct vx_receiver *receiver);
 int vx_receiver_read(struct vx_receiver *receiver, uint32_t *overflow);

@@ -98,6 +98,8 @@ typedef struct {
 	uint16_t offloads;              /* VX_OFFLOAD_* that may be used; what the kernel refuses goes unused */
 	uint32_t receive_bytes;         /* size wanted for each receive buffer; 0: 16 MiB */
 	uint32_t flags;
+	uint16_t given;                 /* receive sockets of an earlier run: 0, or one per worker */
+	int32_t receive_fds[16];        /* those; duplicated, so they stay the caller's. VX_WORKERS_MAX */
 } vx_config;
 
 typedef struct {
@@ -201,6 +203,7 @@ void vx_engine_free(vx_engine *engine);
 int vx_engine_workers(const vx_engine *engine);
 int vx_engine_offloads(const vx_engine *engine);                    /* VX_OFFLOAD_* in use */
 int vx_engine_receive_bytes(const vx_engine *engine);               /* of each receive buffer, as the kernel gave it */
+int vx_engine_receive_fd(const vx_engine *engine, int worker);      /* its receive socket, to hand over; stays ours */
 uint64_t vx_engine_heartbeat(const vx_engine *engine, int worker);
 int vx_engine_reclaim(vx_engine *engine); /* once a second: frees, sweeps soft state; returns what is left to free */
 int vx_engine_event_fd(const vx_engine *engine);

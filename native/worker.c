@@ -302,6 +302,17 @@ static int map_buffers(struct vx_worker *worker)
 	return 0;
 }
 
+/** open_receiver() - The receive socket: a new one, or what an earlier run left. Return: 0 or -errno */
+static int open_receiver(struct vx_worker *worker, const vx_config *config, bool shared)
+{
+	bool trains = vx_may(&worker->tables->offloads, VX_OFFLOAD_UDP_GRO);
+	int fd = config->given
+		? vx_sock_take(config->receive_fds[worker->index], config->address, config->data_port, shared, trains)
+		: vx_sock_open(config->address, config->data_port, shared);
+
+	return fd < 0 ? fd : vx_receiver_open(&worker->receiver, fd, config, &worker->tables->offloads);
+}
+
 /**
  * vx_worker_open() - Open everything a worker needs
  * @worker:	Zeroed but for index, tables and ring
@@ -319,7 +330,7 @@ int vx_worker_open(struct vx_worker *worker, const vx_config *config, bool share
 	if (!error)
 		error = map_buffers(worker);
 	if (!error)
-		error = vx_receiver_open(&worker->receiver, config, shared, &worker->tables->offloads);
+		error = open_receiver(worker, config, shared);
 	if (!error)
 		error = vx_transmitter_open(&worker->transmitter, config, &worker->tables->offloads);
 	if (error)

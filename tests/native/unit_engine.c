@@ -1,8 +1,10 @@
-/* unit_engine.c - an engine that cannot be made: whatever runs out, nothing of anybody else's is closed */
+/* unit_engine.c - an engine that cannot be made closes nothing of anybody else's; one that is given sockets goes on */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -51,4 +53,76 @@ static void a_refused_engine_leaves_all_descriptors_alone(void)
 	EQUAL(open_descriptors(), before);
 }
 
-CASES(CASE(own_namespace), CASE(a_refused_engine_leaves_all_descriptors_alone))
+static void send_word(uint16_t port, const char *word)
+{
+	struct sockaddr_in to = {
+		.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)
+	};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	EQUAL(sendto(fd, word, 4, 0, (struct sockaddr *)&to, sizeof(to)), 4);
+	close(fd);
+}
+
+static void a_given_socket_is_gone_on_with_and_its_queue_is_not_lost(void)
+{
+	vx_config config = { .data_port = 47893, .workers = 1, .tx_sockets = 2, .offloads = VX_OFFLOAD_ALL };
+	static const uint8_t loopback[4] = { 127, 0, 0, 1 };
+	vx_engine *first = NULL, *next = NULL;
+	char word[8];
+	int kept;
+
+	vx_addr_map4(config.address, loopback);
+	EQUAL(vx_engine_new(&config, &first), 0);
+	kept = dup(vx_engine_receive_fd(first, 0));
+	vx_engine_free(first);
+	send_word(config.data_port, "kept");
+	EQUAL(vx_engine_new(&config, &next), -EADDRINUSE);	/* the descriptor holds the port */
+	config.given = 1;
+	config.receive_fds[0] = kept;
+	EQUAL(vx_engine_new(&config, &next), 0);
+	close(kept);
+	EQUAL(recv(vx_engine_receive_fd(next, 0), word, sizeof(word), 0), 4);
+	EQUAL(memcmp(word, "kept", 4), 0);
+	EQUAL(vx_engine_receive_fd(next, 1), -ENOENT);
+	vx_engine_free(next);
+}
+
+/* The same socket each time; what differs is what the new engine wants of it. */
+static void a_given_socket_that_does_not_fit_is_stale(void)
+{
+	static const uint8_t loopback[4] = { 127, 0, 0, 1 }, other[4] = { 127, 0, 0, 2 };
+	vx_config fits = { .data_port = 47894, .workers = 1, .tx_sockets = 2, .offloads = VX_OFFLOAD_ALL, .given = 1 };
+	vx_config open_new, wrong;
+	vx_engine *engine = NULL;
+	unsigned before;
+
+	vx_addr_map4(fits.address, loopback);
+	open_new = fits;
+	open_new.given = 0;
+	EQUAL(vx_engine_new(&open_new, &engine), 0);
+	fits.receive_fds[0] = dup(vx_engine_receive_fd(engine, 0));
+	vx_engine_free(engine);
+	before = open_descriptors();
+	wrong = fits, wrong.data_port++;
+	EQUAL(vx_engine_new(&wrong, &engine), -ESTALE);
+	wrong = fits, vx_addr_map4(wrong.address, other);
+	EQUAL(vx_engine_new(&wrong, &engine), -ESTALE);
+	wrong = fits, wrong.workers = 2;
+	EQUAL(vx_engine_new(&wrong, &engine), -ESTALE);
+	wrong = fits, wrong.workers = wrong.given = 2, wrong.receive_fds[1] = wrong.receive_fds[0];
+	EQUAL(vx_engine_new(&wrong, &engine), -ESTALE);		/* not shared */
+	wrong = fits, wrong.offloads = 0;
+	EQUAL(vx_engine_new(&wrong, &engine), -ESTALE);		/* its trains could not be read */
+	wrong = fits, wrong.receive_fds[0] = open("/dev/null", O_RDWR | O_CLOEXEC);
+	EQUAL(vx_engine_new(&wrong, &engine), -ESTALE);
+	close(wrong.receive_fds[0]);
+	EQUAL(open_descriptors(), before);
+	EQUAL(vx_engine_new(&fits, &engine), 0);
+	vx_engine_free(engine);
+	EQUAL(open_descriptors(), before);
+	close(fits.receive_fds[0]);
+}
+
+CASES(CASE(own_namespace), CASE(a_refused_engine_leaves_all_descriptors_alone),
+      CASE(a_given_socket_is_gone_on_with_and_its_queue_is_not_lost), CASE(a_given_socket_that_does_not_fit_is_stale))

@@ -99,7 +99,7 @@ static struct vx_receiver *open_receiver(void)
 	vx_addr_map4(config.address, loopback);
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		bytes[i] = (uint8_t)(i * 31 + i / 251);
-	EQUAL(vx_receiver_open(receiver, &config, false, &offloads), 0);
+	EQUAL(vx_receiver_open(receiver, vx_sock_open(config.address, config.data_port, false), &config, &offloads), 0);
 	CHECK(offloads & VX_OFFLOAD_UDP_GRO);
 	return receiver;
 }
