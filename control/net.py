@@ -280,4 +280,4 @@ def _guarded(callback: Callable[[_EffectT], None], effect: _EffectT) -> None:
     try:
         callback(effect)
     except Exception:
-        log.exception("a listener failed on %s", type(effect).__name__)
+        log.exception("a listener failed on %s", type(effect).__name__, extra={"event": "internal"})

@@ -42,7 +42,7 @@ async def resolve(seeds: Sequence[str], like: str) -> list[Address]:
             host, port = parse_seed(seed)
             rows = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
         except (OSError, LocalError, UnicodeError) as error:
-            log.info("seed %s: %s", seed, error)
+            log.info("seed %s: %s", seed, error, extra={"event": "seed"})
             continue
         for row in rows:
             found[str(row[4][0]), int(row[4][1])] = None

@@ -168,7 +168,7 @@ class Shell:
             self.core.handle_timer(time.monotonic())
             self.pump()
         except Exception:  # a bug; without its timer the whole control plane would be silently dead
-            log.exception("the control core failed in a timer; it goes on in a second")
+            log.exception("the control core failed in a timer; it goes on in a second", extra={"event": "internal"})
             self._timer = asyncio.get_running_loop().call_later(_AFTER_BUG_SECONDS, self._timer_due)
 
     # effects
@@ -220,7 +220,7 @@ class Shell:
                 await self._journal.commit(rows, durable)
                 break
             except Exception:
-                log.exception("the journal cannot be written; what depends on it waits")
+                log.exception("the journal cannot be written; what depends on it waits", extra={"event": "journal"})
                 if self._stopped:
                     raise
                 await asyncio.sleep(_JOURNAL_RETRY_SECONDS)

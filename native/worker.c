@@ -254,10 +254,21 @@ static void wait_for_underlay(struct vx_worker *worker)
 	vx_transmitter_flush(&worker->transmitter, true);
 }
 
+/** name_thread() - For top -H, perf and gdb */
+static void name_thread(unsigned index)
+{
+	char name[] = "vx-worker-xx";
+
+	name[10] = (char)('0' + index / 10);
+	name[11] = (char)('0' + index % 10);
+	pthread_setname_np(pthread_self(), name);
+}
+
 static void *run(void *argument)
 {
 	struct vx_worker *worker = argument;
 
+	name_thread(worker->index);
 	while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
 		if (worker->transmitter.blocked)
 			wait_for_underlay(worker);

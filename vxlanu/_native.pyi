@@ -112,7 +112,7 @@ class Verdict:
     fit: int
     answer: int
 
-_Fields = Mapping[str, int | bytes]
+_Fields = Mapping[str, int | bytes | Sequence[int]]
 
 class FFI:
     NULL: None

@@ -3,7 +3,8 @@
 Rules of this file
   1. `AgentConfig` is the only list of settings: a field `data_port` is the flag --data-port, the environment variable
      VXLANU_DATA_PORT and the key `data-port` of agent.toml. There is no setting that only one of the three can say.
-  2. Each layer is checked by itself, so that an error names the flag, the variable, or the file and key that is wrong.
+  2. Each layer is checked by itself and to its end, so that every mistake is told at once, each with its flag, its
+     variable, or its file, line and key.
   3. A configuration that cannot be right is `BadRequest` (exit 2) before anything is opened; nothing here touches the
      network, and no file is read but the configuration itself.
 
@@ -15,7 +16,8 @@ from __future__ import annotations
 import difflib
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
@@ -29,10 +31,10 @@ __all__ = [
     "KEY_FILE",
     "OFFLOADS",
     "AgentConfig",
-    "environment_layer",
-    "file_layer",
+    "ConfigMistakes",
     "is_ipv6",
     "load",
+    "load_with_places",
     "refused_offloads",
     "split_host_port",
 ]
@@ -85,74 +87,144 @@ CHOICES = {
     if get_origin(kind) is Literal
 }
 SETTINGS = tuple(name.replace("_", "-") for name in AgentConfig.__struct_fields__)
+IN_FILE = tuple(key for key in SETTINGS if key not in NOT_IN_FILE)
+DEFAULT = "default"
+
+
+class ConfigMistakes(BadRequest):
+    """Everything that is wrong, in `each`; as one error it is the first of them."""
+
+    def __init__(self, each: Sequence[BadRequest]) -> None:
+        first = each[0]
+        super().__init__(first.what, first.why, hint=first.hint, name=first.name)
+        self.each = tuple(each)
+
+
+@dataclass(slots=True)
+class _Said:
+    """What one layer says: the values that are right, and where each stands."""
+
+    values: Layer = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    mistakes: list[BadRequest] = field(default_factory=list)
+
+    def mistake(self, place: str, why: str, hint: str, name: str = "config_invalid") -> None:
+        self.mistakes.append(BadRequest(place, why, name=name, hint=hint))
 
 
 def load(flags: Mapping[str, object], environ: Mapping[str, str], *, uid: int) -> AgentConfig:
-    """Merge the layers; `flags` holds only what was really given, keyed like agent.toml."""
-    checked_flags = _checked(dict(flags), "the command line", "--{}", strict=True)
-    from_environment = environment_layer(environ)
-    named = str(checked_flags.get("config") or from_environment.get("config") or "")
+    """Merge the layers; `flags` holds only what was really given, keyed like agent.toml.
+
+    Raises:
+        ConfigMistakes: with every mistake of every layer.
+    """
+    return load_with_places(flags, environ, uid=uid)[0]
+
+
+def load_with_places(
+    flags: Mapping[str, object], environ: Mapping[str, str], *, uid: int
+) -> tuple[AgentConfig, dict[str, str]]:
+    """`load`, and for each setting where it was said: --flag, VARIABLE, FILE:LINE, or `default`."""
+    from_flags, from_environment = flags_layer(flags), environment_layer(environ)
+    named = str(from_flags.values.get("config") or from_environment.values.get("config") or "")
     path = Path(named or CONFIG_FILE)
-    from_file: Layer = {}
+    from_file = _Said()
     if named or path.exists():
-        from_file = file_layer(path) | {"config": str(path)}
-    merged = _defaults(environ, uid) | from_file | from_environment | checked_flags
+        from_file = file_layer(path)
+        from_file.values["config"] = from_file.places["config"] = str(path)
+    layers = (from_file, from_environment, from_flags)
+    mistakes = [mistake for layer in reversed(layers) for mistake in layer.mistakes]
+    if mistakes:
+        raise ConfigMistakes(mistakes)
+    merged, places = _defaults(environ, uid), dict.fromkeys(SETTINGS, DEFAULT)
+    for layer in layers:
+        merged |= layer.values
+        places |= layer.places
     if not merged.get("key-file") and Path(KEY_FILE).exists():
-        merged["key-file"] = KEY_FILE
-    config = msgspec.convert(merged, AgentConfig)
-    refused_offloads(config.offload)
-    _check_seeds(config.join)
-    return config
+        merged["key-file"], places["key-file"] = KEY_FILE, "it exists"
+    return msgspec.convert(merged, AgentConfig), places
 
 
-def file_layer(path: Path) -> Layer:
+def file_layer(path: Path) -> _Said:
     """What agent.toml says, checked."""
     import tomllib
 
+    said = _Said()
+    text = ""
     try:
-        said: Layer = tomllib.loads(path.read_text())
+        text = path.read_text(encoding="utf-8")
+        values: Layer = tomllib.loads(text)
     except OSError as error:
-        hint = "vxlanu agent --help"
-        raise BadRequest(str(path), error.strerror or str(error), name="config_unreadable", hint=hint) from error
+        said.mistake(str(path), error.strerror or str(error), "vxlanu agent --help", "config_unreadable")
+        return said
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        why = f"not TOML: {error}"
-        raise BadRequest(str(path), why, name="config_invalid", hint="correct the file") from error
-    for key in sorted(NOT_IN_FILE & said.keys()):
-        why = "can be given as a flag or in the environment only"
-        raise BadRequest(f"{path}: {key}", why, name="config_invalid", hint=f"remove {key} from the file")
-    return _checked(said, str(path), "{}", strict=True)
+        said.mistake(f"{path}:{_line_of_error(error, text)}", f"not TOML: {error}", "correct the file")
+        return said
+    for key, value in values.items():
+        place = f"{path}:{_line_of(key, text)}"
+        if key in NOT_IN_FILE:
+            why = "can be given as a flag or in the environment only"
+            said.mistake(f"{place}: {key}", why, f"remove {key} from the file")
+        else:
+            _check(said, key, value, f"{place}: {key}", place, strict=True)
+    return said
 
 
-def environment_layer(environ: Mapping[str, str]) -> Layer:
+def _line_of(key: str, text: str) -> int:
+    """Where a top-level key or table stands; tomllib does not tell."""
+    wanted = re.compile(rf"""\s*(\[+\s*)?["']?{re.escape(key)}["']?\s*[=.\]]""")
+    return next((number for number, line in enumerate(text.splitlines(), 1) if wanted.match(line)), 1)
+
+
+def _line_of_error(error: ValueError, text: str) -> int:
+    if isinstance(error, UnicodeDecodeError):
+        return error.object[: error.start].count(b"\n") + 1
+    found = re.search(r"at line (\d+)", str(error))
+    return int(found[1]) if found else max(len(text.splitlines()), 1)
+
+
+def flags_layer(flags: Mapping[str, object]) -> _Said:
+    """What stands on the command line, checked."""
+    said = _Said()
+    for key, value in flags.items():
+        _check(said, key, value, f"the command line: --{key}", f"--{key}", strict=True)
+    return said
+
+
+def environment_layer(environ: Mapping[str, str]) -> _Said:
     """What VXLANU_* says, checked. Other variables of that prefix (VXLANU_DEBUG, ...) are not settings."""
-    said: Layer = {}
+    said = _Said()
     for key in SETTINGS:
-        text = environ.get(_variable(key), "")
+        text, variable = environ.get(_variable(key), ""), _variable(key)
         if text:
-            said[key] = re.split(r"[,\s]+", text.strip(", \t\n")) if key == "join" else text
-    return _checked(said, "the environment", "VXLANU_{}", strict=False)
+            value = re.split(r"[,\s]+", text.strip(", \t\n")) if key == "join" else text
+            _check(said, key, value, f"the environment: {variable}", variable, strict=False)
+    return said
 
 
 def _variable(key: str) -> str:
     return "VXLANU_" + key.replace("-", "_").upper()
 
 
-def _checked(said: Layer, source: str, spelling: str, *, strict: bool) -> Layer:
-    """`said` with every value of the right type, or the error that names where the wrong one stands."""
-    right: Layer = {}
-    for key, value in said.items():
-        shown = _variable(key) if spelling.startswith("VXLANU_") else spelling.format(key)
-        if key not in SETTINGS:
-            near = difflib.get_close_matches(key, [name for name in SETTINGS if name not in NOT_IN_FILE], 1, 0.5)
-            hint = near[0] if near else "vxlanu agent --help lists the keys"
-            raise BadRequest(f"{source}: {shown}", "no such setting", name="config_unknown_key", hint=hint)
-        try:
-            whole = msgspec.convert({key: value}, AgentConfig, strict=strict)
-        except msgspec.ValidationError as error:
-            why = _in_words(key, str(error))
-            raise BadRequest(f"{source}: {shown}", why, name="config_invalid", hint="vxlanu agent --help") from error
-        right[key] = getattr(whole, key.replace("-", "_"))
-    return right
+def _check(said: _Said, key: str, value: object, shown: str, place: str, *, strict: bool) -> None:
+    """Add one value of the right type to what was said, or the mistake that names where it stands."""
+    if key not in SETTINGS:
+        near = difflib.get_close_matches(key, IN_FILE, 1, 0.5)
+        said.mistake(shown, "no such setting", near[0] if near else "vxlanu help config", "config_unknown_key")
+        return
+    try:
+        whole = msgspec.convert({key: value}, AgentConfig, strict=strict)
+        right = getattr(whole, key.replace("-", "_"))
+        if key == "offload":
+            refused_offloads(right)
+        for seed in right if key == "join" else ():
+            _check_seed(seed)
+    except msgspec.ValidationError as error:
+        said.mistake(shown, _in_words(key, str(error)), "vxlanu help config")
+    except BadRequest as error:
+        said.mistake(shown, error.why, error.hint)
+    else:
+        said.values[key], said.places[key] = right, place
 
 
 def _in_words(key: str, error: str) -> str:
@@ -189,12 +261,10 @@ def refused_offloads(text: str) -> frozenset[str]:
     return frozenset(refused)
 
 
-def _check_seeds(seeds: tuple[str, ...]) -> None:
-    for seed in seeds:
-        host, port = split_host_port(seed)
-        if not host or (port and not 0 < int(port) < 65536):
-            hint = "HOST, HOST:PORT or [IPV6]:PORT"
-            raise BadRequest(f"join {seed}", "not an address to join", name="config_invalid", hint=hint)
+def _check_seed(seed: str) -> None:
+    host, port = split_host_port(seed)
+    if not host or (port and not 0 < int(port) < 65536):
+        raise BadRequest("join", f"{seed} is not an address to join", hint="HOST, HOST:PORT or [IPV6]:PORT")
 
 
 def split_host_port(text: str) -> tuple[str, str]:

@@ -17,9 +17,26 @@ from dataclasses import dataclass
 
 from vxlanu.errors import Conflict, VxlanuError
 from vxlanu.netns import EndOfLifeWatch, Target
-from vxlanu.nsopen import KernelRefused, NamespaceHelper, OpenTap, TapPlan, TapQueues, tun
+from vxlanu.nsopen import KernelRefused, Link, NamespaceHelper, OpenTap, TapMissing, TapPlan, TapQueues, tun
+from vxlanu.nsopen.wire import alternative_name
 
 TAG_DIGITS = 12  # of the endpoint's id, in the names of its device: v-<12 digits> is as long as a name may be, less one
+
+
+class QueuesStale(Exception):
+    """Descriptors that an earlier run kept are not, or no longer, what this one would have opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """Descriptors of one TAP; with `write_queue` the last is a detached queue, only to be written to."""
+
+    fds: tuple[int, ...]
+    write_queue: bool
+
+    def close(self) -> None:
+        for fd in self.fds:
+            os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +58,14 @@ class LocalEndpoint:
     fds: tuple[int, ...]
     write_queue: bool
 
+    @property
+    def queues(self) -> Queues:
+        """The descriptors by themselves."""
+        return Queues(self.fds, self.write_queue)
+
     def close_fds(self) -> None:
         """For a caller that could not pass them on."""
-        for fd in self.fds:
-            os.close(fd)
+        self.queues.close()
 
 
 class Endpoints:
@@ -83,6 +104,51 @@ class Endpoints:
         with self._reserved(endpoint_id), target.open() as namespace:
             found = await self._helper.adopt_tap(namespace, endpoint_id[:TAG_DIGITS], self._queues)
         return self._keep(endpoint_id, target, found, adopted=True)
+
+    async def take(self, endpoint_id: str, target: Target, kept: Queues) -> LocalEndpoint:
+        """Go on with the queues that an earlier agent kept; they are closed if that fails.
+
+        NamespaceMissing or TapMissing mean: it ended while we were away. QueuesStale: open it again (`adopt`).
+        """
+        try:
+            with self._reserved(endpoint_id), target.open() as namespace:
+                links = await self._helper.links(namespace)
+                altname = alternative_name(endpoint_id[:TAG_DIGITS])
+                link = next((link for link in links if altname in link.altnames), None)
+                if link is None:
+                    raise TapMissing(f"take {altname}", "the target has no such TAP")
+                self._prove(kept, link, os.fstat(namespace).st_ino)
+        except BaseException:
+            await asyncio.to_thread(kept.close)
+            raise
+        found = OpenTap(link.name, link.index, link.mac, link.mtu, target.inode, kept.fds, kept.write_queue)
+        return self._keep(endpoint_id, target, found, adopted=True)
+
+    def _prove(self, kept: Queues, link: Link, namespace: int) -> None:
+        """Every descriptor must be a queue of that very link, opened the way that we open them now."""
+        wanted = self._queues
+        several = bool(link.kind) and self._flags(kept.fds[0]) & tun.IFF_MULTI_QUEUE
+        count, write_queue = (wanted.count, wanted.write_queue) if several else (1, False)
+        if (len(kept.fds) - kept.write_queue, kept.write_queue) != (count, write_queue):
+            raise QueuesStale(f"{len(kept.fds)} descriptors, and other numbers of queues now")
+        for number, fd in enumerate(kept.fds):
+            flags = self._flags(fd)
+            detached = write_queue and number == len(kept.fds) - 1
+            if bool(flags & tun.IFF_VNET_HDR) != wanted.vnet_hdr or bool(flags & tun.IFF_DETACH_QUEUE) != detached:
+                raise QueuesStale("opened with other flags")
+            try:
+                if (tun.interface_of(fd)[0], tun.namespace_of(fd)) != (link.name, namespace):
+                    raise QueuesStale("a queue of another device")
+                tun.prepare_queue(fd, wanted.vnet_hdr, wanted.offloads)
+            except OSError as why:
+                raise QueuesStale(why.strerror or str(why)) from why
+
+    @staticmethod
+    def _flags(fd: int) -> int:
+        try:
+            return tun.interface_of(fd)[1]
+        except OSError as why:
+            raise QueuesStale(f"no TAP: {why.strerror}") from why
 
     async def close(self, endpoint_id: str) -> None:
         """Delete the device, end the watch. Idempotent; never fails because the target is gone."""

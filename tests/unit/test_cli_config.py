@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from vxlanu.cli.main import main
-from vxlanu.config import OFFLOADS, SETTINGS, AgentConfig, load, refused_offloads, split_host_port
+from vxlanu.config import IN_FILE, OFFLOADS, SETTINGS, AgentConfig, load, refused_offloads, split_host_port
 from vxlanu.errors import BadRequest
 
 
@@ -75,16 +76,18 @@ def test_the_defaults_of_root_and_of_a_user() -> None:
     assert root.name == os.uname().nodename
 
 
+OFFLOAD_HINT = "auto, off, or a list of " + ",".join(f"no-{name}" for name in OFFLOADS)
+
 WRONG = {
     "data-prt = 3": "data-prt: no such setting; try: data-port",
     "data_port = 3": "data_port: no such setting; try: data-port",
-    "x = 3": "x: no such setting; try: vxlanu agent --help lists the keys",
-    'data-port = "4789"': "data-port: expected int, got str; try: vxlanu agent --help",
-    "data-port = 65536": "data-port: expected int <= 65535; try: vxlanu agent --help",
-    "data-port = true": "data-port: expected int, got bool; try: vxlanu agent --help",
-    'join = "h1"': "join: expected list, got str; try: vxlanu agent --help",
-    'profile = "wan"': "profile: invalid enum value 'wan', one of lan, local; try: vxlanu agent --help",
-    'name = ""': "name: expected str of length >= 1; try: vxlanu agent --help",
+    "x = 3": "x: no such setting; try: vxlanu help config",
+    'data-port = "4789"': "data-port: expected int, got str; try: vxlanu help config",
+    "data-port = 65536": "data-port: expected int <= 65535; try: vxlanu help config",
+    "data-port = true": "data-port: expected int, got bool; try: vxlanu help config",
+    'join = "h1"': "join: expected list, got str; try: vxlanu help config",
+    'profile = "wan"': "profile: invalid enum value 'wan', one of lan, local; try: vxlanu help config",
+    'name = ""': "name: expected str of length >= 1; try: vxlanu help config",
     "ready-fd = 3": "ready-fd: can be given as a flag or in the environment only; try: remove ready-fd from the file",
 }
 
@@ -96,7 +99,43 @@ def test_a_wrong_file_is_one_line_with_file_and_key(
     file = written(tmp_path, f"control-port = 7000\n{text}\n")
     assert main(["agent", "--check", "--config", file]) == 2
     out, err = capsys.readouterr()
-    assert (out, err) == ("", f"vxlanu: {file}: {WRONG[text]}\n")
+    assert (out, err) == ("", f"vxlanu: {file}:2: {WRONG[text]}\n")
+
+
+def test_every_mistake_is_told_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(
+        tmp_path, '# name = 3\n\ndata-port = 0\njoin = [\n  "h1",\n  "h2:x",\n]\noffload = "no-warp"\n[tls]\na = 1\n'
+    )
+    assert main(["agent", "--check", "--config", file, "--workers", "99"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "vxlanu: the command line: --workers: expected int <= 16; try: vxlanu help config",
+        f"vxlanu: {file}:3: data-port: expected int >= 1; try: vxlanu help config",
+        f"vxlanu: {file}:4: join: h2:x is not an address to join; try: HOST, HOST:PORT or [IPV6]:PORT",
+        f"vxlanu: {file}:8: offload: no offload is called 'no-warp'; try: {OFFLOAD_HINT}",
+        f"vxlanu: {file}:9: tls: no such setting; try: vxlanu help config",
+    ]
+
+
+def test_a_key_that_cannot_be_read_is_found_by_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = tmp_path / "k"
+    line = ["agent", "--check", "--config", written(tmp_path, ""), "--key-file", str(key)]
+    assert main(line) == 2
+    assert capsys.readouterr().err.startswith(f"vxlanu: key-file {key}: ")
+    assert main(["key", "gen", str(key)]) == 0
+    assert main(line) == 0
+
+
+def test_the_sample_has_every_key_with_its_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["agent", "--print-config"]) == 0
+    sample = capsys.readouterr().out
+    assert tomllib.loads(sample) == {}, "as it is shipped it changes nothing"
+    said = tomllib.loads(re.sub(r"(?m)^#([a-z-]+ = )", r"\1", sample))
+    assert list(said) and set(said) == set(IN_FILE)
+    assert load({"config": written(tmp_path, re.sub(r"(?m)^#([a-z-]+ = )", r"\1", sample))}, {}, uid=0)
+    defaults = load({}, {}, uid=0)
+    examples = {"name", "advertise", "join", "key-file"}
+    for key in set(said) - examples:
+        assert said[key] == getattr(defaults, key.replace("-", "_")), key
 
 
 @pytest.mark.parametrize("text", ["data-port =", "\xff", "[", 'name = "a"\nname = "b"'])
@@ -105,7 +144,7 @@ def test_what_is_not_toml_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
     file.write_bytes(text.encode("latin-1"))
     assert main(["agent", "--check", "--config", str(file)]) == 2
     err = capsys.readouterr().err
-    assert err.startswith(f"vxlanu: {file}: not TOML: ") and err.count("\n") == 1
+    assert re.match(rf"vxlanu: {file}:[12]: not TOML: ", err) and err.count("\n") == 1
 
 
 def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
@@ -119,10 +158,10 @@ def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         ({"data-port": 0}, {}, "the command line: --data-port: expected int >= 1"),
         ({"log-level": "loud"}, {}, "the command line: --log-level: invalid enum value 'loud'"),
         ({}, {"VXLANU_DATA_PORT": "x"}, "the environment: VXLANU_DATA_PORT: expected int, got str"),
-        ({"join": ["h1:99999"]}, {}, "join h1:99999: not an address to join"),
-        ({"offload": "no-uso,no-warp"}, {}, "offload no-uso,no-warp: no offload is called 'no-warp'"),
-        ({"offload": "tso"}, {}, "offload tso: no offload is called 'tso'; try: auto, off, or a list of no-vnet-hdr"),
-        ({"offload": "no-tso,off"}, {}, "offload no-tso,off: no offload is called 'off'"),
+        ({"join": ["h1:99999"]}, {}, "the command line: --join: h1:99999 is not an address to join"),
+        ({"offload": "no-uso,no-warp"}, {}, "the command line: --offload: no offload is called 'no-warp'"),
+        ({"offload": "tso"}, {}, f"the command line: --offload: no offload is called 'tso'; try: {OFFLOAD_HINT}"),
+        ({"offload": "no-tso,off"}, {}, "the command line: --offload: no offload is called 'off'"),
         ({"workers": 17}, {}, "the command line: --workers: expected int <= 16"),
     ],
 )

@@ -19,11 +19,14 @@ from collections.abc import Callable, Coroutine
 from vxlanu.agent.advertise import Underlay
 from vxlanu.agent.feed import Feed
 from vxlanu.agent.journal import EndpointJournal
+from vxlanu.agent.kept import Kept
 from vxlanu.agent.ladder import Ladder
 from vxlanu.agent.netcheck import Netcheck
 from vxlanu.agent.observer import Observer
 from vxlanu.agent.paths import Paths
 from vxlanu.agent.traffic import Traffic
+from vxlanu.agent.supervisor import Supervisor
+from vxlanu.agent.watchdog import feed
 from vxlanu.config import AgentConfig
 from vxlanu.control.core.effects import (
     Changed,
@@ -63,6 +66,8 @@ class Agent:
         control: ControlPlane,
         dataplane: Dataplane,
         ladder: Ladder,
+        supervisor: Supervisor,
+        kept: Kept,
     ) -> None:
         self.config = config
         self.underlay = underlay
@@ -71,6 +76,8 @@ class Agent:
         self.control = control
         self.dataplane = dataplane
         self.ladder = ladder
+        self.supervisor = supervisor
+        self.kept = kept
         self.reconciler = Reconciler(control.core.view, dataplane, control.core.node)
         watch = EndOfLifeWatch(asyncio.get_running_loop())
         self.endpoints = Endpoints(helper, watch, self.vanished, ladder.tap_queues(dataplane.workers))
@@ -105,6 +112,7 @@ class Agent:
         asyncio.get_running_loop().add_reader(self.dataplane.event_fd(), self._drain)
         self.spawn(self._housekeep())
         self.spawn(self.paths.run())
+        self.spawn(feed(self.supervisor, self.dataplane.heartbeats))
 
     async def unwire(self) -> None:
         """End the events and the tasks."""

@@ -27,6 +27,7 @@ from vxlanu.control.core.errors import Refusal
 from vxlanu.control.core.records import Endpoint, EndpointId, Network, NetworkId, is_mac, is_name
 from vxlanu.control.core.view import EndpointView, NetworkState, NetworkView
 from vxlanu.dataplane import PortConfig
+from vxlanu.endpoints import LocalEndpoint, QueuesStale
 from vxlanu.errors import BadRequest, Conflict, NotFound, VxlanuError
 from vxlanu.netns import Target, resolve
 from vxlanu.nsopen import NamespaceMissing
@@ -95,6 +96,8 @@ async def _carry_out(agent: Agent, plan: Plan, row: LocalRow) -> None:
         port = port_config(body, opened.mtu)
         agent.dataplane.add_port(key, plan.network.id, port, opened.fds, write_queue=opened.write_queue)
         undo.callback(agent.dataplane.remove_port, key)
+        agent.kept.keep_queues(key, opened.queues)
+        undo.callback(agent.kept.drop_queues, key)
         agent.opened[key] = opened
         undo.callback(agent.opened.pop, key, None)
         await agent.control.put_endpoint(body)
@@ -299,6 +302,7 @@ async def take_down(agent: Agent, key: str) -> None:
         await agent.control.release(NetworkId(row.network), EndpointId(row.endpoint))  # also without a record
         agent.dataplane.remove_port(key)
         agent.opened.pop(key, None)
+        agent.kept.drop_queues(key)
         await agent.endpoints.close(key)
         await agent.journal.erase(key)
         agent.release_network(row.network)
@@ -313,21 +317,35 @@ async def adopt(agent: Agent, key: str) -> bool:
     """
     row = agent.journal.rows[key]
     try:
-        opened = await agent.endpoints.adopt(key, row.target())
+        opened = await _opened_again(agent, key, row.target())
     except NotFound as gone:
         log.info("endpoint %s ended while the agent was away: %s", key[:12], gone.why, extra={"event": "vanished"})
+        agent.kept.drop_queues(key)
         return False
     view = agent.view.endpoint(EndpointId(row.endpoint))
     if view is None or agent.view.network(NetworkId(row.network)) is None:
         opened.close_fds()
+        agent.kept.drop_queues(key)
         await agent.endpoints.close(key)
         return False
     agent.reconciler.hold(row.network)
     port = port_config(view.body, opened.mtu)
     agent.dataplane.add_port(key, row.network, port, opened.fds, write_queue=opened.write_queue)
+    agent.kept.keep_queues(key, opened.queues)
     agent.opened[key] = opened
     agent.reconciler.port_added(row.endpoint)
     return True
+
+
+async def _opened_again(agent: Agent, key: str, target: Target) -> LocalEndpoint:
+    """By the descriptors that the service manager kept, with whatever waits in them; else by the device's name."""
+    kept = agent.kept.take_queues(key)
+    if kept is not None:
+        try:
+            return await agent.endpoints.take(key, target, kept)
+        except QueuesStale as why:
+            await agent.kept.refuse_queues(key, str(why))
+    return await agent.endpoints.adopt(key, target)
 
 
 async def adopt_all(agent: Agent) -> None:

@@ -20,7 +20,9 @@ import errno
 import logging
 import os
 import signal
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from vxlanu import __version__
@@ -28,8 +30,11 @@ from vxlanu.agent.advertise import choose
 from vxlanu.agent.agent import Agent
 from vxlanu.agent.attach import adopt_all, take_down
 from vxlanu.agent.journal import ControlJournal, EndpointJournal
+from vxlanu.agent.kept import Kept
 from vxlanu.agent.ladder import Ladder, tell
+from vxlanu.agent.reload import on_hangup
 from vxlanu.agent.service import AgentService
+from vxlanu.agent.supervisor import Supervisor
 from vxlanu.api.server import ApiServer
 from vxlanu.config import AgentConfig
 from vxlanu.control.core.config import PROFILES, Config
@@ -38,7 +43,7 @@ from vxlanu.control.core.errors import LocalError, Refusal
 from vxlanu.control.identity import load_or_create, node_id
 from vxlanu.control.net import ControlPlane
 from vxlanu.control.seal import Seal, load_key
-from vxlanu.dataplane import Dataplane, PortHeld
+from vxlanu.dataplane import Dataplane, PortHeld, SocketsStale
 from vxlanu.errors import Refused
 from vxlanu.nsopen import NamespaceHelper
 from vxlanu.store import Store
@@ -49,15 +54,18 @@ FIRST_JOIN_S = 3.0  # to hear of a holder of our name; seeds that do not answer 
 IDENTITY_FILE = "node.key"
 
 
-async def live(config: AgentConfig, helper: NamespaceHelper) -> None:
+async def live(
+    config: AgentConfig, helper: NamespaceHelper, supervisor: Supervisor, reread: Callable[[], AgentConfig]
+) -> None:
     """Open everything, run until told to stop, close everything."""
     async with AsyncExitStack() as open_things:
         server = ApiServer(Path(config.socket))
-        agent = await _open(config, helper, server, open_things)
+        agent = await _open(config, helper, server, supervisor, open_things)
         agent.take_down = take_down
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, agent.stopping.set)
         await adopt_all(agent)
+        await agent.kept.close_rest()
         open_things.callback(agent.endpoints.leave)
         agent.dataplane.start()
         agent.wire()
@@ -69,14 +77,20 @@ async def live(config: AgentConfig, helper: NamespaceHelper) -> None:
         open_things.push_async_callback(server.close)
         open_things.callback(agent.feed.end)  # before the server closes, which waits for its streams
         _announce(agent)
+        on_hangup(agent, reread)
         await agent.stopping.wait()
+        supervisor.stopping()
         if agent.failure is not None:
             raise _taken(agent.failure, config.name)
         log.info("stopping", extra={"event": "stopping"})
 
 
 async def _open(
-    config: AgentConfig, helper: NamespaceHelper, server: ApiServer, open_things: AsyncExitStack
+    config: AgentConfig,
+    helper: NamespaceHelper,
+    server: ApiServer,
+    supervisor: Supervisor,
+    open_things: AsyncExitStack,
 ) -> Agent:
     """Everything that can refuse, in the order of the head."""
     store = Store(Path(config.state_dir))
@@ -85,17 +99,30 @@ async def _open(
     open_things.push_async_callback(server.close)
     underlay = await choose(config.advertise, config.join, helper)
     ladder = await Ladder.probe(config.offload, helper)
-    dataplane = await _data_plane(config, underlay.address, helper, ladder)
+    kept = Kept(supervisor)
+    dataplane = await _data_plane(config, underlay.address, helper, ladder, kept)
     open_things.callback(dataplane.stop)
+    kept.keep_sockets(dataplane.receive_sockets())
     tell(ladder, dataplane)
     journal = ControlJournal(store)
     control = ControlPlane(_core_config(config, underlay.address), journal.rows(), journal)
-    return Agent(config, underlay, helper, EndpointJournal(store), control, dataplane, ladder)
+    return Agent(config, underlay, helper, EndpointJournal(store), control, dataplane, ladder, supervisor, kept)
 
 
-async def _data_plane(config: AgentConfig, address: str, helper: NamespaceHelper, ladder: Ladder) -> Dataplane:
+async def _data_plane(
+    config: AgentConfig, address: str, helper: NamespaceHelper, ladder: Ladder, kept: Kept
+) -> Dataplane:
+    open_it = partial(Dataplane, address, config.data_port, workers=config.workers, offloads=ladder.allowed)
+    sockets = kept.take_sockets()
     try:
-        return Dataplane(address, config.data_port, workers=config.workers, offloads=ladder.allowed)
+        try:
+            dataplane = open_it(sockets=sockets)
+            for fd in sockets:
+                os.close(fd)
+            return dataplane
+        except SocketsStale as why:
+            await kept.drop_sockets(sockets, why.strerror or "")
+            return open_it()
     except PortHeld as error:
         raise await _held("UDP", config.data_port, "--data-port", helper) from error
     except OSError as error:
@@ -172,6 +199,7 @@ def _taken(failure: Effect, name: str) -> Refused:
 def _announce(agent: Agent) -> None:
     """The banner, and the word to whoever waits for it."""
     config, address = agent.config, agent.underlay.address
+    agent.supervisor.ready(f"{config.name} at {address}")
     log.info(
         "vxlanu %s: %s (%s) at %s, data port %d, control port %d%s, state in %s, API on %s",
         __version__,

@@ -132,7 +132,7 @@ def _bind(path: Path) -> socket.socket:
         try:
             os.chown(path, 0, grp.getgrnam(SOCKET_GROUP).gr_gid)
         except KeyError:
-            log.debug("no group %s: the socket stays with root", SOCKET_GROUP)
+            log.debug("no group %s: the socket stays with root", SOCKET_GROUP, extra={"event": "api_group"})
         path.chmod(0o660)
     listener.listen(64)
     listener.setblocking(False)

@@ -9,13 +9,18 @@ Rules of this file
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import click
 import msgspec
 
 from vxlanu.cli.command import Command, emit, socket_option, wants_json
-from vxlanu.config import OFFLOADS, AgentConfig, load
+from vxlanu.cli.render import printable
+from vxlanu.config import OFFLOADS, AgentConfig, ConfigMistakes, load, load_with_places
+from vxlanu.errors import BadRequest
+from vxlanu.share import shipped
 
 __all__ = ["agent"]
 
@@ -27,12 +32,15 @@ __all__ = ["agent"]
         "vxlanu agent --name h1 --advertise eth0",
         "vxlanu agent --join 192.0.2.1 --key-file /etc/vxlanu/cluster.key",
         "vxlanu agent --config ./agent.toml --check",
+        "vxlanu agent --print-config > /etc/vxlanu/agent.toml",
     ],
 )
 @click.option(
     "--config", metavar="FILE", help="TOML; keys are the flags' names.  [/etc/vxlanu/agent.toml if it exists]"
 )
-@click.option("--check", is_flag=True, help="Print the settings that would hold, and stop.")
+@click.option("--check", is_flag=True, help="Print every mistake, or ok and the settings that would hold; then stop.")
+@click.option("--print-config", is_flag=True, help="Print a configuration file with every key explained, and stop.")
+@click.option("--print-unit", is_flag=True, help="Print a systemd unit that starts this vxlanu, and stop.")
 @click.option("--name", metavar="N", help="This node, unique in the cluster.  [host name]")
 @click.option(
     "--advertise", metavar="IP|IFACE", help="Where the others reach it.  [source address towards the first seed]"
@@ -53,20 +61,34 @@ __all__ = ["agent"]
 @click.option("--log-format", metavar="FORMAT", help="text or json.  [text]")
 @click.option("--ready-fd", type=int, metavar="N", help="Write one line to this descriptor when everything is up.")
 @click.option("--profile", metavar="lan|local", help="Timers of the control plane; local is for labs.  [lan]")
-def agent(check: bool, **said: object) -> int:
+def agent(check: bool, print_config: bool, print_unit: bool, **said: object) -> int:
     """Run the agent of this host in the foreground.
 
     Every setting is a flag, an environment variable (VXLANU_DATA_PORT=4789) or a key of the TOML file
     (data-port = 4789); the first of these that says it holds. SIGTERM stops the agent and leaves interfaces and
-    records in place.
+    records in place; SIGHUP reads the configuration again. `vxlanu help service` has the systemd unit.
     """
-    config = load(_given(said), os.environ, uid=os.getuid())
+    if print_config:
+        click.echo(shipped("agent.toml"), nl=False)
+        return 0
+    if print_unit:
+        click.echo(_unit(), nl=False)
+        return 0
+    given = _given(said)
+    try:
+        config, places = load_with_places(given, os.environ, uid=os.getuid())
+        if check:
+            _check_key(config)
+    except ConfigMistakes as mistakes:
+        for mistake in mistakes.each[:-1]:
+            click.echo(printable(mistake.line()), err=True)
+        raise mistakes.each[-1] from None
     if check:
-        _print(config)
+        _print(config, places)
         return 0
     from vxlanu.agent.run import run
 
-    run(config)
+    run(config, lambda: load(given, os.environ, uid=os.getuid()))
     return 0
 
 
@@ -78,13 +100,37 @@ def _given(said: Mapping[str, object]) -> dict[str, object]:
     return given
 
 
-def _print(config: AgentConfig) -> None:
-    """As a file that would say the same; what is not set is left out."""
+def _unit() -> str:
+    """The unit that ships, with the program that is running now."""
+    program = Path(sys.argv[0])
+    path = str(program.resolve()) if program.name == "vxlanu" and program.exists() else "/usr/local/bin/vxlanu"
+    return shipped("vxlanu.service").replace("/usr/local/bin/vxlanu", path)
+
+
+def _check_key(config: AgentConfig) -> None:
+    """A key that cannot be read is a mistake of the configuration too."""
+    if not config.key_file:
+        return
+    from vxlanu.control.core.errors import LocalError
+    from vxlanu.control.seal import load_key
+
+    try:
+        load_key(Path(config.key_file))
+    except (LocalError, OSError) as error:
+        why = error.what if isinstance(error, LocalError) else error.strerror or str(error)
+        hint = "vxlanu key gen FILE"
+        raise ConfigMistakes([BadRequest(f"key-file {config.key_file}", why, name="key_invalid", hint=hint)]) from error
+
+
+def _print(config: AgentConfig, places: Mapping[str, str]) -> None:
+    """As a file that would say the same, with where each was said; what is not set is left out."""
     settings = msgspec.to_builtins(config)
     if wants_json():
         emit(msgspec.json.encode(settings))
         return
+    click.echo(f"# ok: {config.config or 'no file'}")
     for key, value in settings.items():
-        if key == "config" or value is None or value == "":
+        if key in ("config", "ready-fd") or value is None or value == "":
             continue
-        click.echo(f"{key} = {msgspec.json.encode(value).decode()}")  # JSON's strings, ints and lists are TOML's
+        line = f"{key} = {msgspec.json.encode(value).decode()}"  # JSON's strings, ints and lists are TOML's
+        click.echo(f"{line:<40}  # {printable(places[key])}")

@@ -58,6 +58,8 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "More": {
         "lab": ("vxlanu.lab.commands:lab", "Several hosts on this machine, to try things out"),
+        "help": ("vxlanu.cli.topics:topics", "Explain more than one command: vxlanu help"),
+        "reset": ("vxlanu.cli.reset:reset", "Remove everything that a stopped agent keeps here"),
         "completion": ("vxlanu.cli.completion:completion", "Print the completion script of a shell"),
     },
 }

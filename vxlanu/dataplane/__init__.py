@@ -8,7 +8,7 @@ Files
 Only this package imports `vxlanu._native`. One thread (the agent's loop) calls it; no call blocks but `stop`.
 """
 
-from vxlanu.dataplane.engine import Dataplane, PortHeld
+from vxlanu.dataplane.engine import Dataplane, PortHeld, SocketsStale
 from vxlanu.dataplane.values import (
     Destination,
     Event,
@@ -36,6 +36,7 @@ __all__ = [
     "PortConfig",
     "PortHeld",
     "PortRef",
+    "SocketsStale",
     "SoftRow",
     "Totals",
     "VtepRef",

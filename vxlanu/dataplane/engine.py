@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from vxlanu._native import ffi, lib
-from vxlanu.config import OFFLOADS
+from vxlanu.config import OFFLOADS, WORKERS_MAX
 from vxlanu.dataplane.offloads import offload_bits, offload_names
 from vxlanu.dataplane.reading import Reader
 from vxlanu.dataplane.values import (
@@ -38,6 +38,10 @@ from vxlanu.dataplane.values import (
 
 class PortHeld(OSError):
     """The data port cannot be bound: somebody else has it."""
+
+
+class SocketsStale(OSError):
+    """The receive sockets of an earlier run are not what this one needs."""
 
 
 def _checked(result: int, what: str) -> int:
@@ -69,11 +73,15 @@ class Dataplane:
         workers: int = 0,
         offloads: Iterable[str] = OFFLOADS,
         same_kernel: bool = False,
+        sockets: Sequence[int] = (),
     ) -> None:
         """Bind the data port on `address`. Of `offloads` what the kernel's sockets refuse goes unused.
 
+        `sockets`, one per worker, are receive sockets of an earlier run to go on with; they stay the caller's.
+
         Raises:
             PortHeld: the port is taken.
+            SocketsStale: `sockets` do not fit.
             OSError: the address is not ours, or the kernel lacks something.
         """
         flags = lib.VX_ENGINE_SAME_KERNEL if same_kernel else 0
@@ -85,10 +93,14 @@ class Dataplane:
                 "workers": workers,
                 "offloads": offload_bits(offloads),
                 "flags": flags,
+                "given": len(sockets),
+                "receive_fds": list(sockets[:WORKERS_MAX]),
             },
         )
         engine = ffi.new("vx_engine **")
         result = lib.vx_engine_new(config, engine)
+        if result == -errno.ESTALE:
+            raise SocketsStale(errno.ESTALE, f"not sockets of {address} port {data_port}, one per worker")
         if result == -errno.EADDRINUSE:
             raise PortHeld(errno.EADDRINUSE, f"UDP port {data_port} on {address} is held")
         _checked(result, f"data plane on {address} port {data_port}")
@@ -127,6 +139,10 @@ class Dataplane:
     def receive_bytes(self) -> int:
         """Size of each receive buffer as the kernel gave it."""
         return lib.vx_engine_receive_bytes(self._engine)
+
+    def receive_sockets(self) -> list[int]:
+        """Of each worker; the engine's own."""
+        return [_checked(lib.vx_engine_receive_fd(self._engine, it), "receive socket") for it in range(self.workers)]
 
     def event_fd(self) -> int:
         """An eventfd that turns readable when `events` has something."""

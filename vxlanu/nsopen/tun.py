@@ -20,8 +20,13 @@ TUNGETIFF = 0x800454D2
 TUNSETVNETHDRSZ = 0x400454D8
 TUNSETQUEUE = 0x400454D9
 TUNSETVNETLE = 0x400454DC
+TUNGETDEVNETNS = 0x54E3
 
+IFF_TAP = 0x0002
+IFF_MULTI_QUEUE = 0x0100
 IFF_DETACH_QUEUE = 0x0400
+IFF_NO_PI = 0x1000
+IFF_VNET_HDR = 0x4000
 VNET_HEADER_BYTES = 10  # struct virtio_net_hdr; the two more of mergeable buffers say nothing here
 IFREQ_BYTES = 40
 
@@ -63,3 +68,12 @@ def interface_of(fd: int) -> tuple[str, int]:
     answer = fcntl.ioctl(fd, TUNGETIFF, bytes(IFREQ_BYTES))
     name, flags = struct.unpack_from("16sH", answer)
     return name.split(b"\0", 1)[0].decode(), int(flags)
+
+
+def namespace_of(fd: int) -> int:
+    """Inode of the network namespace that the device is in now. EBADFD: it has gone; EPERM: not ours to ask."""
+    namespace = int(fcntl.ioctl(fd, TUNGETDEVNETNS))
+    try:
+        return os.fstat(namespace).st_ino
+    finally:
+        os.close(namespace)

@@ -1,0 +1,294 @@
+"""The agent under a service manager: what it tells, what outlives it, and what a restart costs.
+
+    c1      c2          containers, in blue
+    h1 ──── h2          hosts; the agent of each is a unit of the stand-in manager (service_unit.py)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from lab_ns import Namespace, Namespaces, Underlay, poll, run
+from needs import require
+from service_unit import Unit
+
+pytestmark = pytest.mark.netns
+
+VXLANU = str(Path(sys.executable).with_name("vxlanu"))
+PINGS, INTERVAL_S = 500, 0.01
+PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH = 0x4206, 0x4207, 17
+
+
+@dataclass
+class Host:
+    """One host: where its agent runs, its unit, and the socket to ask it."""
+
+    namespace: Namespace
+    unit: Unit
+    socket: Path
+
+    def ask(self, *arguments: str) -> dict[str, object]:
+        """`vxlanu ARGUMENTS --json`, parsed."""
+        said = run(VXLANU, *arguments, "--json", "--socket", str(self.socket))
+        body: dict[str, object] = json.loads(said) if said.strip() else {}
+        return body
+
+    def refuses(self, *arguments: str) -> tuple[int, str]:
+        """Exit status and stderr of a command line that fails."""
+        done = subprocess.run([VXLANU, *arguments, "--socket", str(self.socket)], capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+
+@pytest.fixture
+def hosts(
+    namespaces: Namespaces, underlay: Callable[..., Underlay], tmp_path: Path
+) -> Iterator[Callable[..., list[Host]]]:
+    """`hosts(store=True, watchdog_s=0, flags=())`: h1 and h2, running; the arguments are h1's."""
+    require("native", "ping")
+    with ExitStack() as stack:
+
+        def build(*, store: bool = True, watchdog_s: float = 0.0, flags: tuple[str, ...] = ()) -> list[Host]:
+            network, made = underlay(2), []
+            for number, namespace in enumerate(network.hosts, 1):
+                place = tmp_path / f"h{number}"
+                place.mkdir()
+                (place / "agent.toml").write_text("")
+                told = ["--name", f"h{number}", "--config", str(place / "agent.toml"), "--profile", "local"]
+                told += ["--state-dir", str(place / "state"), "--socket", str(place / "agent.sock")]
+                told += ["--advertise", Underlay.v4(number), *(["--join", Underlay.v4(1)] if number > 1 else [])]
+                first = number == 1
+                unit = Unit(
+                    place,
+                    namespace.command(VXLANU, "agent", *told, *(flags if first else ())),
+                    store=store or not first,
+                    watchdog_s=watchdog_s if first else 0.0,
+                )
+                made.append(Host(namespace, stack.enter_context(unit), place / "agent.sock"))
+                unit.start()
+            return made
+
+        yield build
+
+
+def attached(hosts: list[Host], namespaces: Namespaces) -> tuple[list[Namespace], list[str]]:
+    """blue, with c1 on h1 and c2 on h2; the containers and their addresses. They reach each other."""
+    hosts[0].ask("network", "create", "blue", "--subnet", "192.168.0.0/24")
+    containers, addresses = [], []
+    for host in hosts:
+        containers.append(namespaces.make("c"))
+        body = host.ask("attach", "blue", containers[-1].name, "--name", f"c{len(containers)}")
+        addresses.append(re.sub("/.*", "", str(body["addresses"][0])))  # type: ignore[index]  # a list of strings
+    poll(lambda: containers[1].pings(addresses[0]), timeout=20, what="a first ping", story=hosts[0].unit.story)
+    return containers, addresses
+
+
+def lost_over(container: Namespace, address: str, disturb: Callable[[], None]) -> int:
+    """How many of PINGS echo requests stay unanswered, with `disturb` among them. Late answers count as answers."""
+    asked = ["ping", "-n", "-i", str(INTERVAL_S), "-c", str(PINGS), "-W", "10", address]
+    with container.start(*asked) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(20)]  # under way
+        disturb()
+        lines += process.stdout.readlines()
+    found = re.search(r"(\d+) packets transmitted, (\d+) received", "".join(lines[-5:]))
+    assert found and int(found[1]) == PINGS, lines[-5:]
+    return PINGS - int(found[2])
+
+
+def restart(unit: Unit, number: int) -> None:
+    unit.stop(number)
+    unit.start()
+
+
+def test_a_restart_loses_nothing_with_the_store_and_something_without(
+    hosts: Callable[..., list[Host]], namespaces: Namespaces
+) -> None:
+    pair = hosts()
+    containers, addresses = attached(pair, namespaces)
+    unit = pair[0].unit
+    poll(lambda: len(unit.kept) >= 2, what="a socket and a TAP in the store", story=unit.story)
+    assert any(name.startswith("data-") for name in unit.kept) and any(name.startswith("tap-") for name in unit.kept)
+    lost = lost_over(containers[1], addresses[0], lambda: restart(unit, signal.SIGTERM))
+    print(f"lost over a restart with the store: {lost} of {PINGS}")
+    assert lost == 0, unit.story()
+    assert "kept" not in unit.log.read_text(), unit.story()
+    assert pair[0].ask("verify")["differences"] == []
+    # The control: the same agent, and a manager that keeps nothing.
+    def forgetful() -> None:
+        unit.stop()
+        unit.swap({}, store=False)
+        unit.start()
+
+    without = lost_over(containers[1], addresses[0], forgetful)
+    print(f"lost over a restart without the store: {without} of {PINGS}")
+    assert without > 0
+
+
+def test_a_crash_keeps_the_descriptors_and_what_is_queued_in_them(
+    hosts: Callable[..., list[Host]], namespaces: Namespaces
+) -> None:
+    pair = hosts()
+    containers, addresses = attached(pair, namespaces)
+    unit = pair[0].unit
+    before = sorted(unit.kept)
+    pair[0].ask("network", "create", "other")  # durable; the cache of others' records is so only with the next such row
+    lost = lost_over(containers[1], addresses[0], lambda: restart(unit, signal.SIGKILL))
+    print(f"lost over kill -9 with the store: {lost} of {PINGS}")
+    drops = [host.ask("drops")["items"] for host in pair]
+    assert lost <= 1, f"more than what was in the worker's hands\n{drops}\n{unit.story()}"
+    assert sorted(unit.kept) == before
+    assert "TAP of endpoint" not in unit.log.read_text()
+
+
+def test_what_ends_leaves_the_store(hosts: Callable[..., list[Host]], namespaces: Namespaces) -> None:
+    pair = hosts()
+    containers, _ = attached(pair, namespaces)
+    unit = pair[0].unit
+
+    def taps() -> list[str]:
+        return [name for name in unit.kept if name.startswith("tap-")]
+
+    poll(taps, what="the TAP in the store")
+    pair[0].ask("detach", "blue", containers[0].name)
+    poll(lambda: not taps(), what="the TAP out of the store", story=unit.story)
+    assert "eth0" not in containers[0].ip("link")
+    pair[0].ask("attach", "blue", containers[0].name)
+    poll(taps, what="the TAP in the store again")
+    unit.stop()
+    namespaces.delete(containers[0])
+    unit.start()
+    poll(lambda: pair[0].ask("status")["local_endpoints"] == 0, timeout=20, what="the endpoint gone")
+    assert [name for name in unit.kept if not name.startswith("data-")] == []
+
+
+def test_odd_descriptors_are_closed_and_logged_and_the_agent_comes_up(
+    hosts: Callable[..., list[Host]], namespaces: Namespaces
+) -> None:
+    pair = hosts()
+    containers, addresses = attached(pair, namespaces)
+    unit = pair[0].unit
+    poll(lambda: any(name.startswith("tap-") for name in unit.kept), what="the TAP in the store")
+    unit.stop()
+    unit.swap({name: os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) for name in (*unit.kept, "stranger")})
+    unit.start()
+    log = unit.log.read_text()
+    assert "receive sockets of the earlier run are not used" in log
+    assert re.search(r"the kept TAP of endpoint \w+ is not used: no TAP", log)
+    assert "kept for nobody, closed: stranger" in log
+    poll(lambda: containers[1].pings(addresses[0]), timeout=20, what="a ping", story=unit.story)
+    assert "stranger" not in unit.kept
+    assert all(Path(f"/proc/self/fd/{fd}").readlink() != Path("/dev/null") for fd in unit.kept.values()), unit.story()
+
+
+def test_other_numbers_of_workers_open_anew_and_go_on(
+    hosts: Callable[..., list[Host]], namespaces: Namespaces
+) -> None:
+    pair = hosts(flags=("--workers", "1"))
+    containers, addresses = attached(pair, namespaces)
+    unit = pair[0].unit
+    unit.stop()
+    unit.start("--workers", "2")
+    assert "not used" in unit.log.read_text()
+    poll(lambda: containers[1].pings(addresses[0]), timeout=20, what="a ping", story=unit.story)
+    poll(lambda: {"data-0", "data-1"} <= set(unit.kept), what="two sockets in the store", story=unit.story)
+    assert lost_over(containers[1], addresses[0], lambda: restart_with(unit, "--workers", "2")) == 0
+
+
+def restart_with(unit: Unit, *flags: str) -> None:
+    unit.stop()
+    unit.start(*flags)
+
+
+def test_the_watchdog_is_fed_while_all_workers_run_and_not_while_one_is_stopped(
+    hosts: Callable[..., list[Host]],
+) -> None:
+    unit = hosts(watchdog_s=2.0)[0].unit
+    fed = unit.count("WATCHDOG")
+    poll(lambda: unit.count("WATCHDOG") > fed + 4, timeout=20, what="the watchdog fed", story=unit.story)
+    assert unit.process is not None
+    with stopped_thread(unit.process.pid, "vx-worker-00"):
+        poll(lambda: "the watchdog goes unfed: worker 0" in unit.log.read_text(), timeout=20, what="it goes unfed")
+        fed = unit.count("WATCHDOG")
+        asked = unit.count("STATUS")
+        poll(lambda: "stuck for" in unit.log.read_text(), timeout=30, what="the loop going on", story=unit.story)
+        assert unit.count("WATCHDOG") == fed and unit.count("STATUS") == asked
+    poll(lambda: unit.count("WATCHDOG") > fed, timeout=20, what="the watchdog fed again", story=unit.story)
+
+
+class stopped_thread:
+    """One thread of a process, not run for the time of the block: ptrace(2) stops threads by themselves."""
+
+    def __init__(self, pid: int, name: str) -> None:
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        self._tid = next(int(it.name) for it in tasks if (it / "comm").read_text().startswith(name))
+        self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def _ptrace(self, request: int) -> None:
+        if self._libc.ptrace(request, self._tid, None, None):
+            raise OSError(ctypes.get_errno(), f"ptrace {request:#x}")
+
+    def __enter__(self) -> None:
+        self._ptrace(PTRACE_SEIZE)
+        self._ptrace(PTRACE_INTERRUPT)
+        os.waitpid(self._tid, 0x40000000)  # __WALL
+
+    def __exit__(self, *_: object) -> None:
+        self._ptrace(PTRACE_DETACH)
+
+
+def test_ready_reloading_and_stopping_are_told_in_order(hosts: Callable[..., list[Host]]) -> None:
+    host = hosts()[0]
+    unit, file = host.unit, host.socket.with_name("agent.toml")
+    file.write_text('log-level = "debug"\ndata-port = 4790\n')
+    unit.signal(signal.SIGHUP)
+    poll(lambda: unit.count("READY") == 2, timeout=10, what="READY=1 after the reload", story=unit.story)
+    assert unit.stop() == 0
+    poll(lambda: unit.count("STOPPING"), what="STOPPING=1")
+    keys = [key for message in unit.said for key in message if key in ("READY", "RELOADING", "STOPPING")]
+    assert keys == ["READY", "RELOADING", "READY", "STOPPING"]
+    assert all(message["MONOTONIC_USEC"].isdigit() for message in unit.said if "RELOADING" in message)
+    log = unit.log.read_text()
+    assert "log-level: was info, is debug" in log and "data-port: stays 4789 until a restart (wanted: 4790)" in log
+
+
+def test_a_reload_with_mistakes_names_each_and_changes_nothing(hosts: Callable[..., list[Host]]) -> None:
+    host = hosts()[0]
+    unit, file = host.unit, host.socket.with_name("agent.toml")
+    file.write_text('log-level = "loud"\nlog-format = "json"\nprt = 3\n')
+    unit.signal(signal.SIGHUP)
+    poll(lambda: unit.count("READY") == 2, timeout=10, what="READY=1 after the reload", story=unit.story)
+    log = unit.log.read_text()
+    assert f"not reloaded: {file}:1: log-level: invalid enum value" in log
+    assert f"not reloaded: {file}:3: prt: no such setting" in log
+    assert '"event"' not in log
+    file.write_text('log-format = "json"\n')
+    unit.signal(signal.SIGHUP)
+    poll(lambda: '"event": "reloaded"' in unit.log.read_text(), timeout=10, what="JSON from now on", story=unit.story)
+
+
+def test_ready_fd_gets_its_line_when_the_agent_answers(hosts: Callable[..., list[Host]], tmp_path: Path) -> None:
+    pair = hosts()
+    host = pair[1]
+    host.unit.stop()
+    host.unit.swap({}, store=False)  # or its socket would hold the port
+    reader, writer = os.pipe()
+    with subprocess.Popen(
+        [*host.unit.command, "--ready-fd", str(writer)], pass_fds=[writer], stderr=subprocess.DEVNULL
+    ) as process:
+        os.close(writer)
+        assert os.read(reader, 100) == b"ready\n"
+        assert host.ask("status")["name"] == "h2"
+        assert os.read(reader, 100) == b"", "closed, so that who waits for its end is not kept"
+        process.terminate()
+    os.close(reader)

@@ -1,0 +1,64 @@
+"""The names of the agent's log events: the one list.
+
+Rules of this file
+  1. A name is stable: dashboards and alerts hang from it. The sentence in the log is for people and may change.
+  2. Every log call of the agent and of the control plane says one of these as `extra={"event": NAME}`
+     (tests/unit/test_events.py holds both directions), and none is said per packet.
+"""
+
+from __future__ import annotations
+
+__all__ = ["EVENTS"]
+
+EVENTS = {
+    # life of the agent
+    "ready": "the agent is up and answers: node, addresses, ports, directories",
+    "stopping": "SIGTERM, SIGINT or `member leave`; interfaces and records stay, unless it leaves",
+    "reloaded": "SIGHUP: a setting is different now, or nothing is",
+    "needs_restart": "SIGHUP: a setting is different in the configuration, and stays as it was until a restart",
+    "reload_failed": "SIGHUP: the configuration is wrong; nothing was changed",
+    "supervisor": "the service manager cannot be reached or does not answer",
+    "watchdog": "a worker is stuck, so the service manager's watchdog is not fed",
+    "kept_odd": "descriptors kept over the restart do not fit and were closed; what was queued in them is lost",
+    "task_failed": "a task of the agent failed, with its trace: a bug, please report it",
+    "internal": "a part of the agent failed and goes on, with its trace: a bug, please report it",
+    "journal": "the state directory cannot be written; what depends on it waits",
+    # members
+    "member": "a member is alive, suspect, dead, left or forgotten",
+    "joined": "a seed or an earlier peer answered",
+    "join_failed": "a seed did not answer; it is tried for ever",
+    "seed": "the name of a seed cannot be resolved",
+    "wrong_key": "somebody speaks with another cluster key, or without one",
+    # networks and endpoints
+    "network_created": "a network was created here",
+    "network_removed": "a network was removed here",
+    "attached": "an endpoint was attached here",
+    "detached": "an endpoint was detached here",
+    "vanished": "the namespace of an endpoint ended, and the endpoint with it",
+    "adopt_failed": "an endpoint of an earlier run cannot be taken over",
+    "program": "a forwarding entry cannot be written",
+    # the fast path
+    "offloads": "which offloads are in use, and why not the others",
+    "probe_failed": "it cannot be tried what the kernel's TAPs can do",
+    "receive_buffer": "receive buffers are smaller than wanted; says which sysctl to set",
+    "stuck": "a worker makes no turn any more",
+    "paths": "the host's links and routes cannot be read",
+    "path_mtu": "the largest packet towards a VTEP is another",
+    "vtep_demoted": "the kernel refuses UDP_SEGMENT towards a VTEP: one datagram per send from now on",
+    "events_lost": "events of the fast path came faster than they were read",
+    "port_gone": "the TAP of an endpoint died with its namespace",
+    "port_closed": "the descriptors of an endpoint are closed",
+    "fdb_miss": "a frame to a MAC that nobody has",
+    "neighbor_miss": "ARP or ND asked for an address that nobody has",
+    "mac_learned": "a MAC behind a foreign VTEP is new or moved",
+    "mac_pending": "a MAC of a member that no record names yet; passes for 5 s",
+    "mac_conflict": "a MAC that belongs elsewhere by record came through the tunnel",
+    "address_moved": "a floating address was announced by an endpoint",
+    "vtep_unknown": "datagrams from an address that is no VTEP of their network",
+    "socket_error": "the underlay refused a datagram",
+    # the API
+    "api_change": "somebody asked for a change: method, path, user, process",
+    "api_refused": "a request was refused, and why",
+    "api_failed": "a request failed, with its trace: a bug, please report it",
+    "api_group": "there is no group vxlanu: the socket belongs to root alone",
+}
