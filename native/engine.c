@@ -149,8 +149,9 @@ static int open_workers(struct vx_engine *engine)
 
 	for (unsigned i = 0; i < engine->workers && !error; i++)
 		error = vx_worker_open(&engine->worker[i], &engine->config, engine->workers > 1);
-	/* Each further socket moves flows to itself: what came before the last one would be overtaken. */
-	for (unsigned i = 0; i < engine->workers && engine->workers > 1 && !error; i++)
+	/* Each further socket moves flows to itself: what came before the last one would be overtaken. Given ones are
+	 * together already, and what waits in them was promised. */
+	for (unsigned i = 0; i < engine->workers && engine->workers > 1 && !given && !error; i++)
 		vx_receiver_discard(&engine->worker[i].receiver);
 	return error;
 }

@@ -101,7 +101,8 @@ int vx_sock_take(int given, const uint8_t *address, uint16_t port, bool shared, 
 	if (!has_option(given, SOL_SOCKET, SO_TYPE, SOCK_DGRAM) ||
 	    !has_option(given, SOL_SOCKET, SO_DOMAIN, wanted.any.sa_family) ||
 	    !has_option(given, SOL_SOCKET, SO_REUSEPORT, shared) ||
-	    (!trains && !has_option(given, IPPROTO_UDP, UDP_GRO, 0)) || getsockname(given, &own.any, &own_len) || own_len != len)
+	    (!trains && !has_option(given, IPPROTO_UDP, UDP_GRO, 0)) ||
+	    getsockname(given, &own.any, &own_len) || own_len != len)
 		return -ESTALE;
 	if (wanted.any.sa_family == AF_INET
 	    ? own.ipv4.sin_addr.s_addr != wanted.ipv4.sin_addr.s_addr ||
