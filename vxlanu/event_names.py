@@ -44,6 +44,7 @@ EVENTS = {
     "stuck": "a worker makes no turn any more",
     "paths": "the host's links and routes cannot be read",
     "path_mtu": "the largest packet towards a VTEP is another",
+    "probe": "a probe of the data port arrived (netcheck)",
     "vtep_demoted": "the kernel refuses UDP_SEGMENT towards a VTEP: one datagram per send from now on",
     "events_lost": "events of the fast path came faster than they were read",
     "port_gone": "the TAP of an endpoint died with its namespace",

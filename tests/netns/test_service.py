@@ -202,7 +202,8 @@ def test_other_numbers_of_workers_open_anew_and_go_on(
     assert "not used" in unit.log.read_text()
     poll(lambda: containers[1].pings(addresses[0]), timeout=20, what="a ping", story=unit.story)
     poll(lambda: {"data-0", "data-1"} <= set(unit.kept), what="two sockets in the store", story=unit.story)
-    assert lost_over(containers[1], addresses[0], lambda: restart_with(unit, "--workers", "2")) == 0
+    lost = lost_over(containers[1], addresses[0], lambda: restart_with(unit, "--workers", "2"))
+    assert lost == 0, f"{[host.ask('drops')['items'] for host in pair]}\n{unit.story()}"
 
 
 def restart_with(unit: Unit, *flags: str) -> None:
@@ -292,3 +293,24 @@ def test_ready_fd_gets_its_line_when_the_agent_answers(hosts: Callable[..., list
         assert os.read(reader, 100) == b"", "closed, so that who waits for its end is not kept"
         process.terminate()
     os.close(reader)
+
+
+def test_reset_takes_interfaces_state_and_socket_and_the_next_start_is_a_new_node(
+    hosts: Callable[..., list[Host]], namespaces: Namespaces
+) -> None:
+    host = hosts(store=False)[0]
+    host.ask("network", "create", "blue", "--subnet", "192.168.0.0/24")
+    container = namespaces.make("c")
+    host.ask("attach", "blue", container.name)
+    before, place = host.ask("status")["id"], host.socket.parent
+    flags = ["--state-dir", str(place / "state"), "--config", str(place / "agent.toml")]
+    status, told = host.refuses("reset", "--yes", *flags)
+    assert status == 5 and "an agent runs on" in told
+    said = run(VXLANU, "reset", "--yes", "--force", "--socket", str(host.socket), *flags)
+    assert f"in {container.name}\n" in said and "stop the agent, pid " in said
+    assert host.unit.process is not None and host.unit.process.wait(10) == 0
+    assert "eth0" not in container.ip("link")
+    assert not (place / "state").exists() and not host.socket.exists()
+    host.unit.start()
+    assert host.ask("status")["id"] != before
+    assert host.ask("endpoint", "ls")["items"] == []

@@ -2,7 +2,7 @@
 
 Rules of this file
   1. A completion never speaks: with the agent away, slow or refusing there are simply no names.
-  2. It waits at most a second; a person is between two keystrokes.
+  2. It waits a tenth of a second at most; a person is between two keystrokes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vxlanu.errors import VxlanuError
 
 __all__ = ["attached_targets", "endpoints", "local_endpoints", "members", "networks", "targets", "vteps"]
 
-TIMEOUT_S = 1.0
+TIMEOUT_S = 0.1
 NETNS = Path("/run/netns")
 
 Names = Iterable[tuple[str, str]]

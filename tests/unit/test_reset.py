@@ -1,0 +1,70 @@
+"""vxlanu reset on a state directory without endpoints; with them: tests/netns/test_reset.py."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vxlanu.cli.main import main
+
+VXLANU = str(Path(sys.executable).with_name("vxlanu"))
+
+
+def state(tmp_path: Path) -> tuple[Path, Path, list[str]]:
+    """A state directory as an agent without endpoints leaves it, a socket, and the flags that mean them."""
+    from vxlanu.store import Store
+
+    place = tmp_path / "state"
+    place.mkdir()
+    Store(place).close()
+    (place / "node.key").write_text("key")
+    left = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(left))
+    (tmp_path / "agent.toml").write_text("")
+    return place, left, ["--state-dir", str(place), "--socket", str(left), "--config", str(tmp_path / "agent.toml")]
+
+
+def test_reset_shows_then_removes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, left, flags = state(tmp_path)
+    assert main(["reset", "--dry-run", *flags]) == 0
+    out = capsys.readouterr().out
+    for path in (place / "vxlanu.db", place / "node.key", left):
+        assert f"would remove {path}\n" in out and path.exists()
+    assert main(["reset", "--yes", *flags]) == 0
+    assert not place.exists() and not left.exists()
+    assert main(["reset", "--yes", *flags]) == 4
+
+
+def test_reset_asks_and_takes_no_for_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, _, flags = state(tmp_path)
+    done = subprocess.run([VXLANU, "reset", *flags], input="n\n", capture_output=True, text=True)
+    assert done.returncode == 130 and (place / "node.key").exists()
+    done = subprocess.run([VXLANU, "reset", *flags], input="y\n", capture_output=True, text=True)
+    assert done.returncode == 0 and not place.exists(), done.stderr
+
+
+def test_reset_keeps_what_no_agent_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, _, flags = state(tmp_path)
+    (place / "photo.jpg").write_text("mine")
+    assert main(["reset", "--yes", *flags]) == 0
+    assert [path.name for path in place.iterdir()] == ["photo.jpg"]
+    assert f"kept, not made by an agent: {place / 'photo.jpg'}" in capsys.readouterr().err
+
+
+def test_reset_is_refused_while_an_agent_has_the_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from vxlanu.store import StateLock
+
+    place, _, flags = state(tmp_path)
+    lock = StateLock(place)
+    lock.acquire()
+    assert main(["reset", "--yes", *flags]) == 5
+    assert f"an agent runs on {place} (pid {os.getpid()})" in capsys.readouterr().err
+    assert (place / "node.key").exists()
+    lock.release()
+    assert main(["reset", "--yes", *flags]) == 0

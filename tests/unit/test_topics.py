@@ -1,0 +1,82 @@
+"""vxlanu help TOPIC, the files that ship, what a stranger meets first."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from needs import require
+
+from vxlanu.cli.main import COMMANDS, main
+from vxlanu.cli.topics import ADVICE, TOPICS
+from vxlanu.errors import CLASSES
+from vxlanu.event_names import EVENTS
+
+VXLANU = str(Path(sys.executable).with_name("vxlanu"))
+
+
+def told(capsys: pytest.CaptureFixture[str], *line: str) -> str:
+    assert main(line) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_every_topic_is_a_page_of_lines_that_fit(topic: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = told(capsys, "help", topic).splitlines()
+    assert len(lines) > 9
+    if topic not in ("events", "exit-codes", "drops"):
+        assert max(map(len, lines)) <= 110
+    assert f"\n{topic} " in "\n" + told(capsys, "help")
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_what_a_topic_tells_to_type_exists(topic: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every `vxlanu WORD` in the text is a command, or the name of the program or its group."""
+    words = re.findall(r"(?<![\w/.@-])vxlanu ([a-z][a-z-]*)", told(capsys, "help", topic))
+    prose = {"overlay", "may"}
+    assert {word for word in words if word not in COMMANDS} <= prose
+
+
+def test_an_unknown_topic_is_refused_with_the_near_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "drop"]) == 4
+    assert capsys.readouterr().err == "vxlanu: help drop: no such topic; try: drops\n"
+
+
+def test_the_drops_page_has_every_reason_and_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    require("native")
+    from vxlanu.dataplane.reading import REASON_TEXTS
+
+    assert set(ADVICE) == set(REASON_TEXTS) - {"ok"}
+    page = told(capsys, "help", "drops")
+    for name, sentence in REASON_TEXTS.items():
+        assert name == "ok" or f"\n{name}\n    {sentence}\n    → {ADVICE[name]}" in page
+
+
+def test_events_and_exit_codes_are_complete(capsys: pytest.CaptureFixture[str]) -> None:
+    events, codes = told(capsys, "help", "events"), told(capsys, "help", "exit-codes")
+    assert all(re.search(rf"^{name} +\w", events, re.M) for name in EVENTS)
+    assert all(re.search(rf"^ *{kind.exit}  {kind.default_name}: ", codes, re.M) for kind in CLASSES)
+
+
+def test_the_unit_starts_this_program_and_systemd_understands_it(tmp_path: Path) -> None:
+    file = tmp_path / "vxlanu.service"
+    file.write_bytes(subprocess.run([VXLANU, "agent", "--print-unit"], capture_output=True, check=True).stdout)
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # as the documentation of configparser has it
+    unit.read(file)
+    service = unit["Service"]
+    assert shlex.split(service["ExecStart"]) == [str(Path(VXLANU).resolve()), "agent"]
+    assert service["Type"] == "notify" and int(service["WatchdogSec"]) > 0
+    assert int(service["FileDescriptorStoreMax"]) >= 1000 * 5
+    require("systemd-analyze")
+    done = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True)
+    complaints = [line for line in done.stderr.splitlines() if str(file) in line or "vxlanu.service:" in line]
+    assert [line for line in complaints if "man " not in line] == []
+    file.write_text(file.read_text().replace("WatchdogSec=30", "WatchdogSec=often\nWatchdogSecs=3"))
+    done = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True)
+    assert "often" in done.stderr and "WatchdogSecs" in done.stderr, "a check that finds nothing"
