@@ -24,8 +24,8 @@ from vxlanu.agent.ladder import Ladder
 from vxlanu.agent.netcheck import Netcheck
 from vxlanu.agent.observer import Observer
 from vxlanu.agent.paths import Paths
-from vxlanu.agent.traffic import Traffic
 from vxlanu.agent.supervisor import Supervisor
+from vxlanu.agent.traffic import Traffic
 from vxlanu.agent.watchdog import feed
 from vxlanu.config import AgentConfig
 from vxlanu.control.core.effects import (
@@ -66,7 +66,6 @@ class Agent:
         control: ControlPlane,
         dataplane: Dataplane,
         ladder: Ladder,
-        supervisor: Supervisor,
         kept: Kept,
     ) -> None:
         self.config = config
@@ -76,7 +75,6 @@ class Agent:
         self.control = control
         self.dataplane = dataplane
         self.ladder = ladder
-        self.supervisor = supervisor
         self.kept = kept
         self.reconciler = Reconciler(control.core.view, dataplane, control.core.node)
         watch = EndOfLifeWatch(asyncio.get_running_loop())
@@ -104,6 +102,11 @@ class Agent:
     def view(self) -> View:
         """The records as questions."""
         return self.control.core.view
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """The service manager, if there is one."""
+        return self.kept.supervisor
 
     def wire(self) -> None:
         """Let events flow."""

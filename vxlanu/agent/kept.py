@@ -32,7 +32,7 @@ class Kept:
     """The names, and what the manager is told under each of them."""
 
     def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
+        self.supervisor = supervisor
         self._taps: dict[str, list[str]] = {}  # names by tag
         self._sockets: list[str] = []
 
@@ -45,15 +45,15 @@ class Kept:
     def keep_sockets(self, fds: Sequence[int]) -> None:
         """Hand over the receive sockets. They are never dead: an error that polls is one of a datagram."""
         for number, fd in enumerate(fds):
-            self._supervisor.keep(f"{SOCKET}{number}", fd, poll=False)
+            self.supervisor.keep(f"{SOCKET}{number}", fd, poll=False)
 
     async def drop_sockets(self, fds: Sequence[int], why: str) -> None:
         """Those do not fit; return once nobody holds the port by them."""
         log.warning("receive sockets of the earlier run are not used: %s", why, extra={"event": "kept_odd"})
         for fd in fds:
             os.close(fd)
-        self._supervisor.drop(self._sockets)
-        await self._supervisor.barrier()
+        self.supervisor.drop(self._sockets)
+        await self.supervisor.barrier()
 
     def take_queues(self, endpoint: str) -> Queues | None:
         """The queues of an endpoint's TAP, if an earlier run left them; they belong to the caller."""
@@ -74,30 +74,30 @@ class Kept:
             ends[-1] = WRITER
         self._taps[tag] = [f"{TAP}{tag}-{end}" for end in ends]
         for name, fd in zip(self._taps[tag], queues.fds, strict=True):
-            self._supervisor.keep(name, fd)
+            self.supervisor.keep(name, fd)
 
     def drop_queues(self, endpoint: str) -> None:
         """The endpoint ends. Idempotent."""
-        self._supervisor.drop(self._taps.pop(endpoint[:TAG_DIGITS], ()))
+        self.supervisor.drop(self._taps.pop(endpoint[:TAG_DIGITS], ()))
 
     async def refuse_queues(self, endpoint: str, why: str) -> None:
         """Those that were taken do not fit; return once nobody holds the device by them."""
         tag = endpoint[:TAG_DIGITS]
         log.warning("the kept TAP of endpoint %s is not used: %s", tag, why, extra={"event": "kept_odd"})
         self.drop_queues(endpoint)
-        await self._supervisor.barrier()
+        await self.supervisor.barrier()
 
     async def close_rest(self) -> None:
         """Everything has been offered; what nobody took is closed. Off the loop: closing a TAP can take 10 ms."""
         rest = self._take("")
         if rest:
             log.warning("kept for nobody, closed: %s", ", ".join(rest), extra={"event": "kept_odd"})
-            self._supervisor.drop(rest)
+            self.supervisor.drop(rest)
             await asyncio.to_thread(_close_all, list(rest.values()))
 
     def _take(self, prefix: str) -> dict[str, int]:
         """By name, ordered by the number behind it."""
-        taken = self._supervisor.taken
+        taken = self.supervisor.taken
         names = sorted((name for name in taken if name.startswith(prefix)), key=lambda name: (len(name), name))
         return {name: taken.pop(name) for name in names}
 

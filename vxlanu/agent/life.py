@@ -106,7 +106,7 @@ async def _open(
     tell(ladder, dataplane)
     journal = ControlJournal(store)
     control = ControlPlane(_core_config(config, underlay.address), journal.rows(), journal)
-    return Agent(config, underlay, helper, EndpointJournal(store), control, dataplane, ladder, supervisor, kept)
+    return Agent(config, underlay, helper, EndpointJournal(store), control, dataplane, ladder, kept)
 
 
 async def _data_plane(
