@@ -3,7 +3,7 @@
 How it works
   Each message is one datagram of KEY=VALUE lines to $NOTIFY_SOCKET; descriptors travel beside it. Those sent with
   FDSTORE=1 the manager keeps, and passes to the next run from number 3 on, named in $LISTEN_FDNAMES. It keeps them
-  after that too, until FDSTOREREMOVE=1, or by itself once one polls as dead.
+  after that too, until FDSTOREREMOVE=1. One that polls as dead may go earlier, or be handed over dead.
 
 Rules of this file
   1. Without a manager everything here is nothing: the agent runs the same from a shell.
