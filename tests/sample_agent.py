@@ -110,6 +110,10 @@ class SampleService:
         self._note("detach", network, target)
         return golden(s.Endpoint)
 
+    async def namespaces(self) -> list[s.Namespace]:
+        self._note("namespaces")
+        return [golden(s.Namespace)]
+
     async def members(self) -> list[s.Member]:
         self._note("members")
         other = msgspec.structs.replace(golden(s.Member), name="h2", address="fd89::2", self=False, state="suspect")

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from streams import pings
 
+from vxlanu.api.schema import EndpointDetail as Detail
 from vxlanu.api.schema import Overview, Why
 from vxlanu.lab.topology import Lab, poll
 
@@ -165,6 +166,35 @@ def test_exec_runs_where_the_container_is_and_gives_its_exit_code(pair: Lab) -> 
     assert pair.exec("h1", ["vxlanu", "exec", "A", "--", "sh", "-c", "exit 7"], check=False).returncode == 7
     for line, code in ((["B", "--", "true"], 4), (["A", "--", "no-such-command"], 4), (["A"], 2)):
         assert pair.exec("h1", ["vxlanu", "exec", *line], check=False).returncode == code, line
+
+
+def test_inspect_shows_the_interface_as_the_kernel_has_it(pair: Lab) -> None:
+    pair.exec("c1-1", ["ip", "route", "add", "10.9.0.0/16", "via", "192.168.0.20", "metric", "77"])
+    pair.exec("c1-1", ["ip", "addr", "add", "192.168.0.44/24", "dev", "eth0"])
+    seen = msgspec.json.decode(pair.exec("h1", ["vxlanu", "endpoint", "inspect", "A", "--json"]).stdout, type=Detail)
+    link = json.loads(pair.exec("c1-1", ["ip", "-j", "link", "show", "eth0"]).stdout)[0]
+    inode = pair.exec("c1-1", ["readlink", "/proc/self/ns/net"]).stdout.strip()
+    assert (seen.ifname, seen.ifindex, seen.interface_mtu) == (link["ifname"], link["ifindex"], link["mtu"])
+    assert f"net:[{seen.netns_inode}]" == inode and seen.port_index is not None and seen.interface_state == "up"
+    assert {"192.168.0.10/24", "192.168.0.44/24"} <= set(seen.interface_addresses)
+    assert ("10.9.0.0/16", "192.168.0.20", 77) in [(it.destination, it.gateway, it.metric) for it in seen.routes]
+    shown = pair.exec("h1", ["vxlanu", "endpoint", "inspect", "A"]).stdout
+    assert "interface has: 192.168.0.44/24 (not of the record)" in shown, shown
+    pair.exec("c1-1", ["ip", "addr", "del", "192.168.0.44/24", "dev", "eth0"])
+    far = msgspec.json.decode(pair.exec("h2", ["vxlanu", "endpoint", "inspect", "A", "--json"]).stdout, type=Detail)
+    assert (far.port_index, far.routes, far.local) == (None, [], False)
+
+
+def test_netns_ls_shows_what_can_be_attached_and_what_is(pair: Lab) -> None:
+    rows = {row["inode"]: row for row in pair.vxlanu("h1", "netns", "ls")}
+
+    def row_of(name: str) -> dict[str, object]:
+        return rows[int(pair.exec(name, ["readlink", "/proc/self/ns/net"]).stdout.strip()[5:-1])]
+
+    assert row_of("c1-1")["target"] == "c1-1" and row_of("c1-1")["endpoints"] == ["A.look"]
+    assert row_of("c1-2")["endpoints"] == []
+    own = int(pair.exec("h1", ["readlink", "/proc/self/ns/net"]).stdout.strip()[5:-1])
+    assert own not in rows
 
 
 def test_a_member_that_dies_and_returns_is_told_with_its_endpoints(pair: Lab) -> None:

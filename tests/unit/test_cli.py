@@ -56,7 +56,12 @@ PRINTED = {
     "vtep rm demonet 10.89.0.9": "10.89.0.9:4789\n",
     "vtep add demonet 10.89.0.9": "# 10.89.0.9:4789 now serves demonet; on the other side:\n"
     "ip link add vxlan256 type vxlan id 256 local 10.89.0.9 dstport 4789 nolearning\n"
-    "bridge fdb append 00:00:00:00:00:00 dev vxlan256 dst 10.89.0.1\n",
+    "bridge fdb append 00:00:00:00:00:00 dev vxlan256 dst 10.89.0.1\n"
+    "# for the hosts of demonet as of now: one that joins later needs a `bridge fdb append` line of its own\n",
+    "netns ls": """\
+TARGET  INODE       PROCESSES  PID   COMMAND  ENDPOINTS
+c0      4026532281          3  4711  nginx    C0.demonet
+""",
     "network ls": """\
 NETWORK ID    NAME     VNI  SUBNET                        MTU  ENDPOINTS  SCOPE   STATE
 3fa92c7b10de  demonet  256  192.168.0.0/24,fd00:a8::/64  1450          2  global  removing
@@ -168,7 +173,9 @@ def test_inspect_shows_every_field_of_an_endpoint(agent: SampleAgent, capsys: py
     for word in (
         "C0.demonet",
         "down 12s",
-        "eth0 (index 7)",
+        "eth0 (index 7, port 3) up mtu 1400",
+        "192.168.0.101/24 (not of the record)",
+        "10.1.0.0/16 via 192.168.0.1 src 192.168.0.100 metric 100",
         "inode 4026532281",
         "1.15 KiB in 12",
         "3 ARP, 1 ND",
@@ -273,6 +280,7 @@ RAW = {
     "neighbor show": "/v1/neighbors",
     "drops": "/v1/drops",
     "stats": "/v1/stats",
+    "netns ls": "/v1/namespaces",
 }
 
 

@@ -26,6 +26,7 @@ LISTS = {
     "neighbor show": s.Neighbor,
     "drops": s.Drop,
     "stats": s.Counters,
+    "netns ls": s.Namespace,
 }
 SENTINEL_ROUNDS = 3
 

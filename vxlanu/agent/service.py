@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 
-from vxlanu.agent import answers, attach, lookup, losses, networks
+from vxlanu.agent import answers, attach, interior, lookup, losses, networks
 from vxlanu.agent.agent import Agent
 from vxlanu.agent.feed import Reader
 from vxlanu.agent.netcheck import everyone
@@ -74,7 +74,11 @@ class AgentService:
         return answers.endpoint_detail(self._agent, view)
 
     async def endpoint(self, ref: str) -> schema.EndpointDetail:
-        return answers.endpoint_detail(self._agent, lookup.endpoint(self._agent.view, ref))
+        detail = answers.endpoint_detail(self._agent, lookup.endpoint(self._agent.view, ref))
+        return await interior.with_interface(self._agent, detail)
+
+    async def namespaces(self) -> list[schema.Namespace]:
+        return await interior.namespaces(self._agent)
 
     async def detach(self, network: str, target: str) -> schema.Endpoint:
         return answers.endpoint(self._agent, await attach.detach(self._agent, network, target))

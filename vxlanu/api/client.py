@@ -144,6 +144,9 @@ class Client:
         query = {"network": network, "target": target}
         return self._ask("DELETE", "/v1/endpoints", s.Endpoint, query=query, slow=True)
 
+    def namespaces(self) -> Reply[s.Items[s.Namespace]]:
+        return self._ask("GET", "/v1/namespaces", s.Items[s.Namespace])
+
     def members(self) -> Reply[s.Items[s.Member]]:
         return self._ask("GET", "/v1/members", s.Items[s.Member])
 

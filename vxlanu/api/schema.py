@@ -17,6 +17,7 @@ Routes (each answers 200 with the struct named, or an ErrorReply with the status
   POST   /v1/endpoints           Attach              EndpointDetail
   GET    /v1/endpoints/{ref}                         EndpointDetail     ref: NAME, NAME.NETWORK, id prefix, IP or MAC
   DELETE /v1/endpoints?network=REF&target=TARGET     Endpoint
+  GET    /v1/namespaces                              Items[Namespace]
   GET    /v1/members                                 Items[Member]
   POST   /v1/members/join        Join                Joined
   POST   /v1/members/leave                           Left
@@ -168,7 +169,10 @@ class Counters(Struct):
 
 
 class EndpointDetail(Endpoint):
-    """`endpoint inspect`; the part after `mtu` is known only on the endpoint's own host."""
+    """`endpoint inspect`; the part after `mtu` is known only on the endpoint's own host.
+
+    `ifindex` is the interface's in the container, `port_index` that of its other end, the port of this host's switch.
+    """
 
     mtu: int = 1450
     ifname: str = ""
@@ -179,6 +183,33 @@ class EndpointDetail(Endpoint):
     allow_addresses: list[str] = []
     counters: Counters | None = None
     drops: list[Drop] = []
+    port_index: int | None = None
+    interface_state: str = ""
+    interface_mtu: int = 0
+    interface_addresses: list[str] = []
+    routes: list[EndpointRoute] = []
+
+
+class EndpointRoute(Struct):
+    """A route in the container that leaves by the endpoint's interface."""
+
+    destination: str
+    gateway: str = ""
+    source: str = ""
+    metric: int = 0
+
+
+class Namespace(Struct):
+    """One row of `netns ls`. `kind` is name (ip netns) or pid; `pid` and `command` are of its first process."""
+
+    target: str
+    kind: str
+    path: str
+    inode: int
+    pid: int = 0
+    command: str = ""
+    processes: int = 0
+    endpoints: list[str] = []
 
 
 class Member(Struct):

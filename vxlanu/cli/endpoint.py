@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import click
 import msgspec
 
-from vxlanu.api.schema import Attach, Drop, Endpoint, EndpointDetail, Items
+from vxlanu.api.schema import Attach, Drop, Endpoint, EndpointDetail, EndpointRoute, Items
 from vxlanu.cli import complete
 from vxlanu.cli.command import Command, Group, client, show
 from vxlanu.cli.listing import list_options, show_list
@@ -113,7 +113,9 @@ def draw_endpoint(e: EndpointDetail) -> Iterator[str]:
             ("node", f"{e.node} (vtep {e.vtep}{', this host' if e.local else ''})"),
             ("target", e.target),
             ("mtu", str(e.mtu)),
-            ("interface", f"{e.ifname} (index {e.ifindex})" if e.ifname else ""),
+            ("interface", _interface(e)),
+            ("interface has", ", ".join(_beside_the_record(e))),
+            ("routes", "; ".join(_route(route) for route in e.routes)),
             ("netns", f"{e.netns_path} (inode {e.netns_inode})" if e.netns_inode else ""),
             ("allowed", "any address (--allow-spoof)" if e.allow_spoof else ", ".join(e.allow_addresses)),
             ("sent", f"{size(c.sent_bytes)} in {c.sent_frames} frames" if c else ""),
@@ -124,6 +126,27 @@ def draw_endpoint(e: EndpointDetail) -> Iterator[str]:
     if e.drops:
         yield ""
         yield from draw_drops(e.drops)
+
+
+def _interface(e: EndpointDetail) -> str:
+    """Both ends: the interface in the container, the port of the switch."""
+    if not e.ifname:
+        return ""
+    port = "" if e.port_index is None else f", port {e.port_index}"
+    mtu = f" mtu {e.interface_mtu}" if e.interface_mtu else ""
+    return f"{e.ifname} (index {e.ifindex}{port}) {e.interface_state}{mtu}".rstrip()
+
+
+def _beside_the_record(e: EndpointDetail) -> Iterator[str]:
+    """Addresses of the interface that somebody in the container gave it; its own fe80:: is a matter of course."""
+    for address in e.interface_addresses:
+        if address not in e.addresses and not address.startswith("fe80:"):
+            yield f"{address} (not of the record)"
+
+
+def _route(route: EndpointRoute) -> str:
+    words = (("via", route.gateway), ("src", route.source), ("metric", str(route.metric or "")))
+    return route.destination + "".join(f" {word} {value}" for word, value in words if value)
 
 
 def draw_drops(drops: Sequence[Drop], rates: Sequence[int] | None = None) -> Iterator[str]:

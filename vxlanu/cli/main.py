@@ -47,6 +47,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "endpoint": ("vxlanu.cli.endpoint:endpoint", "List and inspect endpoints"),
         "exec": ("vxlanu.cli.inside:exec_", "Run a command where a container is"),
         "ping": ("vxlanu.cli.inside:ping", "Ping from a container, naming the way"),
+        "netns": ("vxlanu.cli.netns:netns", "List namespaces that can be attached"),
         "fdb": ("vxlanu.cli.tables:fdb", "Show where each MAC is"),
         "neighbor": ("vxlanu.cli.tables:neighbor", "Show which MAC each address has"),
     },

@@ -76,6 +76,9 @@ def add(network: str, vtep: str, macs: Sequence[str]) -> None:
 def draw_added(network: str, added: VtepAdded) -> Iterator[str]:
     yield f"# {address(added.address, added.port)} now serves {network}; on the other side:"
     yield from added.commands
+    if any(line.startswith("bridge fdb append") for line in added.commands):
+        later = "one that joins later needs a `bridge fdb append` line of its own"
+        yield f"# for the hosts of {network} as of now: {later}"
 
 
 @vtep.verb("rm", examples=["vxlanu vtep rm demonet 192.0.2.50"])

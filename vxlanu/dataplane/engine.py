@@ -224,6 +224,10 @@ class Dataplane:
             self.set_fdb(network, mac, None)
         _checked(lib.vx_port_del(self._engine, index), f"port of endpoint {endpoint[:12]}")
 
+    def port_index(self, endpoint: str) -> int | None:
+        """The number of its port in the switch."""
+        return self._ports.get(endpoint)
+
     # forwarding
 
     def set_members(self, network: bytes, members: frozenset[Member]) -> None:
