@@ -46,6 +46,7 @@ ALL = dict(every_command(root))
 def test_the_commands_of_the_contract_are_there() -> None:
     wanted = """agent attach detach drops stats verify status; network create|ls|inspect|rm; endpoint ls|inspect;
         member ls|join|leave|forget; fdb show; neighbor show; vtep ls|add|rm; key gen; completion; lab"""
+    assert {f"vxlanu {name}" for name in ("netns ls", "network prune", "events", "exec", "ping", "why")} <= set(ALL)
     for part in wanted.split(";"):
         words = part.split()
         verbs = words[1].split("|") if "|" in part or words[-1] in ("show", "gen") else []
@@ -148,7 +149,12 @@ def test_the_shell_is_offered_live_names(agent: SampleAgent) -> None:
     assert offered(agent, "vxlanu detach demonet") == ["c0"]
     assert offered(agent, "vxlanu vtep rm demonet") == ["10.89.0.9"]
     assert offered(agent, "vxlanu vtep rm other") == []
-    assert sorted(offered(agent, "vxlanu", "ne")) == ["neighbor", "netcheck", "network"]
+    assert sorted(offered(agent, "vxlanu", "ne")) == ["neighbor", "netcheck", "netns", "network"]
+    for words in ("exec", "why", "ping", "ping B --from", "events --endpoint"):
+        assert offered(agent, f"vxlanu {words}") == ["C0"], words
+    assert offered(agent, "vxlanu events") == ["demonet"]
+    assert offered(agent, "vxlanu events --only", "mac_l") == ["mac_learned"]
+    assert offered(agent, "vxlanu drops --format", "reason,fr") == ["reason,frames"]
     assert offered(agent, f"vxlanu --socket {agent.path} fdb show") == ["demonet"]
 
 
