@@ -130,6 +130,21 @@ static void cut(const struct outlet *outlet, const struct vx_frame *frame)
 	}
 }
 
+/** put_finished() - Write a frame with its checksum finished, and leave it as it was: the next copy is of it too */
+static void put_finished(const struct outlet *outlet, struct vx_frame *frame, struct load load)
+{
+	struct iovec part = { frame->data, frame->len };
+	uint8_t *field = frame->data + frame->vnet.csum_start + frame->vnet.csum_offset;
+	uint16_t before = vx_get16(field);
+
+	if (!vx_csum_complete(frame->data, frame->eth.end, &frame->vnet)) {
+		vx_stats_drops(&outlet->worker->stats, outlet->owner, VX_GSO_INVALID, load.frames);
+		return;
+	}
+	settle(outlet, &frame->vnet, load, put(outlet, &frame->vnet, &part, 1));
+	vx_put16(field, before);
+}
+
 /** put_reduced() - Write a frame that the TAP does not take as it is, by what it takes */
 static void put_reduced(const struct outlet *outlet, const struct vx_vnet *vnet, struct iovec part, struct load load)
 {
@@ -138,15 +153,14 @@ static void put_reduced(const struct outlet *outlet, const struct vx_vnet *vnet,
 
 	if (!reason)
 		reason = vx_gso_check(&frame);
-	if (reason) {
+	if (reason)
 		vx_stats_drops(&outlet->worker->stats, outlet->owner, VX_GSO_INVALID, load.frames);
-	} else if (frame.vnet.gso_type != VX_GSO_NONE) {
+	else if (frame.vnet.gso_type != VX_GSO_NONE)
 		cut(outlet, &frame);
-	} else {
-		if (frame.vnet.flags & VX_VNET_NEEDS_CSUM)
-			vx_csum_complete(frame.data, frame.len, &frame.vnet);
+	else if (frame.vnet.flags & VX_VNET_NEEDS_CSUM)
+		put_finished(outlet, &frame, load);
+	else
 		settle(outlet, &frame.vnet, load, put(outlet, &frame.vnet, &part, 1));
-	}
 }
 
 /** put_whole() - Write a frame as it is, or reduced */

@@ -266,6 +266,29 @@ static void an_unfinished_checksum_is_passed_on_or_finished_where_taps_take_none
 	}
 }
 
+/** A copy of a flood that is finished for one TAP must not be finished again for the next */
+static void an_unfinished_checksum_of_a_flood_is_finished_once_for_all(void)
+{
+	for (unsigned padding = 0; padding < 8; padding += 7) {
+		struct rig *rig = rig_new(VX_OFFLOAD_ALL & ~VX_OFFLOAD_VNET_HDR);
+		struct flow flow = rig_flow(false, 4, 1001, 1001);
+		static uint8_t partial[FLOW_ROOM];
+		uint32_t len;
+
+		len = flow_segment(expected, &flow, 0);
+		vx_mac_put(expected, 0xffffffffffff);
+		memset(expected + len, 0x5a, padding);		/* of Ethernet: under no checksum */
+		memcpy(partial, expected, len + padding);
+		vx_put16(partial + 40, vx_csum_fold(vx_csum_pseudo(partial + 14, 4, 17, len - 34)));
+		rig->scene->tables->same_kernel = true;
+		REASON(rig_arrives(rig, partial, len + padding, 0), VX_OK);
+		EQUAL(rig->writes, 2);
+		for (unsigned i = 0; i < 2; i++)
+			EQUAL(memcmp(rig->write[i].data, expected, len), 0);
+		rig_free(rig);
+	}
+}
+
 static void frames_between_two_taps_keep_their_virtio_header(void)
 {
 	struct rig *rig = rig_new(VX_OFFLOAD_ALL);
@@ -398,6 +421,7 @@ CASES(CASE(own_namespace), CASE(a_train_is_one_write_at_the_end_of_the_batch),
       CASE(a_corrupt_segment_is_dropped_and_the_others_arrive),
       CASE(a_super_frame_passes_whole_or_is_cut_where_taps_take_none),
       CASE(an_unfinished_checksum_is_passed_on_or_finished_where_taps_take_none),
+      CASE(an_unfinished_checksum_of_a_flood_is_finished_once_for_all),
       CASE(frames_between_two_taps_keep_their_virtio_header),
       CASE(a_packet_that_may_not_be_fragmented_is_answered_and_dropped),
       CASE(a_packet_that_may_is_sent_in_fragments_from_one_socket),
