@@ -21,6 +21,9 @@
 #include "nbr.h"
 #include "nd.h"
 
+#define IPV6_LEN	40
+#define SOLICIT_LEN	24	/* of a solicitation, up to and with its target */
+
 /** struct question - ARP and ND in common terms */
 struct question {
 	const uint8_t *target;
@@ -41,15 +44,20 @@ bool vx_proxy_is_arp_nd(const struct vx_frame *frame)
 /** answer() - Make the answer to a request */
 static void answer(struct vx_frame *frame, uint64_t mac, bool router)
 {
-	uint8_t *question = frame->data;
+	const uint8_t *question = frame->data;
+	struct vx_eth eth = frame->eth;
 
 	/* In a place of its own: an answer may be longer, and behind the question its train goes on. */
 	frame->data = frame->spare;
-	memcpy(frame->data, question, frame->len < VX_SPARE_LEN ? frame->len : VX_SPARE_LEN);
-	if (frame->eth.type == VX_ETHERTYPE_ARP)
-		frame->len = vx_arp_answer(frame->data, &frame->eth, mac);
-	else
-		frame->len = vx_nd_answer(frame->data, &frame->eth, mac, router);
+	if (eth.type == VX_ETHERTYPE_ARP) {
+		memcpy(frame->data, question, frame->len < VX_SPARE_LEN ? frame->len : VX_SPARE_LEN);
+		frame->len = vx_arp_answer(frame->data, &eth, mac);
+	} else {	/* without extension headers: they may be longer than the room, and are not answered */
+		eth.l4 = (uint16_t)(eth.l3 + IPV6_LEN);
+		memcpy(frame->data, question, eth.l4);
+		memcpy(frame->data + eth.l4, question + frame->eth.l4, SOLICIT_LEN);
+		frame->len = vx_nd_answer(frame->data, &eth, mac, router);
+	}
 	vx_eth_parse(frame->data, frame->len, &frame->eth);
 	memset(&frame->vnet, 0, sizeof(frame->vnet));
 	frame->act = VX_ACT_REPLY;

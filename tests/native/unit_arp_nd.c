@@ -125,6 +125,32 @@ static void a_solicitation_is_answered_as_rfc_4861_wants(void)
 	scene_free(scene);
 }
 
+/** The question may be longer than the room for an answer: what lies behind that room belongs to others */
+static void a_solicitation_behind_long_headers_is_answered_like_any(void)
+{
+	struct scene *scene = scene_new(false);
+	uint8_t own[16], far[16], *ip = tap_room(scene) + VX_ETH_LEN;
+	uint32_t len, extension = 1400;
+	struct vx_nd nd;
+
+	address6(own, 0x11);
+	address6(far, 0x21);
+	len = put_nd(tap_room(scene), VX_ND_SOLICIT, MAC_A, own, far, true);
+	memmove(ip + 40 + extension, ip + 40, 32);
+	memset(ip + 40, 0, extension);
+	ip[40] = ip[6];
+	ip[41] = (uint8_t)(extension / 8 - 1);
+	ip[6] = 60;		/* destination options: of Pad1 only */
+	vx_put16(ip + 4, (uint16_t)(extension + 32));
+	REASON(from_port(scene, scene->a, len + extension), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_REPLY);
+	REASON(vx_nd_parse(scene->frame.data, &scene->frame.eth, &nd), VX_OK);
+	EQUAL(nd.type, VX_ND_ADVERT);
+	EQUAL(nd.link_address, MAC_FAR);
+	CHECK(memcmp(nd.target, far, 16) == 0);
+	scene_free(scene);
+}
+
 static void malformed_messages_are_dropped(void)
 {
 	struct scene *scene = scene_new(false);
@@ -257,7 +283,8 @@ static void a_floating_address_moves_by_gratuitous_arp(void)
 
 CASES(CASE(a_request_for_a_known_address_is_answered), CASE(an_unknown_address_is_asked_of_foreign_vteps_only),
       CASE(announcements_of_ones_own_are_absorbed), CASE(a_probe_for_anothers_address_is_answered),
-      CASE(a_solicitation_is_answered_as_rfc_4861_wants), CASE(malformed_messages_are_dropped),
+      CASE(a_solicitation_is_answered_as_rfc_4861_wants), CASE(a_solicitation_behind_long_headers_is_answered_like_any),
+      CASE(malformed_messages_are_dropped),
       CASE(a_false_claim_is_spoofing), CASE(a_claim_is_not_hidden_behind_a_second_option),
       CASE(a_foreign_vtep_is_answered_about_local_endpoints_only),
       CASE(a_floating_address_moves_by_gratuitous_arp))
