@@ -248,6 +248,8 @@ static void send_failed(struct vx_transmitter *transmitter, struct vx_tx_socket 
 		message->retries++;
 		return;
 	}
+	if (reason == VX_PKT_TOO_BIG)
+		message->refused = 0;	/* an old kernel's EINVAL meant the length: a shorter last one proves nothing */
 	path_mtu = reason == VX_PKT_TOO_BIG ? lower_path_mtu(transmitter, send) : 0;
 	if (path_mtu)
 		tell(transmitter, VX_EVENT_PATH_MTU, message, path_mtu);

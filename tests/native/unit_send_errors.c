@@ -219,6 +219,8 @@ static void a_batch_too_long_for_an_old_kernel_is_no_reason_to_demote(void)
 		CHECK(vtep->path_mtu && vtep->path_mtu < MSS + 54 + 8 + 28);
 		EQUAL(stand->told[0].kind, VX_EVENT_PATH_MTU);
 		EQUAL(stand->told[0].value, vtep->path_mtu);
+		EQUAL(stand->tells, 1);
+		CHECK(!(vtep->flags & VX_VTEP_DEMOTED));
 		stand_free(stand);
 	}
 }
