@@ -49,15 +49,36 @@ static void tell(struct vx_worker *worker, const struct vx_frame *frame)
 	vx_ring_push(worker->ring, &event);
 }
 
-/** count() - What came in, and what was remarkable about it */
-static void count(struct vx_worker *worker, const struct vx_frame *frame, struct vx_owner sender)
-{
-	struct vx_stats *stats = &worker->stats;
+/** struct tally - What came from one sender and is not in its counters yet: the frames of a train have one sender */
+struct tally {
+	struct vx_owner sender;
+	uint64_t frames;
+	uint64_t bytes;
+	uint64_t decapsulated;
+};
 
-	VX_COUNT(stats, sender, in_frames, frame->segments);
-	VX_COUNT(stats, sender, in_bytes, vx_wire_bytes(frame));
+/** enter() - Put a tally into the counters, and begin the next sender's */
+static void enter(struct vx_stats *stats, struct tally *tally, struct vx_owner next)
+{
+	if (tally->frames) {
+		VX_COUNT(stats, tally->sender, in_frames, tally->frames);
+		VX_COUNT(stats, tally->sender, in_bytes, tally->bytes);
+	}
+	if (tally->decapsulated)
+		VX_COUNT(stats, tally->sender, decapsulated, tally->decapsulated);
+	*tally = (struct tally){ .sender = next };
+}
+
+/** count() - What came in, and what was remarkable about it */
+static void count(struct vx_stats *stats, const struct vx_frame *frame, struct vx_owner sender, struct tally *tally)
+{
+	if (sender.kind != tally->sender.kind || sender.id != tally->sender.id ||
+	    sender.network != tally->sender.network)
+		enter(stats, tally, sender);
+	tally->frames += frame->segments;
+	tally->bytes += vx_wire_bytes(frame);
 	if (frame->notes & VX_NOTE_DECAPSULATED)
-		VX_COUNT(stats, sender, decapsulated, frame->segments);
+		tally->decapsulated += frame->segments;
 	if (frame->notes & VX_NOTE_PENDING)
 		VX_COUNT(stats, sender, pending_passed, frame->segments);
 	if (frame->notes & VX_NOTE_RESERVED)
@@ -226,11 +247,13 @@ static void forward(struct vx_worker *worker, struct vx_frame *frame, struct vx_
  */
 void vx_deliver(struct vx_worker *worker, struct vx_frame *frames, unsigned n)
 {
+	struct tally tally = { .frames = 0 };
+
 	for (unsigned i = 0; i < n; i++) {
 		struct vx_frame *frame = &frames[i];
 		struct vx_owner sender = sender_of(frame);
 
-		count(worker, frame, sender);
+		count(&worker->stats, frame, sender, &tally);
 		if (frame->event)
 			tell(worker, frame);
 		if (frame->reason)
@@ -240,4 +263,5 @@ void vx_deliver(struct vx_worker *worker, struct vx_frame *frames, unsigned n)
 		if (frame->answer)
 			answer(worker, frame);
 	}
+	enter(&worker->stats, &tally, tally.sender);
 }

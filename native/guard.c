@@ -190,15 +190,14 @@ static enum vx_reason guard_mac(struct vx_frame *frame, struct vx_vtep *vtep, ui
 
 /**
  * vx_guard_vtep() - Whether the tunnel may bring a frame
- * @tables:	Tables
+ * @vtep:	Who sent it, by its outer source; NULL: nobody we know
  * @frame:	Frame; its network is known
  * @when:	Time
  *
  * Return: VX_OK or why not
  */
-enum vx_reason vx_guard_vtep(struct vx_tables *tables, struct vx_frame *frame, struct vx_when when)
+enum vx_reason vx_guard_vtep(struct vx_vtep *vtep, struct vx_frame *frame, struct vx_when when)
 {
-	struct vx_vtep *vtep = vx_net_vtep_by_address(tables, frame->outer);
 	uint32_t member = vtep ? vx_net_member_flags(frame->network, vtep->id) : VX_NONE;
 
 	if (vtep)

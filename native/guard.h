@@ -11,7 +11,7 @@ struct vx_when {
 };
 
 enum vx_reason vx_guard_port(const struct vx_port *port, const struct vx_frame *frame);
-enum vx_reason vx_guard_vtep(struct vx_tables *tables, struct vx_frame *frame, struct vx_when when);
+enum vx_reason vx_guard_vtep(struct vx_vtep *vtep, struct vx_frame *frame, struct vx_when when);
 const vx_prefix *vx_guard_allows(const struct vx_port *port, const uint8_t *address);
 
 #endif

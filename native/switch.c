@@ -31,13 +31,38 @@
 #define OUTER_IPV4	(20 + 8 + VX_VXLAN_LEN)
 #define OUTER_IPV6	(40 + 8 + VX_VXLAN_LEN)
 
-/** struct decision - What the stages share */
+/** struct decision - What the stages share
+ * @network, @vni: What the last datagram's header named, and
+ * @vtep, @outer: who had sent it: the frames of a train ask the same
+ */
 struct decision {
 	struct vx_tables *tables;
 	struct vx_when when;
+	struct vx_network *network;
+	uint32_t vni;
+	struct vx_vtep *vtep;
+	uint8_t outer[VX_ADDR_LEN];
 };
 
 typedef void stage(struct decision *decision, struct vx_frame *frame);
+
+static struct vx_network *network_of(struct decision *decision, uint32_t vni)
+{
+	if (!decision->network || decision->vni != vni) {
+		decision->network = vx_net_by_vni(decision->tables, vni);
+		decision->vni = vni;
+	}
+	return decision->network;
+}
+
+static struct vx_vtep *sender_of(struct decision *decision, const uint8_t *outer)
+{
+	if (!decision->vtep || memcmp(decision->outer, outer, VX_ADDR_LEN) != 0) {
+		decision->vtep = vx_net_vtep_by_address(decision->tables, outer);
+		memcpy(decision->outer, outer, VX_ADDR_LEN);
+	}
+	return decision->vtep;
+}
 
 /** parse_datagram() - Take the VXLAN header off and find the network */
 static enum vx_reason parse_datagram(struct decision *decision, struct vx_frame *frame)
@@ -50,7 +75,7 @@ static enum vx_reason parse_datagram(struct decision *decision, struct vx_frame 
 		return reason;
 	if (reserved)
 		frame->notes |= VX_NOTE_RESERVED;
-	frame->network = vx_net_by_vni(decision->tables, vni);
+	frame->network = network_of(decision, vni);
 	if (!frame->network && !vx_probe_is(frame->data, frame->len, vni))
 		return VX_VXLAN_VNI_NOT_FOUND;
 	if (!frame->network) {
@@ -112,7 +137,7 @@ static void guard(struct decision *decision, struct vx_frame *frame)
 	enum vx_reason reason;
 
 	if (frame->from == VX_AT_VTEP)
-		reason = vx_guard_vtep(decision->tables, frame, decision->when);
+		reason = vx_guard_vtep(sender_of(decision, frame->outer), frame, decision->when);
 	else
 		reason = vx_guard_port(frame->port, frame);
 	if (reason)

@@ -71,10 +71,11 @@ static void tell_of_vtep(void *context, unsigned kind, uint32_t vtep, uint32_t v
 static unsigned take_from_tap(struct vx_worker *worker, int fd, uint32_t port, uint32_t *bytes, int *error)
 {
 	bool vnet_hdr = vx_may(&worker->tables->offloads, VX_OFFLOAD_VNET_HDR);
+	uint32_t enough = *bytes + VX_VECTOR_BYTES;
 	unsigned n = 0;
 
 	*error = 0;
-	while (n < VX_BATCH && *bytes < VX_TURN_BYTES) {
+	while (n < VX_BATCH && *bytes < enough) {
 		struct vx_frame *frame = &worker->frames[n];
 		int got = vx_tap_read(fd, worker->tap_buffers + n * BUFFER_LEN, frame, vnet_hdr);
 
