@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from vxlanu.doctor.firewall import (
@@ -74,6 +76,13 @@ def test_what_a_doubt_could_have_changed_is_unclear(rules: list[Rule], policy: s
     assert verdict(base(*rules, policy=policy)) == UNCLEAR
 
 
+def test_other_hosts_are_not_behind_loopback_whatever_the_interface_is() -> None:
+    unplaced = Packet("udp", 4789)
+    assert verdict(base(rule(ACCEPT, Condition("iif", ("lo",))), policy=DROP), packet=unplaced) == DROP
+    assert verdict(base(rule(DROP, Condition("iif", ("lo",), negated=True))), packet=unplaced) == DROP
+    assert verdict(base(rule(ACCEPT, Condition("iif", ("eth0",))), policy=DROP), packet=unplaced) == UNCLEAR
+
+
 def test_a_doubt_that_agrees_with_the_verdict_changes_nothing() -> None:
     assert verdict(base(rule(DROP, MAYBE), policy=DROP)) == DROP
     assert verdict(base(rule(ACCEPT, MAYBE))) == ACCEPT
@@ -101,7 +110,8 @@ def nft(*expressions: object, policy: str = "accept", kind: str = "filter") -> l
     place = {"family": "inet", "table": "t"}
     chain = {"chain": {**place, "name": "in", "type": kind, "hook": "input", "policy": policy}}
     listed = {"set": {**place, "name": "ours", "elem": [4789, {"range": [7000, 8000]}]}}
-    return read_nft({"nftables": [chain, listed, {"rule": {**place, "chain": "in", "expr": list(expressions)}}]})  # type: ignore[dict-item, list-item]  # plain JSON
+    ruleset = {"nftables": [chain, listed, {"rule": {**place, "chain": "in", "expr": list(expressions)}}]}
+    return read_nft(json.loads(json.dumps(ruleset)))
 
 
 def match(left: object, right: object, op: str = "==") -> dict[str, object]:

@@ -77,7 +77,8 @@ class Condition:
     def holds(self, packet: Packet) -> bool | None:
         shown = packet.field(self.field)
         if shown is None:
-            return None
+            loopback = self.field in ("iif", "oif") and set(self.values) == {"lo"}
+            return self.negated if loopback else None  # whichever it is: other hosts are not behind lo
         found = [_is(shown, value, self.field) for value in self.values]
         answer = True if True in found else None if None in found else False
         return answer if answer is None or not self.negated else not answer

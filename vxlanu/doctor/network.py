@@ -75,7 +75,8 @@ def _who(holder: Holder, check: str) -> tuple[str, str]:
     apart = f"--{check} N on every host"
     if holder.kind == "process":
         whose, hint = PROGRAMS.get(holder.name, ("", f"stop it, or {apart}"))
-        shown = f"{holder.name} (pid {holder.pid}{', ' + whose if whose else ''})"
+        pid = f"pid {holder.pid}" if holder.pid else "run it as root to see which"
+        shown = f"{holder.name} ({pid}{', ' + whose if whose else ''})"
         return shown, hint.format(option=check)
     if holder.kind == "vxlan":
         shown = f"the kernel vxlan device {holder.name}"

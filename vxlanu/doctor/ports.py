@@ -1,6 +1,6 @@
 """A reader: who holds a port here. The kernel's socket tables, the processes behind them, kernel vxlan devices.
 
-A kernel vxlan device's socket belongs to no process and shows with inode 0. The device may be in another namespace than
+A kernel vxlan device's socket belongs to no process. The device may be in another namespace than
 its socket (Docker Swarm's overlay networks are), so named namespaces are looked into for one with that port.
 
 Rules of this file
@@ -9,6 +9,7 @@ Rules of this file
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -37,25 +38,22 @@ def holders(ports: Iterable[int]) -> list[Holder]:
     """Everybody on these ports, by UDP or listening by TCP."""
     wanted = set(ports)
     found = [it for protocol in ("udp", "tcp") for it in _sockets(protocol) if it.port in wanted]
-    processes = _processes({it.inode for it in found} - {0})
-    rows = [_of_process(it, processes.get(it.inode)) for it in found if it.inode]
-    for port in sorted({it.port for it in found if not it.inode}):
-        rows.append(_of_kernel(port))
+    processes = _processes({it.inode for it in found})
+    rows = [_holder(it, processes.get(it.inode)) for it in found]
     return list(dict.fromkeys(rows))
 
 
-def _of_process(it: _Socket, process: tuple[int, str] | None) -> Holder:
-    if process is None:
+def _holder(it: _Socket, process: tuple[int, str] | None) -> Holder:
+    if process is not None:
+        return Holder(it.protocol, it.port, "process", process[1], process[0], address=it.address)
+    if it.protocol == "udp":
+        for namespace in ["", *_namespaces()]:
+            names = [name for name, port in _vxlan_devices(namespace) if port == it.port]
+            if names:
+                return Holder("udp", it.port, "vxlan", ", ".join(names), namespace=namespace)
+    if os.geteuid():
         return Holder(it.protocol, it.port, "process", "a process of another user", address=it.address)
-    return Holder(it.protocol, it.port, "process", process[1], process[0], address=it.address)
-
-
-def _of_kernel(port: int) -> Holder:
-    for namespace in ["", *_namespaces()]:
-        for name, its_port in _vxlan_devices(namespace):
-            if its_port == port:
-                return Holder("udp", port, "vxlan", name, namespace=namespace)
-    return Holder("udp", port, "kernel")
+    return Holder(it.protocol, it.port, "kernel")
 
 
 def _sockets(protocol: str) -> Iterator[_Socket]:
