@@ -32,7 +32,7 @@ EVENTS = {
     # networks and endpoints
     "network_created": "a network was created here",
     "network_removed": "a network was removed here",
-    "network_stays": "`network prune` left a network that got an endpoint, or went, meanwhile",
+    "network_stays": "left by `network prune`: the network got an endpoint meanwhile, or went",
     "attached": "an endpoint was attached here",
     "detached": "an endpoint was detached here",
     "vanished": "the namespace of an endpoint ended, and the endpoint with it",
