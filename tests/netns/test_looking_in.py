@@ -197,6 +197,29 @@ def test_netns_ls_shows_what_can_be_attached_and_what_is(pair: Lab) -> None:
     assert own not in rows
 
 
+def helper_of(lab: Lab, host: str) -> int:
+    """Process id of the agent's namespace helper; 0: it has none."""
+    agent = lab.vxlanu(host, "status")["pid"]
+    found = lab.exec(host, ["pgrep", "-P", str(agent), "-x", "vxlanu-ns"], check=False).stdout.split()
+    return int(found[0]) if found else 0
+
+
+def test_a_dead_helper_is_told_replaced_and_shown(pair: Lab) -> None:
+    first = helper_of(pair, "h1")
+    assert first and not pair.vxlanu("h1", "status")["warnings"][1:]
+    with listening(pair, "h1", "--only", "helper") as story:
+        pair.exec("h1", ["kill", "-9", str(first)])
+        awaited(story, "helper", state="restarted")
+    poll(lambda: helper_of(pair, "h1") not in (0, first), "another helper", 10)
+    made = pair.vxlanu("h1", "attach", "look", "c1-2", "--name", "D")
+    assert made["ifindex"] and pings(pair, "c1-2", "192.168.0.20")
+    pair.vxlanu("h1", "detach", "look", "c1-2")
+    assert "the namespace helper ended once" in pair.exec("h1", ["vxlanu"]).stdout
+    second = helper_of(pair, "h1")
+    pair.exec("h1", ["kill", "-9", str(second)])  # the one that was started as a program is watched too
+    poll(lambda: helper_of(pair, "h1") not in (0, second), "a third helper", 15)
+
+
 def test_a_member_that_dies_and_returns_is_told_with_its_endpoints(pair: Lab) -> None:
     with listening(pair, "h1") as story:
         pair.kill_agent("h2")

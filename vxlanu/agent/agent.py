@@ -27,6 +27,7 @@ from vxlanu.agent.paths import Paths
 from vxlanu.agent.supervisor import Supervisor
 from vxlanu.agent.traffic import Traffic
 from vxlanu.agent.watchdog import feed
+from vxlanu.api.schema import Event as Told
 from vxlanu.config import AgentConfig
 from vxlanu.control.core.effects import (
     Changed,
@@ -51,6 +52,7 @@ from vxlanu.reconcile import Reconciler
 log = logging.getLogger("vxlanu.agent")
 
 HOUSEKEEPING_S = 1.0  # reclaiming memory and expiring soft state; both are specified in seconds
+HELPER_PAUSE_S = 1.0  # between two starts of the namespace helper
 STUCK_AFTER_S = 10.0  # a worker's turn takes at most milliseconds
 
 
@@ -114,6 +116,7 @@ class Agent:
         self.control.on_event(self._happened)
         asyncio.get_running_loop().add_reader(self.dataplane.event_fd(), self._drain)
         self.spawn(self._housekeep())
+        self.spawn(self._keep_helper())
         self.spawn(self.paths.run())
         self.spawn(feed(self.supervisor, self.dataplane.heartbeats))
 
@@ -195,6 +198,18 @@ class Agent:
             log.warning("UDP_SEGMENT fails to %s (%s): unused", event.vtep, why, extra={"event": "vtep_demoted"})
         else:
             log.debug("%s", event, extra={"event": event.kind.value})
+
+    async def _keep_helper(self) -> None:
+        """Start the namespace helper again whenever it ends: at once, but never twice in a second."""
+        while True:
+            await self.helper.ended()
+            log.error("the namespace helper ended: starting it again", extra={"event": "helper"})
+            try:
+                self.helper.restart()
+            except OSError as error:
+                log.error("cannot start the namespace helper: %s", error.strerror, extra={"event": "helper"})
+            self.feed.tell(Told("helper", state="restarted", node=self.config.name))
+            await asyncio.sleep(HELPER_PAUSE_S)
 
     async def _housekeep(self) -> None:
         while True:

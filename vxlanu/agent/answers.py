@@ -320,4 +320,7 @@ def _warnings(agent: Agent) -> list[str]:
         warnings.append("the control channel is clear: anyone who reaches the control port may join (vxlanu key gen)")
     if agent.wrong_key:
         warnings.append(f"refused a peer: {agent.wrong_key}")
+    if agent.helper.restarts:
+        times = "once" if agent.helper.restarts == 1 else f"{agent.helper.restarts} times"
+        warnings.append(f"the namespace helper ended {times} and was started again: see the log")
     return warnings + ladder.warnings(agent.ladder, agent.dataplane)

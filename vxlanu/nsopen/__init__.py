@@ -13,6 +13,7 @@ Files
   wire      the requests, the answers, the errors, as they cross the sockets
   client    the agent's side: NamespaceHelper
   helper    the helper process: fork per request, entering, answering
+  again     the same as a program, for an agent whose helper has ended
   tap       what a child does to TAPs
   probe     what a child tries on a TAP that nobody gets: which offloads this kernel has
   survey    what a child reads: links, addresses, routes, who holds a port

@@ -15,6 +15,8 @@ import os
 import select
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from typing import TypeVar, cast
@@ -51,6 +53,7 @@ TIMEOUT_S = 5.0  # a request takes some 10 ms; a loaded host with thousands of l
 AT_ONCE = 16  # children at the same time; each has the helper's 30 MB, shared until written to
 ADDRESSES_AT_ONCE = 1000  # of 41 bytes at most, in a request of wire.REQUEST_BYTES
 CHUNK_BYTES = 256 * 1024
+AGAIN = "vxlanu.nsopen.again"
 
 R = TypeVar("R")
 
@@ -61,6 +64,7 @@ class NamespaceHelper:
 
     def __init__(self, pid: int, control: socket.socket) -> None:
         self.pid = pid
+        self.restarts = 0
         self._pidfd = os.pidfd_open(pid)
         self._control = control
         self._slots: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
@@ -77,6 +81,39 @@ class NamespaceHelper:
         ours.setblocking(False)
         return cls(pid, ours)
 
+    async def ended(self) -> None:
+        """Return when the helper process has ended by itself."""
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._pidfd, over.set)
+        try:
+            await over.wait()
+        finally:
+            loop.remove_reader(self._pidfd)
+
+    def restart(self) -> None:
+        """A new helper in the place of one that has ended: what was asked of that one has failed with HelperGone.
+
+        Raises:
+            OSError: no process is to be had.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            argv = [sys.executable, "-P", "-m", AGAIN, str(theirs.fileno()), str(os.getpid())]
+            started = subprocess.Popen(argv, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+            started.returncode = 0  # waited for here, not by its destructor
+            self._forget()
+            self.pid, self._pidfd = started.pid, os.pidfd_open(started.pid)
+            ours.setblocking(False)
+            self._control = ours.dup()
+            self.restarts += 1
+
+    def _forget(self) -> None:
+        """Close what belongs to a helper that has ended, and take its status."""
+        self._control.close()
+        os.close(self._pidfd)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
     def close(self) -> None:
         """End the helper and wait for it; work in flight still ends, each child by itself."""
         if self._control.fileno() < 0:
@@ -85,9 +122,7 @@ class NamespaceHelper:
         # By pidfd: a helper that died and was waited for by others may have left its number to a stranger.
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        os.close(self._pidfd)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
+        self._forget()
 
     async def create_tap(self, target: int, plan: TapPlan, *, timeout: float = TIMEOUT_S) -> OpenTap:
         """A new TAP in `target`. Errors: InterfaceTaken, AddressFailed, TunMissing, PermissionMissing."""
