@@ -2,21 +2,20 @@
 
 Rules of this file
   1. Both work without an agent, and say what only an agent could have told.
-  2. The exit code is 1 if anything fails, else 0: a warning is no reason for a script to stop.
+  2. What takes time is the agent's question to the others, and only that shows progress: the teller is a thread, and
+     TAPs are tried by a fork.
+  3. The exit code is 1 if anything fails, else 0: a warning is no reason for a script to stop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 
 import click
 import msgspec
 
-from vxlanu.api.client import Client
 from vxlanu.cli import complete
 from vxlanu.cli.command import Command, client, emit, wants_json
-from vxlanu.cli.progress import waiting
 from vxlanu.cli.render import colour_wanted, printable
 from vxlanu.doctor.finding import FAIL, OK, SKIP, WARN, Finding, Report
 
@@ -36,8 +35,7 @@ def doctor() -> int:
     from vxlanu.doctor import host, network
     from vxlanu.doctor.gather import gather
 
-    with waiting("looking at this host"):
-        facts = gather(client_without_progress(), host=True)
+    facts = gather(client("asking the other hosts"), host=True)
     return _show([*host.findings(facts), *network.findings(facts)])
 
 
@@ -51,16 +49,8 @@ def netcheck(member: str) -> int:
     from vxlanu.doctor import network
     from vxlanu.doctor.gather import gather
 
-    with waiting("trying the ways to the other hosts"):
-        facts = gather(client_without_progress(), member, host=False)
+    facts = gather(client("trying the ways to the other hosts"), member, host=False)
     return _show(network.findings(facts))
-
-
-def client_without_progress() -> Client:
-    """The agent's client: one line of progress is told here for all questions together."""
-    made = client()
-    made.around = nullcontext
-    return made
 
 
 def _show(found: Sequence[Finding]) -> int:
