@@ -10,7 +10,6 @@ Rules of this file
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -138,6 +137,8 @@ def show_again(ask: Callable[[], Reply[T]], draw: Callable[[T], Iterable[str]]) 
 
 def _redraw(lines: list[str]) -> None:
     """Over the last picture, line by line, so that nothing flickers; what the screen has no room for is counted."""
+    import shutil  # loads three compressors, which a plain list does not wait for
+
     room = max(1, shutil.get_terminal_size().lines - 1)
     if len(lines) > room:
         lines = [*lines[: room - 1], f"… {len(lines) - room + 1} more lines"]
