@@ -127,6 +127,17 @@ void vx_receiver_close(struct vx_receiver *receiver)
 	receiver->buffers = NULL;
 }
 
+/** later() - By how much a count of the kernel's has grown. CPUs that read it before they queue may swap: none then */
+static uint32_t later(uint32_t now, uint32_t *seen)
+{
+	uint32_t grown = now - *seen;
+
+	if (grown > INT32_MAX)
+		return 0;
+	*seen = now;
+	return grown;
+}
+
 /** take_control() - Read TOS, size of a train and loss count that came with a datagram. Return: the losses */
 static uint32_t take_control(struct vx_receiver *receiver, struct msghdr *message, struct vx_datagram *datagram)
 {
@@ -145,8 +156,7 @@ static uint32_t take_control(struct vx_receiver *receiver, struct msghdr *messag
 		} else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
 			datagram->train = (uint16_t)word;
 		} else if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
-			overflow += word - receiver->overflow;
-			receiver->overflow = word;
+			overflow += later(word, &receiver->overflow);
 		}
 	}
 	return overflow;

@@ -258,6 +258,16 @@ static void losses_are_told_once(void)
 	arrives((struct script){ .data = bytes, .len = 60, .overflow = 5 });
 	EQUAL(vx_receiver_read(receiver, &overflow), 1);
 	EQUAL(overflow, 0);
+	/* Two CPUs read the count before they queue: the older one can come later, and is no loss of 4 294 967 295. */
+	arrives((struct script){ .data = bytes, .len = 60, .overflow = 7 });
+	EQUAL(vx_receiver_read(receiver, &overflow), 1);
+	EQUAL(overflow, 2);
+	arrives((struct script){ .data = bytes, .len = 60, .overflow = 6 });
+	EQUAL(vx_receiver_read(receiver, &overflow), 1);
+	EQUAL(overflow, 0);
+	arrives((struct script){ .data = bytes, .len = 60, .overflow = 8 });
+	EQUAL(vx_receiver_read(receiver, &overflow), 1);
+	EQUAL(overflow, 1);
 	close_receiver(receiver);
 }
 
