@@ -71,10 +71,22 @@ class Hosts:
         self.lab = lab
         lab.vxlanu("h1", "network", "create", "blue", "--subnet", "192.168.0.0/24")
         self.address = {name: self.attach(name) for name in ("c1-1", "c2-1")}
+        self.know_each_other()
 
     def attach(self, name: str) -> str:
         body = self.lab.vxlanu(f"h{name[1]}", "attach", "blue", name)
         return str(body["addresses"][0]).split("/")[0]
+
+    def know_each_other(self) -> None:
+        """Permanent neighbours, which outlive a loss of carrier.
+
+        What waits for ARP is released by whoever brings the answer, and what the sender sends meanwhile from another
+        CPU overtakes it (__neigh_update() drains arp_queue unlocked): the container's kernel, before an agent sees it.
+        """
+        for name, other in (("c1-1", "c2-1"), ("c2-1", "c1-1")):
+            link = json.loads(self.lab.exec(other, ["ip", "-j", "link", "show", "eth0"]).stdout)[0]
+            words = ["lladdr", link["address"], "dev", "eth0", "nud", "permanent"]
+            self.lab.exec(name, ["ip", "neigh", "replace", self.address[other], *words])
 
     def delivered(self, name: str) -> int:
         """Frames written to a container so far."""
@@ -150,8 +162,7 @@ def test_an_agent_with_other_workers_takes_the_queues_over_in_the_middle_of_traf
         lab.kill_agent("h2")
         lab.start_agent("h2", "--workers", workers)
         hosts.wait_for(ENOUGH // 4)
-        for name, seen in running.stop().items():  # what waited while the agent started may still be overtaken once
-            assert seen["flows"] == FLOWS and int(seen["late"]) * 100 < int(seen["received"]), f"{name}: {seen}"
+        in_order(running.stop(), ENOUGH // 4)
     with hosts.traffic() as running:
         hosts.wait_for(ENOUGH // 4)
         in_order(running.stop(), ENOUGH // 4)
