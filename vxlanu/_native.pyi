@@ -33,6 +33,8 @@ class Config:
     offloads: int
     receive_bytes: int
     flags: int
+    given: int
+    receive_fds: Array[int] | list[int]
 
 class Prefix:
     address: Array[int] | bytes
