@@ -9,7 +9,8 @@
  *   What can go wrong, and what it means. sendmmsg() stops at the first send that fails; what went before it has
  *   left, and what comes behind it goes on:
  *     EAGAIN          the socket's buffer is full. Messages of TAP frames are kept and the worker stops reading
- *                     TAPs (their rings and the senders' stacks push back); answers of the proxy are dropped
+ *                     TAPs (their rings and the senders' stacks push back); answers of the proxy are dropped.
+ *                     A socket that takes nothing for VX_STUCK_MS is given up: vx_transmitter_give_up()
  *     EINVAL, EIO     with UDP_SEGMENT: the device, the route (IPsec) or an old kernel cannot do it, or the
  *                     segments are too long (before 6.x that was EINVAL too). The same datagrams go out one by
  *                     one; when the first of them leaves, the batch was at fault, and the VTEP is demoted
@@ -136,6 +137,7 @@ static void account_sent(struct vx_transmitter *transmitter, struct vx_tx_socket
 {
 	struct vx_message *message = send->message;
 
+	transmitter->taken += send->segments;
 	VX_COUNT(transmitter->stats, message->owner, encapsulated, send->segments);
 	VX_COUNT(transmitter->stats, message->owner, out_frames, send->segments);
 	VX_COUNT(transmitter->stats, message->owner, out_bytes, send->bytes);
@@ -323,7 +325,9 @@ static void flush_socket(struct vx_transmitter *transmitter, unsigned index, boo
 	uint64_t bit = 1ull << index;
 
 	transmitter->blocked &= ~bit;
-	if (!send_queue(transmitter, sock) && keep) {
+	if (send_queue(transmitter, sock)) {
+		transmitter->stuck &= ~bit;
+	} else if (keep && !(transmitter->stuck & bit)) {
 		vx_sock_forget_errors(sock->fd);
 		transmitter->blocked |= bit;
 		return;
@@ -423,4 +427,18 @@ void vx_transmitter_flush(struct vx_transmitter *transmitter, bool keep)
 
 	for (; left; left &= left - 1)
 		flush_socket(transmitter, (unsigned)__builtin_ctzll(left), keep);
+}
+
+/**
+ * vx_transmitter_give_up() - Drop what blocked sockets hold: they have taken nothing for VX_STUCK_MS
+ * @transmitter: Transmitter; nothing is blocked afterwards
+ *
+ * What waits for a neighbour that does not answer ARP stays charged to the socket (the kernel's arp_queue): VTEPs that
+ * are down could hold back the TAPs of all containers until ARP gives up, for seconds, again and again.
+ */
+void vx_transmitter_give_up(struct vx_transmitter *transmitter)
+{
+	transmitter->stuck |= transmitter->blocked;
+	for (uint64_t left = transmitter->blocked; left; left &= left - 1)
+		flush_socket(transmitter, (unsigned)__builtin_ctzll(left), true);
 }

@@ -13,6 +13,8 @@
  * @shy:	The kernel's own vxlan devices lose UDP_SEGMENT sends that come over a virtual link
  * @dirty:	Sockets with messages
  * @blocked:	Sockets that said EAGAIN and still have messages
+ * @stuck:	Sockets that were given up: what they do not take is dropped until they take all again
+ * @taken:	Datagrams that sockets took, ever: whether anything moves
  * @tables:	For path MTUs and demotions
  * @stats:	Counters
  * @tell:	Called for each VX_EVENT_PATH_MTU, VX_EVENT_VTEP_DEMOTED and VX_EVENT_SOCKET_ERROR
@@ -27,6 +29,8 @@ struct vx_transmitter {
 	bool shy;
 	uint64_t dirty;
 	uint64_t blocked;
+	uint64_t stuck;
+	uint64_t taken;
 	struct vx_tables *tables;
 	struct vx_stats *stats;
 	void (*tell)(void *context, unsigned kind, uint32_t vtep, uint32_t value);
@@ -39,6 +43,7 @@ void vx_transmitter_close(struct vx_transmitter *transmitter);
 bool vx_transmitter_queue(struct vx_transmitter *transmitter, const struct vx_frame *frame,
 			  const struct vx_vtep *vtep);
 void vx_transmitter_flush(struct vx_transmitter *transmitter, bool keep);
+void vx_transmitter_give_up(struct vx_transmitter *transmitter);
 void vx_transmitter_abandon(struct vx_transmitter *transmitter);
 
 #endif

@@ -229,6 +229,22 @@ static void look_for_gone(struct vx_worker *worker)
 	serve(worker, events, epoll_wait(worker->epoll, events, EVENTS, 0), true);
 }
 
+/** watch_underlay() - Give sockets up that have taken nothing for too long: others wait behind them */
+static void watch_underlay(struct vx_worker *worker)
+{
+	struct vx_transmitter *transmitter = &worker->transmitter;
+
+	if (!transmitter->blocked) {
+		worker->stalled_ns = 0;
+	} else if (!worker->stalled_ns || transmitter->taken != worker->taken) {
+		worker->stalled_ns = worker->now_ns;
+		worker->taken = transmitter->taken;
+	} else if (worker->now_ns - worker->stalled_ns >= VX_STUCK_MS * 1000000ull) {
+		vx_transmitter_give_up(transmitter);
+		worker->stalled_ns = 0;
+	}
+}
+
 /** wait_for_underlay() - The transmitter is blocked: serve the tunnel until it is not */
 static void wait_for_underlay(struct vx_worker *worker)
 {
@@ -253,6 +269,7 @@ static void wait_for_underlay(struct vx_worker *worker)
 		drain_wake(worker);
 	look_for_gone(worker);
 	vx_transmitter_flush(&worker->transmitter, true);
+	watch_underlay(worker);
 }
 
 /** name_thread() - For top -H, perf and gdb */

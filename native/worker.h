@@ -39,6 +39,8 @@ struct vx_worker {
 	struct vx_flood_job jobs[VX_FLOOD_JOBS];
 	unsigned jobs_active;
 	uint64_t now_ns;
+	uint64_t stalled_ns;		/* since when the blocked transmitter takes nothing, 0: it is not blocked */
+	uint64_t taken;			/* what it had taken by then */
 	uint64_t looked_ns;		/* when TAPs were last asked whether they are gone, while blocked */
 	bool rested;
 	int epoll;

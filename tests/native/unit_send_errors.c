@@ -69,6 +69,47 @@ static void a_full_socket_keeps_its_messages_and_blocks(void)
 	stand_free(stand);
 }
 
+static int full;
+static int always_full(const struct attempt *attempt)
+{
+	(void)attempt;
+	return full;
+}
+
+/** A socket that takes nothing holds the TAPs back until it is given up; then it holds back nobody until it takes */
+static void a_socket_that_is_given_up_drops_instead_of_blocking(void)
+{
+	struct stand *stand = set_up(ALL);
+	struct vx_frame frame = small_frame(stand, 100, 1), large = super_frame(stand, 4, VX_PROTO_TCP, 60000, 1000);
+	int far = stand->scene->member;
+
+	sends.judge = always_full;
+	full = EAGAIN;
+	queue(stand, &frame, far);
+	queue(stand, &large, far);
+	flush(stand);
+	CHECK(stand->transmitter.blocked);
+	vx_transmitter_give_up(&stand->transmitter);
+	EQUAL(stand->transmitter.blocked, 0);
+	EQUAL(dropped(stand, far, VX_SOCK_FULL), 1 + large.segments);
+	CHECK(queue(stand, &frame, far));
+	flush(stand);
+	EQUAL(stand->transmitter.blocked, 0);
+	EQUAL(dropped(stand, far, VX_SOCK_FULL), 2 + large.segments);
+	EQUAL(stand->transmitter.taken, 0);
+
+	full = 0;
+	queue(stand, &frame, far);
+	flush(stand);
+	EQUAL(encapsulated(stand, far), 1);
+	EQUAL(stand->transmitter.taken, 1);
+	full = EAGAIN;
+	queue(stand, &frame, far);
+	flush(stand);
+	CHECK(stand->transmitter.blocked);	/* it took, so it is waited for again */
+	stand_free(stand);
+}
+
 static void an_answer_that_does_not_fit_is_dropped(void)
 {
 	struct stand *stand = set_up(ALL);
@@ -487,6 +528,7 @@ static void under_any_trouble_nothing_is_lost_uncounted_doubled_or_overtaken(voi
 }
 
 CASES(CASE(own_namespace), CASE(a_full_socket_keeps_its_messages_and_blocks),
+      CASE(a_socket_that_is_given_up_drops_instead_of_blocking),
       CASE(an_answer_that_does_not_fit_is_dropped), CASE(a_super_frame_goes_on_where_a_full_socket_stopped_it),
       CASE(a_stopped_worker_counts_every_segment_that_is_left),
       CASE(a_refused_batch_leaves_as_singles_and_demotes_its_vtep_once),
