@@ -68,7 +68,7 @@
 #define VX_EVENT_RATE		100	/* per second, worker and kind */
 #define VX_EVENT_BURST		200
 
-#define VX_STUCK_MS		250	/* a full socket that takes nothing for so long waits for ARP; 64 KB at 2 Mbit/s */
+#define VX_STUCK_MS		250	/* a full socket that takes nothing for so long waits for ARP */
 #define VX_GONE_MS		250	/* TAPs that are not read are looked at this often: gone shows in a second */
 #define VX_IDLE_MS		1000	/* an idle worker beats its heart this often */
 #define VX_PATH_MTU_MIN		576	/* RFC 791: an EMSGSIZE below this is not believed */
