@@ -30,6 +30,7 @@ from .records import NodeId
 __all__ = ["Loans", "loan_tag"]
 
 _AUDIT_INTERVAL = 10.0
+_FIRST_AUDIT = 1.0  # what a crash left on loan to us is given back before anybody asks for it by name
 _ANSWERS_KEPT = 4096  # answers that can be repeated; older ones heal by audit
 
 
@@ -56,7 +57,7 @@ class Loans:
         self._out = out
         self._in_flight = in_flight  # whether a loan with this tag is being asked for right now
         self._answers: dict[bytes, LoanAnswer] = {}
-        self._next_audit = now + _AUDIT_INTERVAL
+        self._next_audit = now + _FIRST_AUDIT
 
     def asked(self, message: Loan, addr: Address, pool: Pool | None, now: float) -> None:
         """Somebody wants to borrow."""

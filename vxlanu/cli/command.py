@@ -121,11 +121,13 @@ class Group(_WithExample, click.Group):
         what = context.command_path.removeprefix("vxlanu").strip() or "command line"
         raise BadRequest(what, f"no such command {said!r}", name="usage", hint=hint)
 
-    def verb(self, name: str, *, examples: Sequence[str]) -> Callable[[Callable[..., object]], Command]:
+    def verb(
+        self, name: str, *, examples: Sequence[str], verbatim: bool = False
+    ) -> Callable[[Callable[..., object]], Command]:
         """Register a command of this group."""
 
         def decorate(function: Callable[..., object]) -> Command:
-            made = click.command(name, cls=Command, examples=examples)(function)
+            made = click.command(name, cls=Command, examples=examples, verbatim=verbatim)(function)
             self.add_command(made)
             return made
 

@@ -155,7 +155,11 @@ def _attached(found: Lab) -> dict[tuple[str, str], list[str]]:
     return {}
 
 
-@lab.verb("exec", examples=["vxlanu lab exec h2 -- vxlanu member ls", "vxlanu lab exec c1-1 -- ping 192.168.0.100"])
+@lab.verb(
+    "exec",
+    examples=["vxlanu lab exec h2 -- vxlanu member ls", "vxlanu lab exec c1-1 -- ping 192.168.0.100"],
+    verbatim=True,
+)
 @lab_option
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
