@@ -33,9 +33,13 @@ _environment = os.environ | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/s
 
 
 def poll(
-    condition: Callable[[], T], *, timeout: float = 5.0, what: str = "", story: Callable[[], str] | None = None
+    condition: Callable[[], T], *, timeout: float = 30.0, what: str = "", story: Callable[[], str] | None = None
 ) -> T:
-    """The first true value of `condition`, asked again and again; after `timeout` an AssertionError with `story`."""
+    """The first true value of `condition`, asked again and again; after `timeout` an AssertionError with `story`.
+
+    `timeout` is for a machine that does nothing else right either: it says that the test failed, never how fast
+    something has to be.
+    """
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
