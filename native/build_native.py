@@ -16,6 +16,7 @@ PURE = ("vxlan", "eth", "arp", "nd", "ecn", "csum", "probe", "gso", "partial", "
 TABLES = ("qsbr", "table", "soft", "storm", "flood", "fdb", "nbr", "net")
 DECISION = ("guard", "proxy", "switch")
 WIRE = ("tap", "sock", "receive", "transmit")
+CAPTURE = ("capture", "pcapng", "recorder")
 MOTION = ("ring", "stats", "local", "remote", "deliver", "worker", "engine", "boundary", "ns")
 
 COMPILE_ARGS = [
@@ -41,7 +42,7 @@ ffibuilder.cdef(boundary())
 ffibuilder.set_source(
     "vxlanu._native",
     '#include "vx.h"\n',
-    sources=[str(HERE / f"{name}.c") for name in PURE + TABLES + DECISION + WIRE + MOTION],
+    sources=[str(HERE / f"{name}.c") for name in PURE + TABLES + DECISION + WIRE + CAPTURE + MOTION],
     depends=[str(path) for path in sorted(HERE.glob("*.h"))],
     extra_compile_args=COMPILE_ARGS,
     extra_link_args=["-O3", "-flto=auto"],

@@ -21,6 +21,7 @@
  * @owner:	VTEP and network of all its frames
  * @generation:	Of the VTEP
  * @part:	Index of the run's first datagram in socket->part
+ * @packet:	vx_frame.packet of a super-frame; a run's are in socket->packet
  * @size:	Bytes of every datagram but the last, VXLAN header included
  * @bytes:	Bytes of a run so far
  * @segments:	How many datagrams it makes
@@ -40,6 +41,7 @@ struct vx_message {
 	struct vx_owner owner;
 	uint32_t generation;
 	uint32_t part;
+	uint64_t packet;
 	uint32_t size;
 	uint32_t bytes;
 	uint16_t segments;
@@ -56,11 +58,13 @@ struct vx_message {
 /** struct vx_tx_socket - A transmit socket and what waits for it, in order */
 struct vx_tx_socket {
 	int fd;
+	uint16_t port;			/* it is bound to */
 	unsigned count;			/* messages */
 	unsigned sent;			/* messages that are settled */
 	unsigned parts;
 	struct vx_message message[VX_TX_QUEUE];
 	struct iovec part[VX_TX_QUEUE];	/* a datagram each: the runs' */
+	uint64_t packet[VX_TX_QUEUE];	/* vx_frame.packet of each */
 };
 
 /** struct vx_send - One send of a burst

@@ -23,6 +23,28 @@ static struct vx_owner sender_of(const struct vx_frame *frame)
 	return (struct vx_owner){ frame->from, frame->from_id, frame->network ? frame->network->id : VX_NONE };
 }
 
+/** vx_deliver_lost() - A frame is lost on delivery to @owner: count it, and let captures see it */
+void vx_deliver_lost(struct vx_worker *worker, const struct vx_frame *frame, struct vx_owner owner,
+		     enum vx_reason reason)
+{
+	struct iovec part = { frame->data, frame->len };
+	struct vx_sight sight = {
+		.parts = &part,
+		.count = 1,
+		.vnet = &frame->vnet,
+		.packet = frame->packet,
+		.port = owner.kind == VX_AT_PORT ? owner.id : VX_NONE,
+		.vtep = owner.kind == VX_AT_VTEP ? owner.id : VX_NONE,
+		.network = frame->network,
+		.frames = frame->segments,
+	};
+
+	if (vx_watched(&worker->watch))
+		vx_capture_lost(&worker->watch, &sight, reason,
+				owner.kind == VX_AT_PORT ? VX_CAPTURE_TO : VX_CAPTURE_FROM);
+	vx_stats_drops(&worker->stats, owner, reason, frame->segments);
+}
+
 static void tell(struct vx_worker *worker, const struct vx_frame *frame)
 {
 	vx_event event = {
@@ -94,8 +116,7 @@ static void copy_to_port(struct vx_worker *worker, struct vx_frame *frame, uint3
 	enum vx_reason reason = port ? vx_switch_fit_port(frame, port) : VX_TAP_DOWN;
 
 	if (reason)
-		vx_stats_drops(&worker->stats, (struct vx_owner){ VX_AT_PORT, id, frame->network->id }, reason,
-			       frame->segments);
+		vx_deliver_lost(worker, frame, (struct vx_owner){ VX_AT_PORT, id, frame->network->id }, reason);
 	else
 		vx_local_write(worker, frame, id);
 }
@@ -107,8 +128,7 @@ static void copy_to_vtep(struct vx_worker *worker, struct vx_frame *frame, uint3
 	enum vx_reason reason = vtep ? vx_switch_fit_vtep(frame, vtep) : VX_SHUTDOWN;
 
 	if (reason)
-		vx_stats_drops(&worker->stats, (struct vx_owner){ VX_AT_VTEP, id, frame->network->id }, reason,
-			       frame->segments);
+		vx_deliver_lost(worker, frame, (struct vx_owner){ VX_AT_VTEP, id, frame->network->id }, reason);
 	else
 		vx_remote_send(worker, frame, id);
 }
@@ -151,7 +171,7 @@ static void defer(struct vx_worker *worker, const struct vx_frame *frame, uint32
 		worker->jobs_active++;
 		return;
 	}
-	vx_stats_drops(&worker->stats, sender_of(frame), VX_RING_FULL, frame->segments);
+	vx_deliver_lost(worker, frame, sender_of(frame), VX_RING_FULL);
 }
 
 static void flood(struct vx_worker *worker, struct vx_frame *frame)
@@ -256,6 +276,8 @@ void vx_deliver(struct vx_worker *worker, struct vx_frame *frames, unsigned n)
 		count(&worker->stats, frame, sender, &tally);
 		if (frame->event)
 			tell(worker, frame);
+		if (frame->reason && vx_watched(&worker->watch))
+			vx_capture_refused(&worker->watch, frame);
 		if (frame->reason)
 			vx_stats_drops(&worker->stats, sender, frame->reason, frame->segments);
 		else

@@ -117,13 +117,15 @@ static int allocate(struct vx_engine *engine)
 	engine->tables = zeroed_array(1, sizeof(*engine->tables));
 	engine->worker = zeroed_array(engine->workers, sizeof(struct vx_worker));
 	engine->rings = zeroed_array(engine->workers + 1, sizeof(struct vx_ring));
+	engine->captures = calloc(1, sizeof(*engine->captures));
 	engine->trace_buffer = malloc(VX_HEADROOM + VX_FRAME_MAX + VX_HEADROOM + VX_SPARE_LEN);
-	if (!engine->tables || !engine->worker || !engine->rings || !engine->trace_buffer ||
+	if (!engine->tables || !engine->worker || !engine->rings || !engine->captures || !engine->trace_buffer ||
 	    vx_tables_init(engine->tables)) {
 		free(engine->tables);
 		engine->tables = NULL;
 		return -ENOMEM;
 	}
+	engine->captures->workers = engine->workers;
 	engine->tables->port_closed = port_closed;
 	engine->tables->context = engine;
 	engine->tables->offloads = engine->config.offloads & VX_OFFLOAD_ALL;
@@ -136,6 +138,8 @@ static int allocate(struct vx_engine *engine)
 		engine->worker[i].index = i;
 		engine->worker[i].tables = engine->tables;
 		engine->worker[i].ring = &engine->rings[i];
+		engine->worker[i].watch.captures = engine->captures;
+		engine->captures->watch[i] = &engine->worker[i].watch;
 		engine->worker[i].receiver.fd = engine->worker[i].epoll = engine->worker[i].wake = -1;
 	}
 	engine->bell.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -222,6 +226,8 @@ void vx_engine_free(vx_engine *engine)
 		return;
 	if (engine->tables) {
 		vx_engine_stop(engine);
+		vx_captures_free(engine->captures);
+		engine->captures = NULL;
 		stop_reaper(engine);
 		vx_tables_destroy(engine->tables);
 		for (unsigned i = 0; i < engine->workers; i++)
@@ -229,6 +235,7 @@ void vx_engine_free(vx_engine *engine)
 	}
 	if (engine->bell.fd >= 0)
 		close(engine->bell.fd);
+	free(engine->captures);
 	free(engine->trace_buffer);
 	free(engine->rings);
 	free(engine->worker);
@@ -274,7 +281,7 @@ uint64_t vx_engine_heartbeat(const vx_engine *engine, int worker)
 	return atomic_load_explicit(&engine->worker[worker].heartbeat, memory_order_relaxed);
 }
 
-/** vx_engine_reclaim() - Sweep soft state. Return: how many objects the reaper has still to free */
+/** vx_engine_reclaim() - Sweep soft state, free captures. Return: how many objects the reaper has still to free */
 int vx_engine_reclaim(vx_engine *engine)
 {
 	struct timespec now;
@@ -288,6 +295,7 @@ int vx_engine_reclaim(vx_engine *engine)
 		if (network)
 			vx_soft_sweep(&network->soft, now_ms, vx_net_soft_count, engine->tables);
 	}
+	vx_captures_release(engine->captures);
 	return (int)atomic_load(&engine->tables->qsbr.waiting);
 }
 

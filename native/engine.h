@@ -2,6 +2,7 @@
 #ifndef VX_ENGINE_H
 #define VX_ENGINE_H
 
+#include "capture.h"
 #include "worker.h"
 
 struct vx_engine {
@@ -10,6 +11,7 @@ struct vx_engine {
 	unsigned workers;
 	struct vx_worker *worker;	/* array of them */
 	struct vx_ring *rings;		/* one per worker, and the reaper's */
+	struct vx_captures *captures;
 	struct vx_bell bell;
 	pthread_t reaper;
 	bool reaper_running;

@@ -199,6 +199,7 @@ static void load(struct vx_train *train, const struct vx_frame *frame, uint32_t 
 	train->vnet = frame->vnet;
 	train->parts = 1;
 	train->frames = frame->segments;
+	train->packet = frame->packet;
 	train->bytes = vx_wire_bytes(frame);
 	train->partial = (frame->vnet.flags & VX_VNET_NEEDS_CSUM) != 0;
 	train->part[0] = (struct iovec){ frame->data, frame->len };

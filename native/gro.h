@@ -24,6 +24,7 @@ struct vx_gro_first {
  * @port:	Target
  * @network:	Its network
  * @vnet:	Virtio header to write
+ * @packet:	vx_frame.packet of its first frame
  * @parts:	How many
  * @frames:	How many frames of a wire it stands for
  * @bytes:	Their length together, headers and padding of each included
@@ -36,6 +37,7 @@ struct vx_train {
 	uint32_t port;
 	uint32_t network;
 	struct vx_vnet vnet;
+	uint64_t packet;
 	unsigned parts;
 	unsigned frames;
 	uint32_t bytes;

@@ -73,4 +73,11 @@
 #define VX_IDLE_MS		1000	/* an idle worker beats its heart this often */
 #define VX_PATH_MTU_MIN		576	/* RFC 791: an EMSGSIZE below this is not believed */
 
+/* Captures */
+#define VX_CAPTURES_MAX		4	/* at once; the low bits of vx_frame.packet have one for each */
+#define VX_CAPTURE_RING		(4u << 20) /* per capture and worker: 40 ms of 1 000 000 small frames a second */
+#define VX_CAPTURE_INTERFACES	8192	/* of one file: underlay, drops, and every endpoint that comes and goes */
+#define VX_CAPTURE_LABEL	64	/* of an endpoint, in comments; longer names are cut */
+#define VX_CAPTURE_PAUSE_NS	5000000	/* the writer looks this often: no delay that an eye sees */
+
 #endif

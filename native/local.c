@@ -28,6 +28,7 @@ struct outlet {
 	struct vx_port *port;
 	struct vx_owner owner;
 	uint32_t offloads;
+	uint64_t packet;		/* vx_frame.packet of what is written */
 };
 
 /** struct load - What one write stands for */
@@ -54,19 +55,47 @@ void vx_local_gone(struct vx_worker *worker, struct vx_port *port, int error)
 		vx_ring_push(worker->ring, &event);
 }
 
-/** find() - The outlet of a port. Return: false if there is none, @frames counted as lost then */
-static bool find(struct outlet *outlet, struct vx_worker *worker, uint32_t port, uint32_t network, unsigned frames)
+/** find() - The outlet of a port. Return: false if there is none */
+static bool find(struct outlet *outlet, struct vx_worker *worker, uint32_t port, uint32_t network, uint64_t packet)
 {
 	*outlet = (struct outlet){
 		.worker = worker,
 		.port = vx_net_port(worker->tables, port),
 		.owner = { VX_AT_PORT, port, network },
 		.offloads = atomic_load_explicit(&worker->tables->offloads, memory_order_relaxed),
+		.packet = packet,
 	};
-	if (outlet->port && atomic_load_explicit(&outlet->port->state, memory_order_relaxed) == VX_PORT_UP)
-		return true;
-	vx_stats_drops(&worker->stats, outlet->owner, VX_TAP_DOWN, frames);
-	return false;
+	return outlet->port && atomic_load_explicit(&outlet->port->state, memory_order_relaxed) == VX_PORT_UP;
+}
+
+/** show() - Let captures see what was written, or, with a reason, was not */
+static void show(const struct outlet *outlet, const struct vx_vnet *vnet, const struct iovec *parts, unsigned count,
+		 unsigned frames, enum vx_reason reason)
+{
+	struct vx_sight sight = {
+		.parts = parts,
+		.count = count,
+		.vnet = vnet,
+		.packet = outlet->packet,
+		.port = outlet->owner.id,
+		.vtep = VX_NONE,
+		.network = vx_net_get(outlet->worker->tables, outlet->owner.network),
+		.frames = frames,
+	};
+
+	if (reason)
+		vx_capture_lost(&outlet->worker->watch, &sight, reason, VX_CAPTURE_TO);
+	else
+		vx_capture_written(&outlet->worker->watch, &sight);
+}
+
+/** lose() - Count the frames of a write as lost */
+static void lose(const struct outlet *outlet, const struct vx_vnet *vnet, const struct iovec *parts, unsigned count,
+		 unsigned frames, enum vx_reason reason)
+{
+	if (vx_watched(&outlet->worker->watch))
+		show(outlet, vnet, parts, count, frames, reason);
+	vx_stats_drops(&outlet->worker->stats, outlet->owner, reason, frames);
 }
 
 /** offload_of() - The rung of the ladder that a GSO type needs; 0: none */
@@ -99,16 +128,19 @@ static int put(const struct outlet *outlet, const struct vx_vnet *vnet, const st
 }
 
 /** settle() - Count what became of a write that gave @error (positive), or 0 */
-static void settle(const struct outlet *outlet, const struct vx_vnet *vnet, struct load load, int error)
+static void settle(const struct outlet *outlet, const struct vx_vnet *vnet, const struct iovec *parts, unsigned count,
+		   struct load load, int error)
 {
 	struct vx_stats *stats = &outlet->worker->stats;
 
 	if (!error) {
+		if (vx_watched(&outlet->worker->watch))
+			show(outlet, vnet, parts, count, load.frames, VX_OK);
 		VX_COUNT(stats, outlet->owner, out_frames, load.frames);
 		VX_COUNT(stats, outlet->owner, out_bytes, load.bytes);
 		return;
 	}
-	vx_stats_drops(stats, outlet->owner, vx_tap_reason(error, vnet), load.frames);
+	lose(outlet, vnet, parts, count, load.frames, vx_tap_reason(error, vnet));
 	if (vx_tap_is_gone(error))
 		vx_local_gone(outlet->worker, outlet->port, error);
 }
@@ -126,7 +158,7 @@ static void cut(const struct outlet *outlet, const struct vx_frame *frame)
 		uint32_t len = vx_gso_cut(&gso, i, headers, &payload);
 		struct iovec parts[2] = { { headers, gso.headers }, { (void *)payload, len } };
 
-		settle(outlet, &plain, (struct load){ 1, gso.headers + len }, put(outlet, &plain, parts, 2));
+		settle(outlet, &plain, parts, 2, (struct load){ 1, gso.headers + len }, put(outlet, &plain, parts, 2));
 	}
 }
 
@@ -138,10 +170,10 @@ static void put_finished(const struct outlet *outlet, struct vx_frame *frame, st
 	uint16_t before = vx_get16(field);
 
 	if (!vx_csum_complete(frame->data, frame->eth.end, &frame->vnet)) {
-		vx_stats_drops(&outlet->worker->stats, outlet->owner, VX_GSO_INVALID, load.frames);
+		lose(outlet, NULL, &part, 1, load.frames, VX_GSO_INVALID);
 		return;
 	}
-	settle(outlet, &frame->vnet, load, put(outlet, &frame->vnet, &part, 1));
+	settle(outlet, &frame->vnet, &part, 1, load, put(outlet, &frame->vnet, &part, 1));
 	vx_put16(field, before);
 }
 
@@ -154,13 +186,13 @@ static void put_reduced(const struct outlet *outlet, const struct vx_vnet *vnet,
 	if (!reason)
 		reason = vx_gso_check(&frame);
 	if (reason)
-		vx_stats_drops(&outlet->worker->stats, outlet->owner, VX_GSO_INVALID, load.frames);
+		lose(outlet, NULL, &part, 1, load.frames, VX_GSO_INVALID);
 	else if (frame.vnet.gso_type != VX_GSO_NONE)
 		cut(outlet, &frame);
 	else if (frame.vnet.flags & VX_VNET_NEEDS_CSUM)
 		put_finished(outlet, &frame, load);
 	else
-		settle(outlet, &frame.vnet, load, put(outlet, &frame.vnet, &part, 1));
+		settle(outlet, &frame.vnet, &part, 1, load, put(outlet, &frame.vnet, &part, 1));
 }
 
 /** put_whole() - Write a frame as it is, or reduced */
@@ -173,7 +205,7 @@ static void put_whole(const struct outlet *outlet, const struct vx_vnet *vnet, s
 	if (error == EINVAL && (vnet->gso_type || !takes(outlet, vnet)))
 		put_reduced(outlet, vnet, part, load);
 	else
-		settle(outlet, vnet, load, error);
+		settle(outlet, vnet, &part, 1, load, error);
 }
 
 /** put_undone() - Write the frames of a train one by one */
@@ -195,8 +227,10 @@ void vx_local_train(void *context, struct vx_train *train)
 	struct outlet outlet;
 	int error = EINVAL;
 
-	if (!find(&outlet, worker, train->port, train->network, train->frames))
+	if (!find(&outlet, worker, train->port, train->network, train->packet)) {
+		lose(&outlet, &train->vnet, train->part, train->parts, train->frames, VX_TAP_DOWN);
 		return;
+	}
 	if (train->parts == 1) {
 		put_whole(&outlet, &train->vnet, train->part[0], load);
 		return;
@@ -209,7 +243,7 @@ void vx_local_train(void *context, struct vx_train *train)
 	if (error == EINVAL)
 		put_undone(&outlet, train);
 	else
-		settle(&outlet, &train->vnet, load, error);
+		settle(&outlet, &train->vnet, train->part, train->parts, load, error);
 }
 
 /** vx_local_merge() - A frame from the tunnel for a port: written at the latest when the receive batch is over */
@@ -224,16 +258,19 @@ void vx_local_merge(struct vx_worker *worker, const struct vx_frame *frame, uint
 		may_merge = (offloads & VX_OFFLOAD_TSO ? VX_GRO_TCP : 0) | (offloads & VX_OFFLOAD_USO ? VX_GRO_UDP : 0);
 	reason = vx_gro_add(worker->gro, frame, id, may_merge);
 	if (reason)
-		vx_stats_drops(&worker->stats, sender, reason, frame->segments);
+		vx_deliver_lost(worker, frame, sender, reason);
 }
 
 /** vx_local_write() - Write a frame to a port now, behind what waits for that port */
 void vx_local_write(struct vx_worker *worker, const struct vx_frame *frame, uint32_t id)
 {
 	struct load load = { frame->segments, vx_wire_bytes(frame) };
+	struct iovec part = { frame->data, frame->len };
 	struct outlet outlet;
 
 	vx_gro_flush_port(worker->gro, id);
-	if (find(&outlet, worker, id, frame->network->id, frame->segments))
-		put_whole(&outlet, &frame->vnet, (struct iovec){ frame->data, frame->len }, load);
+	if (find(&outlet, worker, id, frame->network->id, frame->packet))
+		put_whole(&outlet, &frame->vnet, part, load);
+	else
+		lose(&outlet, &frame->vnet, &part, 1, frame->segments, VX_TAP_DOWN);
 }

@@ -205,10 +205,13 @@ int vx_receiver_read(struct vx_receiver *receiver, uint32_t *overflow)
 
 static void take_source(const union vx_sockaddr *from, struct vx_frame *frame)
 {
-	if (from->any.sa_family == AF_INET)
+	if (from->any.sa_family == AF_INET) {
 		vx_addr_map4(frame->outer, (const uint8_t *)&from->ipv4.sin_addr);
-	else
+		frame->outer_port = ntohs(from->ipv4.sin_port);
+	} else {
 		memcpy(frame->outer, &from->ipv6.sin6_addr, VX_ADDR_LEN);
+		frame->outer_port = ntohs(from->ipv6.sin6_port);
+	}
 }
 
 /**
@@ -236,6 +239,7 @@ unsigned vx_receiver_next(struct vx_receiver *receiver, struct vx_frame *frames)
 		frame->from = VX_AT_VTEP;
 		frame->from_id = VX_NONE;
 		frame->outer_tos = datagram->tos;
+		frame->packet = 0;
 		take_source(&receiver->from[receiver->at], frame);
 		receiver->offset += frame->len;
 		if (receiver->offset == datagram->len) {

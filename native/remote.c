@@ -79,7 +79,7 @@ void vx_remote_send(struct vx_worker *worker, const struct vx_frame *frame, uint
 	struct vx_owner owner = { VX_AT_VTEP, id, frame->network->id };
 
 	if (!vtep)
-		vx_stats_drops(&worker->stats, owner, VX_SHUTDOWN, frame->segments);
+		vx_deliver_lost(worker, frame, owner, VX_SHUTDOWN);
 	else if (frame->fit)
 		fragment(worker, frame, vtep);
 	else

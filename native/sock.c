@@ -229,6 +229,17 @@ static int transmit_options(int fd, bool ipv4)
 	return error ? error : vx_sock_set(fd, IPPROTO_IPV6, IPV6_DONTFRAG, 1);
 }
 
+/** vx_sock_port() - The port that a socket is bound to, 0 if there is none */
+uint16_t vx_sock_port(int fd)
+{
+	union vx_sockaddr own;
+	socklen_t len = sizeof(own);
+
+	if (getsockname(fd, &own.any, &len))
+		return 0;
+	return ntohs(own.any.sa_family == AF_INET ? own.ipv4.sin_port : own.ipv6.sin6_port);
+}
+
 /** vx_sock_transmit_socket() - A socket on a random free port of the range. Return: descriptor or -errno */
 int vx_sock_transmit_socket(const uint8_t *address)
 {

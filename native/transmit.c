@@ -51,6 +51,7 @@ static int open_sockets(struct vx_transmitter *transmitter, const vx_config *con
 			return fd;
 		}
 		transmitter->sockets[transmitter->count].fd = fd;
+		transmitter->sockets[transmitter->count].port = vx_sock_port(fd);
 	}
 	return 0;
 }
@@ -133,6 +134,58 @@ static void settle(struct vx_tx_socket *sock, struct vx_message *message, unsign
 		sock->sent++;
 }
 
+/** sight_of() - One datagram of a message, as captures see it */
+static struct vx_sight sight_of(const struct vx_transmitter *transmitter, const struct vx_tx_socket *sock,
+				const struct vx_message *message, unsigned segment)
+{
+	return (struct vx_sight){
+		.packet = message->super ? message->packet : sock->packet[message->part + segment],
+		.port = VX_NONE,
+		.vtep = message->owner.id,
+		.network = vx_net_get(transmitter->tables, message->owner.network),
+		.frames = 1,
+	};
+}
+
+/** show_sent() - Let captures see the datagrams of a send that left, before it is settled */
+static void show_sent(struct vx_transmitter *transmitter, const struct vx_tx_socket *sock, const struct vx_send *send,
+		      const struct msghdr *header)
+{
+	unsigned per_segment = (unsigned)header->msg_iovlen / send->segments;
+
+	for (unsigned i = 0; i < send->segments; i++) {
+		struct vx_sight sight = sight_of(transmitter, sock, send->message, send->message->next + i);
+
+		sight.parts = header->msg_iov + i * per_segment;
+		sight.count = per_segment;
+		vx_capture_sent(transmitter->watch, &sight, sock->port, send->message->tos);
+	}
+}
+
+/** show_lost() - Let captures see what is dropped: the frames of a run, or a super-frame whole */
+static void show_lost(struct vx_transmitter *transmitter, const struct vx_tx_socket *sock,
+		      const struct vx_message *message, unsigned segments, enum vx_reason reason)
+{
+	unsigned records = message->super ? 1 : segments;
+
+	for (unsigned i = 0; i < records; i++) {
+		struct vx_sight sight = sight_of(transmitter, sock, message, message->next + i);
+		struct iovec part = { (void *)(uintptr_t)message->gso.data, 0 };
+
+		if (message->super) {
+			part.iov_len = message->gso.headers + message->gso.payload;
+		} else {
+			part = sock->part[message->part + message->next + i];
+			part.iov_base = (uint8_t *)part.iov_base + VX_VXLAN_LEN;
+			part.iov_len -= VX_VXLAN_LEN;
+		}
+		sight.parts = &part;
+		sight.count = 1;
+		sight.frames = message->super ? segments : 1;
+		vx_capture_lost(transmitter->watch, &sight, reason, VX_CAPTURE_FROM);
+	}
+}
+
 static void account_sent(struct vx_transmitter *transmitter, struct vx_tx_socket *sock, const struct vx_send *send)
 {
 	struct vx_message *message = send->message;
@@ -157,6 +210,8 @@ static void count_drop(struct vx_transmitter *transmitter, struct vx_owner owner
 static void drop(struct vx_transmitter *transmitter, struct vx_tx_socket *sock, struct vx_message *message,
 		 unsigned segments, enum vx_reason reason)
 {
+	if (vx_watched(transmitter->watch))
+		show_lost(transmitter, sock, message, segments, reason);
 	count_drop(transmitter, message->owner, reason, segments);
 	settle(sock, message, segments);
 }
@@ -269,8 +324,11 @@ static int send_burst(struct vx_transmitter *transmitter, struct vx_tx_socket *s
 	while (done < burst->count) {
 		int n = sendmmsg(sock->fd, burst->header + done, burst->count - done, 0);
 
-		for (int i = 0; i < n; i++)
-			account_sent(transmitter, sock, &burst->send[done++]);
+		for (int i = 0; i < n; i++, done++) {
+			if (vx_watched(transmitter->watch))
+				show_sent(transmitter, sock, &burst->send[done], &burst->header[done].msg_hdr);
+			account_sent(transmitter, sock, &burst->send[done]);
+		}
 		if (n < 0 && errno != EINTR) {
 			*failed = &burst->send[done];
 			return errno;
@@ -365,6 +423,7 @@ static void describe(const struct vx_transmitter *transmitter, struct vx_message
 	message->next = 0;
 	message->refused = 0;
 	message->retries = 0;
+	message->packet = frame->packet;
 	message->closed = false;
 	message->singles = !may_segment(transmitter, frame->network, vtep);
 	message->arp_nd = frame->notes & VX_NOTE_ARP_ND;
@@ -375,6 +434,27 @@ static void describe(const struct vx_transmitter *transmitter, struct vx_message
 	vx_gso_begin(&message->gso, frame);
 	message->segments = message->gso.segments;
 	message->size = VX_VXLAN_LEN + (uint32_t)message->gso.headers + message->gso.size;
+}
+
+/** refuse() - A frame finds its socket full */
+static void refuse(struct vx_transmitter *transmitter, const struct vx_frame *frame, const struct vx_vtep *vtep)
+{
+	unsigned segments = frame->segments > 1 ? frame->segments : 1;
+	struct iovec part = { frame->data, frame->len };
+	struct vx_sight sight = {
+		.parts = &part,
+		.count = 1,
+		.vnet = &frame->vnet,
+		.packet = frame->packet,
+		.port = VX_NONE,
+		.vtep = vtep->id,
+		.network = frame->network,
+		.frames = segments,
+	};
+
+	if (vx_watched(transmitter->watch))
+		vx_capture_lost(transmitter->watch, &sight, VX_SOCK_FULL, VX_CAPTURE_FROM);
+	count_drop(transmitter, (struct vx_owner){ VX_AT_VTEP, vtep->id, frame->network->id }, VX_SOCK_FULL, segments);
 }
 
 /**
@@ -398,13 +478,14 @@ bool vx_transmitter_queue(struct vx_transmitter *transmitter, const struct vx_fr
 	if (!(transmitter->blocked & bit) && (sock->count == VX_TX_QUEUE || sock->parts == VX_TX_QUEUE))
 		flush_socket(transmitter, index, true);
 	if (transmitter->blocked & bit) {
-		count_drop(transmitter, (struct vx_owner){ VX_AT_VTEP, vtep->id, frame->network->id }, VX_SOCK_FULL,
-			   frame->segments > 1 ? frame->segments : 1);
+		refuse(transmitter, frame, vtep);
 		return false;
 	}
 	message = &sock->message[sock->count];
 	describe(transmitter, message, frame, vtep);
 	transmitter->dirty |= bit;
+	if (sock->parts < VX_TX_QUEUE)
+		sock->packet[sock->parts] = frame->packet;
 	if (vx_burst_extend(sock, message, &part, transmitter->segments_max))
 		return true;
 	memcpy(&message->to, &vtep->to, vtep->to_len);

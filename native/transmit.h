@@ -3,6 +3,7 @@
 #define VX_TRANSMIT_H
 
 #include "burst.h"
+#include "capture.h"
 
 /** struct vx_transmitter - A worker's transmit sockets; a flow always takes the same one
  * @count:	How many sockets
@@ -17,6 +18,7 @@
  * @taken:	Datagrams that sockets took, ever: whether anything moves
  * @tables:	For path MTUs and demotions
  * @stats:	Counters
+ * @watch:	Captures; NULL: none
  * @tell:	Called for each VX_EVENT_PATH_MTU, VX_EVENT_VTEP_DEMOTED and VX_EVENT_SOCKET_ERROR
  * @context:	Its first argument
  */
@@ -33,6 +35,7 @@ struct vx_transmitter {
 	uint64_t taken;
 	struct vx_tables *tables;
 	struct vx_stats *stats;
+	struct vx_watch *watch;
 	void (*tell)(void *context, unsigned kind, uint32_t vtep, uint32_t value);
 	void *context;
 };

@@ -91,6 +91,8 @@ struct vx_port;
  * @from:	VX_AT_PORT or VX_AT_VTEP
  * @from_id:	Port; or VTEP, found by the parse stage (VX_NONE before)
  * @outer:	Outer source address of a frame from the tunnel
+ * @outer_port:	Outer source port of a frame from the tunnel
+ * @packet:	0, or what ties a capture's records of it (capture.c)
  * @outer_tos:	TOS it came with, or (after the ecn stage) is to leave with
  * The rest is the verdict:
  * @network:	Network, NULL if the frame did not get that far
@@ -119,6 +121,8 @@ struct vx_frame {
 	uint8_t outer_tos;
 	uint32_t from_id;
 	uint8_t outer[VX_ADDR_LEN];
+	uint16_t outer_port;
+	uint64_t packet;
 
 	struct vx_network *network;
 	struct vx_port *port;

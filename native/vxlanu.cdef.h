@@ -90,6 +90,16 @@ typedef struct vx_engine vx_engine;
 #define VX_ACT_REPLY 4              /* ARP or ND answered: goes back where it came from */
 #define VX_ACT_ABSORB 5             /* announcement that nobody needs */
 
+/* vx_capture_config.flags */
+#define VX_CAPTURE_INNER 1          /* frames as they cross the TAPs of selected ports */
+#define VX_CAPTURE_OUTER 2          /* datagrams from and to the underlay */
+#define VX_CAPTURE_LOST 4           /* frames that are not delivered */
+#define VX_CAPTURE_ALL 8            /* everything is selected; inner frames still need an interface */
+
+/* vx_capture_config.directions: of an endpoint, as pcapng numbers them */
+#define VX_CAPTURE_TO 1
+#define VX_CAPTURE_FROM 2
+
 typedef struct {
 	uint8_t address[16];            /* advertised address: receive and transmit sockets bind to it */
 	uint16_t data_port;             /* 4789 */
@@ -190,6 +200,22 @@ typedef struct {
 	uint32_t answer;                /* not 0: length of the ICMP error that its sender gets */
 } vx_verdict;
 
+typedef struct {
+	uint64_t reasons;               /* bit i: drops for reason i */
+	uint64_t frames_max;            /* ends after that many; 0: no limit */
+	int32_t fd;                     /* pcapng goes there; belongs to the engine once vx_capture_new() succeeded */
+	uint32_t snaplen;               /* 0: frames are kept whole */
+	uint32_t flags;                 /* VX_CAPTURE_INNER, OUTER, LOST, ALL */
+	uint32_t directions;            /* VX_CAPTURE_TO, VX_CAPTURE_FROM */
+} vx_capture_config;
+
+typedef struct {
+	uint64_t frames;                /* written */
+	uint64_t lost;                  /* did not fit a ring */
+	uint32_t ended;                 /* all is written, the descriptor is closed */
+	uint32_t spare;
+} vx_capture_info;
+
 /* reasons */
 int vx_reason_count(void);
 const char *vx_reason_name(int reason);
@@ -240,6 +266,17 @@ int vx_soft_dump(const vx_engine *engine, int network, uint64_t *cursor, vx_soft
 /* looking in */
 int vx_counters_read(const vx_engine *engine, int kind, int id, vx_counters *counters);
 int vx_trace(vx_engine *engine, int kind, int id, const uint8_t *frame, int length, vx_verdict *verdict);
+
+/* captures (recorder.c): interface 0 is the underlay, 1 are the drops, a port's number is the caller's choice */
+int vx_capture_new(vx_engine *engine, const vx_capture_config *config);         /* takes no frames yet */
+int vx_capture_block(vx_engine *engine, int capture, const uint8_t *bytes, int length); /* finished pcapng blocks */
+int vx_capture_port(vx_engine *engine, int capture, int port, int interface, const char *label); /* 0: no longer */
+int vx_capture_select(vx_engine *engine, int capture, int kind, int id, int selected);  /* VX_AT_VTEP, _NETWORK */
+int vx_capture_start(vx_engine *engine, int capture);
+int vx_capture_stop(vx_engine *engine, int capture);                /* writes what it has, then closes the fd */
+int vx_capture_info_get(const vx_engine *engine, int capture, vx_capture_info *info);
+int vx_capture_free(vx_engine *engine, int capture);                /* gone after a later vx_engine_reclaim() */
+
 /* namespaces: system calls that Python 3.11 lacks; contracts in ns.c */
 int vx_ns_enter(int fd, int nstype);
 int vx_ns_new_net(void);

@@ -85,10 +85,21 @@ static unsigned take_from_tap(struct vx_worker *worker, int fd, uint32_t port, u
 		}
 		frame->from = VX_AT_PORT;
 		frame->from_id = port;
+		frame->packet = 0;
 		*bytes += frame->len;
 		n++;
 	}
 	return n;
+}
+
+/** decide() - Let the switch decide about a vector, and whoever looks on see it before */
+static void decide(struct vx_worker *worker, unsigned n)
+{
+	struct vx_when now = when(worker);
+
+	if (vx_watched(&worker->watch))
+		vx_capture_arrived(&worker->watch, worker->frames, n);
+	vx_switch(worker->tables, worker->frames, n, now);
 }
 
 /** turn_of_port() - One turn of one endpoint */
@@ -104,7 +115,7 @@ static void turn_of_port(struct vx_worker *worker, struct vx_port *port)
 			return;
 		n = take_from_tap(worker, fd, port->id, &bytes, &error);
 		if (n) {
-			vx_switch(worker->tables, worker->frames, n, when(worker));
+			decide(worker, n);
 			vx_deliver(worker, worker->frames, n);
 			vx_transmitter_flush(&worker->transmitter, true);
 		}
@@ -124,7 +135,7 @@ static uint32_t take_from_tunnel(struct vx_worker *worker)
 	while ((n = vx_receiver_next(&worker->receiver, worker->frames)) > 0) {
 		for (unsigned i = 0; i < n; i++)
 			bytes += worker->frames[i].len;
-		vx_switch(worker->tables, worker->frames, n, when(worker));
+		decide(worker, n);
 		vx_deliver(worker, worker->frames, n);
 		vx_transmitter_flush(&worker->transmitter, false);
 	}
@@ -368,6 +379,12 @@ int vx_worker_open(struct vx_worker *worker, const vx_config *config, bool share
 	worker->transmitter.stats = &worker->stats;
 	worker->transmitter.tell = tell_of_vtep;
 	worker->transmitter.context = worker;
+	worker->transmitter.watch = &worker->watch;
+	worker->watch.tables = worker->tables;
+	worker->watch.now_ns = &worker->now_ns;
+	worker->watch.index = worker->index;
+	worker->watch.data_port = config->data_port;
+	memcpy(worker->watch.address, config->address, VX_ADDR_LEN);
 	worker->epoll = epoll_create1(EPOLL_CLOEXEC);
 	worker->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (worker->epoll < 0 || worker->wake < 0)

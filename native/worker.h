@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "capture.h"
 #include "gro.h"
 #include "ring.h"
 #include "sock.h"
@@ -30,6 +31,7 @@ struct vx_worker {
 	struct vx_ring *ring;
 	struct vx_receiver receiver;
 	struct vx_transmitter transmitter;
+	struct vx_watch watch;
 	struct vx_gro *gro;		/* empty between receive batches */
 	struct vx_frame frames[VX_BATCH];
 	uint8_t *tap_buffers;		/* VX_BATCH, held while the transmitter is blocked */
@@ -65,6 +67,8 @@ int vx_worker_add_port(struct vx_worker *worker, const struct vx_port *port);
 void vx_worker_del_port(struct vx_worker *worker, const struct vx_port *port);
 
 void vx_deliver(struct vx_worker *worker, struct vx_frame *frames, unsigned count);
+void vx_deliver_lost(struct vx_worker *worker, const struct vx_frame *frame, struct vx_owner owner,
+		     enum vx_reason reason);
 void vx_deliver_jobs(struct vx_worker *worker);
 
 void vx_local_merge(struct vx_worker *worker, const struct vx_frame *frame, uint32_t port);

@@ -29,6 +29,8 @@ STRUCTS = {
     "Event": "vx_event",
     "Counters": "vx_counters",
     "Verdict": "vx_verdict",
+    "CaptureConfig": "vx_capture_config",
+    "CaptureInfo": "vx_capture_info",
 }
 
 

@@ -28,6 +28,7 @@ STANDS = {
     "unit_send_errors": ["stand", "sends"],
     "unit_deliver": ["rig", "sends"],
     "unit_local": ["rig", "sends"],
+    "unit_capture": ["rig", "sends"],
 }
 WRAPPED = {
     "unit_tables": ["pthread_mutex_lock"],
@@ -35,6 +36,7 @@ WRAPPED = {
     "unit_send_errors": ["sendmmsg"],
     "unit_deliver": ["writev", "sendmmsg"],
     "unit_local": ["writev", "sendmmsg"],
+    "unit_capture": ["writev", "sendmmsg"],
     "unit_receive": ["recvmmsg"],
 }
 
