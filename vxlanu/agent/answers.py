@@ -3,11 +3,14 @@
 Rules of this file
   1. It reads; it changes nothing and waits for nothing.
   2. Every list is sorted, so that two calls on the same state print the same.
+  3. A list costs one pass over the view, not one for each row: it is made on the loop, of thousands of rows.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from vxlanu import __version__
@@ -15,7 +18,7 @@ from vxlanu.agent import ladder, losses
 from vxlanu.agent.agent import Agent
 from vxlanu.api import schema
 from vxlanu.control.core.effects import State
-from vxlanu.control.core.records import EndpointId, NetworkId, NodeId, short
+from vxlanu.control.core.records import NetworkId, NodeId, short
 from vxlanu.control.core.view import EndpointView, MemberView, NetworkState, NetworkView
 from vxlanu.dataplane import Destination, PortRef, SoftRow, Totals, VtepRef
 from vxlanu.dataplane.reading import REASON_TEXTS
@@ -53,7 +56,7 @@ def network_detail(agent: Agent, view: NetworkView) -> schema.NetworkDetail:
         labels=dict(body.labels),
         created_by=_name(agent, NodeId(body.created_by)),
         hosts=sorted(_name(agent, node) for node in agent.view.hosts(view.id)),
-        members=[endpoint(agent, it) for it in agent.view.endpoints(view.id)],
+        members=endpoints(agent, agent.view.endpoints(view.id)),
         conflict_with=f"{rival.name} {short(rival.id)}" if rival else "",
     )
 
@@ -64,15 +67,28 @@ def _name(agent: Agent, node: NodeId) -> str:
 
 
 def endpoint(agent: Agent, view: EndpointView) -> schema.Endpoint:
-    """One row of `endpoint ls`."""
-    body = view.body
-    place = agent.view.network(NetworkId(body.network))
-    node = agent.view.node(view.owner)
+    """One endpoint as a row."""
+    place = agent.view.network(NetworkId(view.body.network))
+    return _endpoint_row(agent, view, place.name if place else "")
+
+
+def endpoints(agent: Agent, views: Iterable[EndpointView]) -> list[schema.Endpoint]:
+    """`endpoint ls`."""
+    names = _network_names(agent)
+    return [_endpoint_row(agent, view, names.get(view.body.network, "")) for view in views]
+
+
+def _network_names(agent: Agent) -> dict[bytes, str]:
+    return {view.id: view.name for view in agent.view.networks()}
+
+
+def _endpoint_row(agent: Agent, view: EndpointView, network_name: str) -> schema.Endpoint:
+    body, node = view.body, agent.view.node(view.owner)
     down = view.owner_state in (State.DEAD, State.LEFT, State.GONE)
     return schema.Endpoint(
         id=body.id.hex(),
         name=body.name,
-        network=place.name if place else short(body.network),
+        network=network_name or short(body.network),
         network_id=body.network.hex(),
         addresses=list(body.addresses),
         mac=body.mac,
@@ -111,8 +127,13 @@ def endpoint_detail(agent: Agent, view: EndpointView) -> schema.EndpointDetail:
     )
 
 
-def member(agent: Agent, view: MemberView) -> schema.Member:
-    """One row of `member ls`."""
+def members(agent: Agent, views: Sequence[MemberView]) -> list[schema.Member]:
+    """`member ls`."""
+    counted = Counter(it.owner for it in agent.view.endpoints())
+    return [_member_row(view, counted[view.id]) for view in views]
+
+
+def _member_row(view: MemberView, endpoints_of_it: int) -> schema.Member:
     return schema.Member(
         id=view.id.hex(),
         name=view.name,
@@ -124,7 +145,7 @@ def member(agent: Agent, view: MemberView) -> schema.Member:
         epoch=view.epoch,
         incarnation=view.incarnation,
         version=view.node.version if view.node else "",
-        endpoints=sum(it.owner == view.id for it in agent.view.endpoints()),
+        endpoints=endpoints_of_it,
         self=view.me,
     )
 
@@ -132,7 +153,7 @@ def member(agent: Agent, view: MemberView) -> schema.Member:
 def vteps(agent: Agent) -> list[schema.Vtep]:
     """All VTEPs: the members', and the static ones."""
     used = {ref.address: facts for ref, facts in agent.dataplane.vteps().items()}
-    names = {view.id: view.name for view in agent.view.networks()}
+    names = _network_names(agent)
     rows = []
     for view in agent.view.members():
         if view.node is None:
@@ -227,13 +248,16 @@ def drops(agent: Agent, lost_in_rings: dict[str, int]) -> list[schema.Drop]:
         lost = sum(count for key, count in lost_in_rings.items() if agent.journal.rows[key].network == view.id)
         totals = _with_lost(agent.dataplane.network_totals(view.id), lost)
         rows += drops_of(totals, "network", view.name, view.name)
-    for key in sorted(agent.opened):
-        found = agent.view.endpoint(EndpointId(bytes.fromhex(key)))
-        row = endpoint(agent, found) if found else None
-        if row:
-            totals = _with_lost(agent.dataplane.port_totals(key), lost_in_rings.get(key, 0))
-            rows += drops_of(totals, "endpoint", row.name, row.network)
+    for row in _local_endpoints(agent):
+        totals = _with_lost(agent.dataplane.port_totals(row.id), lost_in_rings.get(row.id, 0))
+        rows += drops_of(totals, "endpoint", row.name, row.network)
     return rows
+
+
+def _local_endpoints(agent: Agent) -> list[schema.Endpoint]:
+    """Those of this host that have a port, by id."""
+    here = [view for view in agent.view.endpoints() if view.id.hex() in agent.opened]
+    return sorted(endpoints(agent, here), key=lambda row: row.id)
 
 
 def _with_lost(totals: Totals, lost: int) -> Totals:
@@ -269,11 +293,8 @@ def stats(agent: Agent) -> list[schema.Counters]:
     rows = [counters("host", agent.config.name, agent.dataplane.totals())]
     for view in _programmed(agent, agent.view.networks()):
         rows.append(counters("network", view.name, agent.dataplane.network_totals(view.id), view.name, view.id.hex()))
-    for key in sorted(agent.opened):
-        found = agent.view.endpoint(EndpointId(bytes.fromhex(key)))
-        row = endpoint(agent, found) if found else None
-        if row:
-            rows.append(counters("endpoint", row.name, agent.dataplane.port_totals(key), row.network, row.id))
+    for row in _local_endpoints(agent):
+        rows.append(counters("endpoint", row.name, agent.dataplane.port_totals(row.id), row.network, row.id))
     for ref, (totals, _) in sorted(agent.dataplane.vteps().items(), key=lambda item: item[0].address):
         rows.append(counters("vtep", ref.address, totals))
     return rows

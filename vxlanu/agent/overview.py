@@ -12,7 +12,6 @@ import time
 from vxlanu.agent import answers
 from vxlanu.agent.agent import Agent
 from vxlanu.api import schema
-from vxlanu.control.core.records import EndpointId
 from vxlanu.control.core.view import NetworkView
 from vxlanu.dataplane import VtepRef
 
@@ -28,13 +27,13 @@ def overview(agent: Agent) -> schema.Overview:
 
 
 def _overlay(agent: Agent, view: NetworkView) -> schema.Overlay:
-    here = [agent.view.endpoint(EndpointId(row.endpoint), view.id) for row in agent.journal.rows.values()]
+    here = [it for it in agent.view.endpoints(view.id) if it.id.hex() in agent.journal.rows]
     programmed = view.id in agent.dataplane.networks()
     totals = agent.dataplane.network_totals(view.id)
     return schema.Overlay(
         network=answers.network(agent, view),
         hosts=len(agent.view.hosts(view.id)),
-        local=sorted(it.body.name for it in here if it),
+        local=[it.body.name for it in here],
         counters=answers.counters("network", view.name, totals, view.name, view.id.hex()) if programmed else None,
         drops=answers.drops_of(totals, "network", view.name, view.name) if programmed else [],
     )

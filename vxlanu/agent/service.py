@@ -63,8 +63,8 @@ class AgentService:
 
     async def endpoints(self, network: str) -> list[schema.Endpoint]:
         chosen = {view.id for view in self._networks(network)} if network else None
-        everyone = self._agent.view.endpoints()
-        return [answers.endpoint(self._agent, it) for it in everyone if chosen is None or it.body.network in chosen]
+        found = [it for it in self._agent.view.endpoints() if chosen is None or it.body.network in chosen]
+        return answers.endpoints(self._agent, found)
 
     async def attach(self, wanted: schema.Attach) -> schema.EndpointDetail:
         identity = await attach.attach(self._agent, wanted)
@@ -84,7 +84,7 @@ class AgentService:
         return answers.endpoint(self._agent, await attach.detach(self._agent, network, target))
 
     async def members(self) -> list[schema.Member]:
-        return [answers.member(self._agent, view) for view in self._agent.view.members()]
+        return answers.members(self._agent, self._agent.view.members())
 
     async def join(self, wanted: schema.Join) -> schema.Joined:
         try:
@@ -107,7 +107,7 @@ class AgentService:
 
     async def forget(self, ref: str) -> schema.Member:
         view = lookup.member(self._agent.view, ref)
-        row = answers.member(self._agent, view)
+        [row] = answers.members(self._agent, [view])
         try:
             await self._agent.control.forget(view.id)
         except Refusal as refusal:

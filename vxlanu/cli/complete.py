@@ -7,6 +7,7 @@ Rules of this file
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -45,9 +46,9 @@ def _networks(asked: Client, _context: click.Context) -> Names:
 def _endpoints(asked: Client, _context: click.Context) -> Names:
     """A name that two networks use is offered with its network, which is how it must be said."""
     found = asked.endpoints().value.items
-    used = [e.name for e in found]
+    used = Counter(e.name for e in found)
     return [
-        (e.name if used.count(e.name) == 1 else f"{e.name}.{e.network}", f"{' '.join(e.addresses)} on {e.node}")
+        (e.name if used[e.name] == 1 else f"{e.name}.{e.network}", f"{' '.join(e.addresses)} on {e.node}")
         for e in found
     ]
 

@@ -7,7 +7,7 @@ Rules of this file
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vxlanu.api.schema import Counters, Overlay, Overview, Tunnel
 from vxlanu.cli.command import client, show
@@ -16,6 +16,8 @@ from vxlanu.cli.render import age, alarm, block, bold, count, printable, size
 from vxlanu.cli.status import NO_KEY
 
 __all__ = ["draw_overview", "show_overview"]
+
+NAMES_SHOWN = 8
 
 
 def show_overview() -> None:
@@ -49,7 +51,7 @@ def draw_overview(o: Overview) -> Iterator[str]:
 
 
 def _overlay(overlay: Overlay) -> Iterator[str]:
-    n, here = overlay.network, len(overlay.local)
+    n = overlay.network
     where = f"{n.endpoints} on {count(overlay.hosts, 'host')}" if n.endpoints else "none"
     drops = ", ".join(f"{d.reason} {d.frames}" for d in overlay.drops)
     yield from block(
@@ -60,12 +62,18 @@ def _overlay(overlay: Overlay) -> Iterator[str]:
             ("vni", str(n.vni)),
             ("subnet", ", ".join(n.subnets)),
             ("mtu", str(n.mtu)),
-            ("endpoints", f"{where}; here {', '.join(overlay.local)}" if here else where),
+            ("endpoints", f"{where}; here {_some(overlay.local)}" if overlay.local else where),
             ("transfer", _transfer(overlay.counters, ours=True)),
         ],
     )
     if drops:
         yield f"  {bold('drops')}: {alarm(drops)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """Those that a line has room for; all of them are in `vxlanu endpoint ls`."""
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return f"{shown} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else shown
 
 
 def _tunnel(tunnel: Tunnel) -> Iterator[str]:
