@@ -97,20 +97,36 @@ static void settle_single(struct vx_frame *frame, bool same_kernel)
 	};
 }
 
+/** begins_alike() - Whether a datagram begins as another one of the same sender does: flags and reserved bits, any VNI */
+static bool begins_alike(const uint8_t *a, const uint8_t *b)
+{
+	return vx_get32(a) == vx_get32(b) && a[VX_VXLAN_LEN - 1] == b[VX_VXLAN_LEN - 1];
+}
+
 /**
- * vx_partial_is_whole() - Whether a datagram that looks like a train is one super-frame
+ * vx_partial_extent() - How many bytes of a datagram for which UDP_GRO told a size are its first frame
  * @datagram:	UDP payload
  * @len:	Its length
+ * @size:	What UDP_GRO told, less than @len
+ * @same_kernel: Whether a peer may be on this kernel
  *
- * Return: true if it is one VXLAN header and a frame whose IP packet ends where the datagram does. In a train of
- * many, the first frame's packet ends with that frame.
+ * In a train of many, the first frame's packet ends with that frame. One that claims to go on to the end of the
+ * datagram makes a super-frame, or it lies: a container behind a VTEP of another make may send it, so that the frames
+ * of other flows behind it in the train become its payload. From another kernel no super-frame can come. From
+ * this one it may, and then its payload may lie: each piece of it could be made to look like a datagram, of any
+ * network. So where both could be, the contents do not decide, and nobody gets any of it.
+ *
+ * Return: @len for a super-frame, @size for a train, 0 if it is a lie
  */
-bool vx_partial_is_whole(const uint8_t *datagram, uint32_t len)
+uint32_t vx_partial_extent(const uint8_t *datagram, uint32_t len, uint16_t size, bool same_kernel)
 {
 	struct vx_eth eth;
 
-	return len > VX_VXLAN_LEN && vx_eth_parse(datagram + VX_VXLAN_LEN, len - VX_VXLAN_LEN, &eth) == VX_OK &&
-	       eth.version && eth.end == len - VX_VXLAN_LEN;
+	if (!same_kernel || len <= VX_VXLAN_LEN || len - size < VX_VXLAN_LEN ||
+	    vx_eth_parse(datagram + VX_VXLAN_LEN, len - VX_VXLAN_LEN, &eth) != VX_OK ||
+	    !eth.version || eth.end != len - VX_VXLAN_LEN)
+		return size;
+	return begins_alike(datagram, datagram + size) ? 0 : len;
 }
 
 /**

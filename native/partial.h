@@ -4,7 +4,7 @@
 
 #include "net.h"
 
-bool vx_partial_is_whole(const uint8_t *datagram, uint32_t len);
+uint32_t vx_partial_extent(const uint8_t *datagram, uint32_t len, uint16_t size, bool same_kernel);
 enum vx_reason vx_partial_settle(struct vx_frame *frame, uint32_t mtu, bool same_kernel);
 
 #endif

@@ -8,8 +8,9 @@
  *                     this kernel sent with UDP_SEGMENT and nobody cut; a control message tells the size;
  *     a super-frame   one VXLAN header, and behind it a TCP or UDP packet of up to 64 KB that a kernel vxlan device on
  *                     this kernel left to hardware that never came (partial.c). Of TCP there is no control message;
- *                     of UDP there is one too, and it tells the size of the *inner* segments. So a would-be train is
- *                     looked at before it is cut: it is a super-frame if its first IP packet fills it to the end.
+ *                     of UDP there is one too, and it tells the size of the *inner* segments. So, where peers may be
+ *                     on this kernel, a would-be train is looked at before it is cut: it is a super-frame if its
+ *                     first IP packet fills it to the end.
  *   The frames of a train share a buffer, end to end: what writes in front of one, or behind it, writes into another.
  *
  *   The TOS comes along for ECN, and the kernel's own count of what it dropped for want of buffer.
@@ -173,9 +174,12 @@ static uint32_t take(struct vx_receiver *receiver, unsigned i)
 	overflow = take_control(receiver, message, datagram);
 	if (datagram->train >= datagram->len)
 		datagram->train = 0;
-	datagram->each = datagram->train;
-	if (!datagram->train || vx_partial_is_whole(receiver->part[i].iov_base, datagram->len))
-		datagram->each = datagram->len;
+	datagram->each = datagram->len;
+	if (datagram->train)
+		datagram->each = vx_partial_extent(receiver->part[i].iov_base, datagram->len, datagram->train,
+						   receiver->same_kernel);
+	if (!datagram->each)
+		datagram->len = 0;
 	message->msg_namelen = sizeof(receiver->from[i]);
 	message->msg_controllen = sizeof(receiver->control[i]);
 	return overflow;
@@ -220,7 +224,7 @@ static void take_source(const union vx_sockaddr *from, struct vx_frame *frame)
  * @frames:	VX_BATCH frames; their upper halves are filled in, each with its VXLAN header. Their bytes stay until
  *		the next read
  *
- * A datagram that was cut off is a frame of length 0: no frame is passed over in silence.
+ * A datagram that was cut off, or that nobody can tell what it is, is a frame of length 0: no frame is passed over in silence.
  *
  * Return: how many, 0 when there are no more
  */

@@ -133,7 +133,7 @@ int vx_sock_probe(const uint8_t *address, uint16_t data_port)
 
 static bool is_virtual_interface(int fd, const char *name, unsigned flags)
 {
-	static const char *const drivers[] = { "veth", "bridge", "dummy" };
+	static const char *const drivers[] = { "veth", "netkit", "bridge", "macvlan", "ipvlan", "dummy" };
 	struct ethtool_drvinfo info = { .cmd = ETHTOOL_GDRVINFO };
 	struct ifreq request = { .ifr_data = (void *)&info };
 

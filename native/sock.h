@@ -11,7 +11,7 @@
 #define VX_KERNEL(major, minor, patch) ((uint32_t)(major) << 16 | (uint32_t)(minor) << 8 | (uint32_t)(patch))
 
 /** struct vx_datagram - What a read brought: a frame, a train of frames, or a super-frame; see receive.c
- * @len:	Bytes, 0 if it was cut off
+ * @len:	Bytes, 0 if it was cut off or lies
  * @each:	Bytes of each frame in it but the last, which may have less
  * @train:	Size that UDP_GRO told, 0 if there was none to tell
  * @tos:	Outer TOS or traffic class, the same for all frames in it
@@ -26,6 +26,7 @@ struct vx_datagram {
 /** struct vx_receiver - One receive socket and a vector of buffers */
 struct vx_receiver {
 	int fd;
+	bool same_kernel;		/* peers may be on this kernel: super-frames may come */
 	uint32_t overflow;		/* SO_RXQ_OVFL as last seen */
 	uint8_t *buffers;		/* VX_RX_DATAGRAMS times VX_HEADROOM + VX_FRAME_MAX */
 	unsigned count;			/* datagrams of the last read */

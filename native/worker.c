@@ -350,6 +350,7 @@ static int open_receiver(struct vx_worker *worker, const vx_config *config, bool
 		? vx_sock_take(config->receive_fds[worker->index], config->address, config->data_port, shared, trains)
 		: vx_sock_open(config->address, config->data_port, shared);
 
+	worker->receiver.same_kernel = worker->tables->same_kernel;
 	return fd < 0 ? fd : vx_receiver_open(&worker->receiver, fd, config, &worker->tables->offloads);
 }
 

@@ -192,6 +192,7 @@ static void a_super_frame_with_the_size_of_its_inner_segments_stays_whole(void)
 			uint32_t whole, first;
 
 			flow.tags = tags;
+			receiver->same_kernel = true;
 			vx_vxlan_put(bytes, VNI);
 			whole = VX_VXLAN_LEN + flow_super(bytes + VX_VXLAN_LEN, &flow).len;
 			arrives((struct script){ .data = bytes, .len = whole, .train = 1000 });
@@ -212,12 +213,67 @@ static void a_super_frame_with_the_size_of_its_inner_segments_stays_whole(void)
 		}
 }
 
+/** put_lie() - A train of three datagrams, the first of which says that the others are its payload. Return: its length */
+static uint32_t put_lie(uint32_t *each)
+{
+	struct flow flow = flow_plain(false, 4, 3000, 1000);
+	uint32_t len = VX_VXLAN_LEN + flow_segment(bytes + VX_VXLAN_LEN, &flow, 0);
+	uint8_t *ip = bytes + VX_VXLAN_LEN + VX_ETH_LEN;
+
+	vx_vxlan_put(bytes, VNI);
+	memcpy(bytes + len, bytes, len);
+	memcpy(bytes + 2 * len, bytes, len);
+	vx_vxlan_put(bytes + len, VNI + 1);	/* the others need not even be of the same network */
+	vx_put16(ip + 2, (uint16_t)(3 * len - VX_VXLAN_LEN - VX_ETH_LEN));
+	vx_put16(ip + 20 + 4, (uint16_t)(3 * len - VX_VXLAN_LEN - VX_ETH_LEN - 20));
+	*each = len;
+	return 3 * len;
+}
+
+static void a_frame_that_lies_about_its_length_takes_no_other_with_it(void)
+{
+	struct vx_receiver *receiver = open_receiver();
+	uint32_t each, len = put_lie(&each);
+
+	arrives((struct script){ .data = bytes, .len = len, .train = (int)each });
+	EQUAL(read_all(receiver), 1);
+	EQUAL(vx_receiver_next(receiver, frames), 3);	/* the first will be found to be cut off */
+	for (unsigned i = 0; i < 3; i++) {
+		EQUAL(frames[i].len, each);
+		EQUAL(frames[i].train, 0);
+		EQUAL(memcmp(frames[i].data, bytes + i * each, each), 0);
+	}
+	close_receiver(receiver);
+}
+
+/* Where a super-frame may come, what looks like both is neither: else its payload could be datagrams of any network. */
+static void what_could_be_a_train_and_a_super_frame_reaches_nobody(void)
+{
+	struct vx_receiver *receiver = open_receiver();
+	uint32_t each, len = put_lie(&each);
+
+	receiver->same_kernel = true;
+	arrives((struct script){ .data = bytes, .len = len, .train = (int)each });
+	arrives((struct script){ .data = bytes, .len = 100 });
+	EQUAL(read_all(receiver), 2);
+	EQUAL(vx_receiver_next(receiver, frames), 2);
+	EQUAL(frames[0].len, 0);
+	EQUAL(frames[1].len, 100);
+	bytes[each] ^= 1;				/* no header of a datagram: payload that ends up there */
+	arrives((struct script){ .data = bytes, .len = len, .train = (int)each });
+	EQUAL(read_all(receiver), 1);
+	EQUAL(vx_receiver_next(receiver, frames), 1);
+	EQUAL(frames[0].len, len);
+	close_receiver(receiver);
+}
+
 static void trains_of_rubbish_are_split_and_nothing_is_read_beyond(void)
 {
 	struct vx_receiver *receiver = open_receiver();
 	uint32_t frames_of_it = 0;
 	unsigned n;
 
+	receiver->same_kernel = true;
 	for (int size = 1; size < VX_RX_DATAGRAMS; size++)
 		arrives((struct script){ .data = bytes, .len = 40, .train = size });
 	EQUAL(read_all(receiver), VX_RX_DATAGRAMS - 1);
@@ -293,6 +349,8 @@ CASES(CASE(own_namespace), CASE(plain_datagrams_are_one_frame_each),
       CASE(a_train_is_split_by_its_size_over_several_vectors),
       CASE(a_size_that_is_no_less_than_the_datagram_makes_no_train),
       CASE(a_super_frame_with_the_size_of_its_inner_segments_stays_whole),
+      CASE(a_frame_that_lies_about_its_length_takes_no_other_with_it),
+      CASE(what_could_be_a_train_and_a_super_frame_reaches_nobody),
       CASE(trains_of_rubbish_are_split_and_nothing_is_read_beyond),
       CASE(a_datagram_that_was_cut_off_or_empty_is_a_frame_of_no_length), CASE(losses_are_told_once),
       CASE(an_idle_receiver_gives_its_memory_back))
