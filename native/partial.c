@@ -97,7 +97,7 @@ static void settle_single(struct vx_frame *frame, bool same_kernel)
 	};
 }
 
-/** begins_alike() - Whether a datagram begins as another one of the same sender does: flags and reserved bits, any VNI */
+/** begins_alike() - Whether a datagram begins as another of the same sender does: all but the VNI */
 static bool begins_alike(const uint8_t *a, const uint8_t *b)
 {
 	return vx_get32(a) == vx_get32(b) && a[VX_VXLAN_LEN - 1] == b[VX_VXLAN_LEN - 1];

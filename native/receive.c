@@ -224,7 +224,7 @@ static void take_source(const union vx_sockaddr *from, struct vx_frame *frame)
  * @frames:	VX_BATCH frames; their upper halves are filled in, each with its VXLAN header. Their bytes stay until
  *		the next read
  *
- * A datagram that was cut off, or that nobody can tell what it is, is a frame of length 0: no frame is passed over in silence.
+ * A datagram that was cut off, or that lies, is a frame of length 0: no frame is passed over in silence.
  *
  * Return: how many, 0 when there are no more
  */

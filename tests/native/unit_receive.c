@@ -213,7 +213,7 @@ static void a_super_frame_with_the_size_of_its_inner_segments_stays_whole(void)
 		}
 }
 
-/** put_lie() - A train of three datagrams, the first of which says that the others are its payload. Return: its length */
+/** put_lie() - A train of three datagrams, of which the first claims the others as payload. Return: its length */
 static uint32_t put_lie(uint32_t *each)
 {
 	struct flow flow = flow_plain(false, 4, 3000, 1000);
@@ -246,7 +246,7 @@ static void a_frame_that_lies_about_its_length_takes_no_other_with_it(void)
 	close_receiver(receiver);
 }
 
-/* Where a super-frame may come, what looks like both is neither: else its payload could be datagrams of any network. */
+/* Where a super-frame may come, what could be both is neither: its payload could be datagrams of any network. */
 static void what_could_be_a_train_and_a_super_frame_reaches_nobody(void)
 {
 	struct vx_receiver *receiver = open_receiver();
