@@ -8,6 +8,7 @@ Rules of this file
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from vxlanu.api.schema import ErrorBody, ErrorReply
@@ -91,6 +92,16 @@ CLASSES: tuple[type[VxlanuError], ...] = (
     Refused,
     TryAgain,
 )
+
+
+def near(said: str, known: Iterable[str]) -> str:
+    """The names that `said` may have meant, as advice (`a or b`), whatever their case; nothing when none is close."""
+    import difflib  # only for who made a mistake
+
+    folded: dict[str, str] = {}
+    for name in known:
+        folded.setdefault(name.casefold(), name)
+    return " or ".join(folded[found] for found in difflib.get_close_matches(said.casefold(), folded, 3, 0.6))
 
 
 def from_reply(body: ErrorBody) -> VxlanuError:

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vxlanu.errors import BadRequest
+from vxlanu.errors import BadRequest, near
 from vxlanu.nsopen import syscalls
 from vxlanu.nsopen.wire import KernelRefused, NamespaceMissing, PermissionMissing
 
@@ -122,7 +122,7 @@ def _open(text: str, path: str) -> int:
         # O_NONBLOCK: a path can be a FIFO, and opening one must not stop the agent.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (FileNotFoundError, ProcessLookupError, NotADirectoryError) as why:
-        hint = "ip netns list" if path.startswith(str(RUN_NETNS)) else ""
+        hint = _near(text) if path == str(RUN_NETNS / text) else ""
         raise NamespaceMissing(what, f"there is no {path}", hint=hint) from why
     except PermissionError as why:
         hint = "run the agent as root, or as the user who made the namespace"
@@ -137,6 +137,15 @@ def _open(text: str, path: str) -> int:
         os.close(fd)
         raise NamespaceMissing(what, f"{path} is not a network namespace")
     return fd
+
+
+def _near(name: str) -> str:
+    """The names of ip-netns(8) that were perhaps meant, else how to see them."""
+    try:
+        known = [entry.name for entry in RUN_NETNS.iterdir()]
+    except OSError:
+        known = []
+    return near(name, known) or "ip netns list"
 
 
 async def _runtime_pid(runtime: str, text: str, name: str) -> int:

@@ -301,3 +301,17 @@ def test_probing_shows_up_nowhere_in_the_drops(two: Lab) -> None:
     before = two.vxlanu("h2", "drops")
     assert failures(two, "h1") == []
     assert two.vxlanu("h2", "drops") == before
+
+
+def test_a_host_whose_own_address_is_gone_says_so(make_lab: Callable[..., Lab]) -> None:
+    """When a netcheck is needed most: every way says what the kernel says, and none of it is an internal error."""
+    lab = make_lab(hosts=2, containers=1)
+    [own] = [row for row in json.loads(lab.exec("h1", ["ip", "-j", "-4", "addr", "show", "scope", "global"]).stdout)
+             if row.get("addr_info")]  # fmt: skip
+    address = own["addr_info"][0]
+    lab.exec("h1", ["ip", "addr", "del", f"{address['local']}/{address['prefixlen']}", "dev", own["ifname"]])
+    done = lab.exec("h1", ["vxlanu", "netcheck", "--json"], check=False)
+    assert done.returncode == 1, done
+    found = [it for it in json.loads(done.stdout)["findings"] if it["state"] == FAIL and it["check"] == "reach"]
+    assert any("Cannot assign requested address" in it["why"] for it in found), found
+    assert "a task failed" not in lab.log("h1") and "Traceback" not in lab.log("h1"), lab.log("h1")

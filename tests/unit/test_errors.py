@@ -17,6 +17,7 @@ from vxlanu.errors import (
     TryAgain,
     VxlanuError,
     from_reply,
+    near,
 )
 
 EXIT_CODES = {
@@ -68,3 +69,9 @@ def test_the_line_has_what_and_why_and_advice_only_where_there_is_some() -> None
 def test_the_advice_is_called_try_on_the_wire() -> None:
     wire = msgspec.json.decode(msgspec.json.encode(TryAgain("a", "b", hint="c").reply()))
     assert wire == {"error": {"name": "try_again", "exit": 75, "what": "a", "why": "b", "try": "c", "detail": {}}}
+
+
+def test_near_names_are_found_whatever_their_case() -> None:
+    assert near("c0", ["web", "C0", "C1"]) == "C0"
+    assert near("demonett", ["demonet", "other"]) == "demonet"
+    assert near("zzz", ["demonet"]) == ""

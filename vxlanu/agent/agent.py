@@ -206,9 +206,9 @@ class Agent:
             log.error("the namespace helper ended: starting it again", extra={"event": "helper"})
             try:
                 self.helper.restart()
+                self.feed.tell(Told("helper", state="restarted", node=self.config.name))
             except OSError as error:
                 log.error("cannot start the namespace helper: %s", error.strerror, extra={"event": "helper"})
-            self.feed.tell(Told("helper", state="restarted", node=self.config.name))
             await asyncio.sleep(HELPER_PAUSE_S)
 
     async def _housekeep(self) -> None:

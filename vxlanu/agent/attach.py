@@ -28,7 +28,7 @@ from vxlanu.control.core.records import Endpoint, EndpointId, Network, NetworkId
 from vxlanu.control.core.view import EndpointView, NetworkState, NetworkView
 from vxlanu.dataplane import PortConfig
 from vxlanu.endpoints import LocalEndpoint, QueuesStale
-from vxlanu.errors import BadRequest, Conflict, NotFound, VxlanuError
+from vxlanu.errors import BadRequest, Conflict, NotFound, VxlanuError, near
 from vxlanu.netns import Target, resolve
 from vxlanu.nsopen import NamespaceMissing
 
@@ -279,7 +279,9 @@ async def detach(agent: Agent, network_reference: str, target_text: str) -> Endp
     why = f"not attached to {network.name} on this host"
     if elsewhere:
         why += f"; {elsewhere[0].owner_name} has an endpoint of that name"
-    raise NotFound(f"detach {target_text}", why, hint="vxlanu endpoint ls", name="not_attached")
+    here = [it.body.target for it in agent.view.endpoints(network.id) if it.id.hex() in agent.journal.rows]
+    hint = near(target_text, here) or "vxlanu endpoint ls"
+    raise NotFound(f"detach {target_text}", why, hint=hint, name="not_attached")
 
 
 async def _identity(target_text: str) -> tuple[int, int]:

@@ -16,6 +16,7 @@ Rules of this file
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -214,5 +215,6 @@ def _announce(agent: Agent) -> None:
         extra={"event": "ready"},
     )
     if config.ready_fd is not None:
-        os.write(config.ready_fd, b"ready\n")
+        with contextlib.suppress(OSError):  # whoever waited for it has gone, which is no reason to go too
+            os.write(config.ready_fd, b"ready\n")
         os.close(config.ready_fd)

@@ -8,14 +8,13 @@ Rules of this file
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from vxlanu.control.core.records import Network, is_mac, short
 from vxlanu.control.core.view import EndpointView, MemberView, NetworkView, View
-from vxlanu.errors import BadRequest, NotFound
+from vxlanu.errors import BadRequest, NotFound, near
 
 T = TypeVar("T")
 
@@ -36,9 +35,9 @@ def member(view: View, reference: str) -> MemberView:
     return _only("member", reference, found, lambda it: f"{it.name} {short(it.id)}", names)
 
 
-def endpoint(view: View, reference: str) -> EndpointView:
-    """An endpoint by NAME, NAME.NETWORK, id prefix, IP or MAC."""
-    everyone = view.endpoints()
+def endpoint(view: View, reference: str, within: NetworkView | None = None) -> EndpointView:
+    """An endpoint (of one network) by NAME, NAME.NETWORK, id prefix, IP or MAC."""
+    everyone = view.endpoints(within.id if within else None)
     networks: dict[bytes, str] = {network.id: network.name for network in view.networks()}
 
     def shown(it: EndpointView) -> str:
@@ -83,8 +82,7 @@ def _only(
         raise BadRequest(
             f"{kind} {reference}", f"{len(found)} match: {listed}", hint="more of the id", name="ambiguous"
         )
-    near = difflib.get_close_matches(reference, list(names), 3, 0.6)
-    hint = f"{' or '.join(near)}" if near else f"vxlanu {kind} ls"
+    hint = near(reference, names) or f"vxlanu {kind} ls"
     raise NotFound(f"{kind} {reference}", "there is none of that name, id or address", hint=hint, name=f"no_{kind}")
 
 

@@ -14,6 +14,7 @@ Rules of this file
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import time
@@ -29,9 +30,12 @@ from vxlanu.control.core.messages import Surveyed
 from vxlanu.control.core.view import MemberView
 from vxlanu.control.ways import OPEN, SILENT
 from vxlanu.dataplane import Event
+from vxlanu.errors import VxlanuError
 
 if TYPE_CHECKING:
     from vxlanu.agent.agent import Agent
+
+log = logging.getLogger("vxlanu.netcheck")
 
 UNKNOWN = "unknown"
 AT_ONCE = 16  # members: half a megabyte of probes
@@ -74,7 +78,7 @@ class Netcheck:
         needed, network = self._needed()
         hosts = [view.node.data_host if view.node else view.address[0] for view in members]
         async with self._turn:
-            routes = await agent.helper.path_mtus(hosts)
+            routes = await self._widths(hosts)
             slots = asyncio.Semaphore(AT_ONCE)
 
             async def one(view: MemberView, host: str) -> schema.Reach:
@@ -94,6 +98,14 @@ class Netcheck:
             members=list(found),
             took_s=round(time.monotonic() - begun, 2),
         )
+
+    async def _widths(self, hosts: Sequence[str]) -> dict[str, int]:
+        """The largest packet towards each by link and route; nothing where that cannot be asked."""
+        try:
+            return await self._agent.helper.path_mtus(hosts)
+        except VxlanuError as error:
+            log.warning("cannot read the paths to other hosts: %s", error, extra={"event": "paths"})
+            return {}
 
     def _needed(self) -> tuple[int, str]:
         """The longest outer packet that networks of this host make, and which network."""
@@ -190,8 +202,7 @@ class Netcheck:
     async def _probe_back(self, view: MemberView, effect: SurveyAsked) -> None:
         if view.node is None:
             return
-        widths = await self._agent.helper.path_mtus([view.node.data_host])
-        width = widths.get(view.node.data_host, 0)
+        width = (await self._widths([view.node.data_host])).get(view.node.data_host, 0)
         await self._send(_Survey(effect.number, view.node.data_host), view.node.data_port, BACK, effect.length, width)
 
     def answered(self, effect: SurveyAnswered) -> None:

@@ -20,7 +20,7 @@ from vxlanu.control.core.choose import choose_ipv6_subnet, choose_subnet, choose
 from vxlanu.control.core.errors import Refusal
 from vxlanu.control.core.records import Network, NetworkId, Vtep, is_mac, is_name, short
 from vxlanu.control.core.view import NetworkView
-from vxlanu.errors import BadRequest, Conflict, NotFound
+from vxlanu.errors import BadRequest, Conflict, NotFound, near
 
 log = logging.getLogger("vxlanu.networks")
 
@@ -231,14 +231,24 @@ async def remove_vtep(agent: Agent, reference: str, text: str) -> Vtep:
     """Take a static VTEP out of a network."""
     network = lookup.network(agent.view, reference)
     host, port = split_host_port(text)
-    for body in agent.view.vteps(network.id):
-        if body.address == host and (not port or body.port == int(port)):
+    there = agent.view.vteps(network.id)
+    for body in there:
+        if body.address == _plain(host) and (not port or body.port == int(port)):
             try:
                 await agent.control.remove_vtep(network.id, body.address, body.port)
             except Refusal as refusal:
                 raise as_error(refusal, f"vtep {text}") from refusal
             return body
-    raise NotFound(f"vtep {text}", f"{network.name} has no static VTEP of that address", hint="vxlanu vtep ls")
+    hint = near(host or text, [body.address for body in there]) or "vxlanu vtep ls"
+    raise NotFound(f"vtep {text}", f"{network.name} has no static VTEP of that address", hint=hint, name="no_vtep")
+
+
+def _plain(host: str) -> str:
+    """An address as records have it, however it was typed."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host
 
 
 def commands_for(agent: Agent, network: NetworkView, vtep: Vtep) -> list[str]:

@@ -75,7 +75,13 @@ async def send(own: str, to: tuple[str, int], survey: int, kind: int, lengths: S
     """Send all lengths, the rounds; returns the errno of the kernel's refusal if not even one could be sent."""
     version = ipaddress.ip_address(own).version
     sent, refused = 0, 0
-    with _open(own, version) as udp:
+    if ipaddress.ip_address(to[0]).version != version:
+        return errno.EAFNOSUPPORT
+    try:
+        opened = _open(own, version)
+    except OSError as error:
+        return error.errno or errno.EIO  # EADDRNOTAVAIL: our own address is gone
+    with opened as udp:
         for turn in range(ROUNDS):
             if turn:
                 await asyncio.sleep(PAUSE_S)

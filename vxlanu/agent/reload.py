@@ -38,17 +38,17 @@ def on_hangup(agent: Agent, reread: Callable[[], AgentConfig]) -> None:
 
 
 async def _reload(agent: Agent, reread: Callable[[], AgentConfig]) -> None:
+    """The manager hears that it is over in any case: it kills who reloads for ever."""
     agent.supervisor.reloading()
     try:
-        wanted = await asyncio.to_thread(reread)
+        await _apply(agent, await asyncio.to_thread(reread))
     except ConfigMistakes as mistakes:
         for mistake in mistakes.each:
             log.error("not reloaded: %s: %s", mistake.what, mistake.why, extra={"event": "reload_failed"})
     except VxlanuError as error:
         log.error("not reloaded: %s: %s", error.what, error.why, extra={"event": "reload_failed"})
-    else:
-        await _apply(agent, wanted)
-    agent.supervisor.ready(f"{agent.config.name} at {agent.underlay.address}")
+    finally:
+        agent.supervisor.ready(f"{agent.config.name} at {agent.underlay.address}")
 
 
 async def _apply(agent: Agent, wanted: AgentConfig) -> None:

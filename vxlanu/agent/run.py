@@ -6,6 +6,7 @@ everything else is in `life`, which is imported only then.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from vxlanu.agent.logs import set_up
 from vxlanu.agent.supervisor import Supervisor
 from vxlanu.config import AgentConfig
+from vxlanu.errors import BadRequest
 from vxlanu.nsopen import NamespaceHelper
 from vxlanu.store import StateLock
 
@@ -24,6 +26,7 @@ def run(config: AgentConfig, reread: Callable[[], AgentConfig]) -> None:
         VxlanuError: it cannot start; nothing is left behind.
     """
     set_up(config.log_level, config.log_format)
+    _check_ready_fd(config.ready_fd)
     supervisor = Supervisor.from_environment(os.environ)
     lock = StateLock(Path(config.state_dir))
     lock.acquire()
@@ -37,3 +40,16 @@ def run(config: AgentConfig, reread: Callable[[], AgentConfig]) -> None:
     finally:
         helper.close()
         lock.release()
+
+
+def _check_ready_fd(fd: int | None) -> None:
+    """Before anything is opened: a number that nobody passed would be that of something of our own later."""
+    if fd is None:
+        return
+    try:
+        writable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    except OSError:
+        writable = False
+    if not writable:
+        why = "no descriptor of that number was passed that can be written to"
+        raise BadRequest(f"--ready-fd {fd}", why, hint=f"vxlanu agent --ready-fd {fd} {fd}>FILE", name="bad_descriptor")

@@ -6,7 +6,6 @@ Nothing is decided here. Requests go to networks and attach, lists to answers.
 from __future__ import annotations
 
 import asyncio
-import difflib
 
 from vxlanu.agent import answers, attach, interior, lookup, losses, networks
 from vxlanu.agent.agent import Agent
@@ -19,9 +18,9 @@ from vxlanu.api import schema
 from vxlanu.api.events import EVENTS
 from vxlanu.control.core.effects import State
 from vxlanu.control.core.errors import LocalError, Refusal
-from vxlanu.control.core.records import EndpointId, short
+from vxlanu.control.core.records import EndpointId, NetworkId, short
 from vxlanu.control.core.view import NetworkView
-from vxlanu.errors import BadRequest, Conflict
+from vxlanu.errors import BadRequest, Conflict, near
 
 VERIFY_TRIES = 3  # a record may arrive between the two readings; what stays different is a difference
 VERIFY_PAUSE_S = 0.05
@@ -162,13 +161,17 @@ class AgentService:
 
     async def events(self, names: list[str], network: str, endpoint: str) -> Reader:
         """A reader that has heard `listening`; unknown names are refused before the stream begins."""
+        view = self._agent.view
         for name in names:
             if name not in EVENTS:
-                near = difflib.get_close_matches(name, EVENTS, 3, 0.6)
-                hint = " or ".join(near) or "vxlanu events --help"
+                hint = near(name, EVENTS) or "vxlanu events --help"
                 raise BadRequest(f"event {name}", "there is none of that name", hint=hint, name="no_event")
-        chosen = lookup.network(self._agent.view, network).name if network else ""
-        reader = self._agent.feed.listen(names, chosen, endpoint)
+        place = lookup.network(view, network) if network else None
+        if endpoint:
+            chosen = lookup.endpoint(view, endpoint, place)
+            endpoint = chosen.body.name
+            place = place or view.network(NetworkId(chosen.body.network))
+        reader = self._agent.feed.listen(names, place.name if place else "", endpoint)
         reader.greet(self._agent.config.name)
         return reader
 

@@ -45,7 +45,7 @@ class Supervisor:
         pid = str(os.getpid())
         watchdog = said["WATCHDOG_USEC"] if said["WATCHDOG_PID"] in ("", pid) else ""
         taken = _passed(said["LISTEN_FDS"], said["LISTEN_FDNAMES"]) if said["LISTEN_PID"] == pid else {}
-        return cls(said["NOTIFY_SOCKET"], int(watchdog or 0) / 1e6, taken)
+        return cls(said["NOTIFY_SOCKET"], _number(watchdog) / 1e6, taken)
 
     @property
     def listens(self) -> bool:
@@ -65,8 +65,9 @@ class Supervisor:
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def alive(self) -> None:
-        """Feed the watchdog."""
-        self._tell("WATCHDOG=1")
+        """Feed the watchdog. What still waits will do as well: a manager that reads nothing is not told more."""
+        if not self._waiting:
+            self._tell("WATCHDOG=1")
 
     def keep(self, name: str, fd: int, *, poll: bool = True) -> None:
         """Have a descriptor outlive us. `poll`: until it is dead (POLLERR), as a TAP is with its namespace."""
@@ -110,10 +111,16 @@ class Supervisor:
     def _tell(self, message: str, fds: Iterable[int] = ()) -> None:
         if self._socket is None:
             return
-        self._waiting.append((message.encode(), [os.dup(fd) for fd in fds]))
+        try:
+            copies = [os.dup(fd) for fd in fds]  # one at most
+        except OSError as error:
+            log.warning("cannot keep a descriptor: %s", error.strerror, extra={"event": "supervisor"})
+            return
+        self._waiting.append((message.encode(), copies))
         self._send_waiting()
 
     def _send_waiting(self) -> None:
+        """All that is taken at once; in blocking mode (`stopping`), until the manager lets us wait once."""
         assert self._socket is not None
         while self._waiting:
             message, fds = self._waiting[0]
@@ -122,11 +129,20 @@ class Supervisor:
             except BlockingIOError:
                 asyncio.get_running_loop().add_writer(self._socket, self._writable)
                 return
+            except TimeoutError:
+                log.warning("the service manager does not answer", extra={"event": "supervisor"})
+                self._forget_waiting()
+                return
             except OSError as error:
                 log.warning("cannot tell the service manager: %s", error.strerror, extra={"event": "supervisor"})
             self._waiting.popleft()
             for fd in fds:
                 os.close(fd)
+
+    def _forget_waiting(self) -> None:
+        for fd in (fd for _, fds in self._waiting for fd in fds):
+            os.close(fd)
+        self._waiting.clear()
 
     def _writable(self) -> None:
         assert self._socket is not None
@@ -150,14 +166,24 @@ def _connected(address: str) -> socket.socket | None:
 
 
 def _passed(count: str, names: str) -> dict[str, int]:
-    """The descriptors by name; of two with one name, and of those without, the later ones are closed."""
+    """The descriptors by name; of two with one name, and of those without, the later ones are closed. A number that
+    is not open ends the list: what follows was never passed, and may become anything."""
     found: dict[str, int] = {}
     each = names.split(":")
-    for number in range(int(count or 0)):
+    for number in range(_number(count)):
         fd, name = FIRST_FD + number, each[number] if number < len(each) else ""
+        try:
+            os.set_inheritable(fd, False)
+        except OSError as error:
+            log.warning("descriptor %d was not passed: %s", fd, error.strerror, extra={"event": "supervisor"})
+            break
         if not name or name in found:
             os.close(fd)
             continue
-        os.set_inheritable(fd, False)
         found[name] = fd
     return found
+
+
+def _number(text: str) -> int:
+    """What a variable of the manager says; 0 for nothing, and for what is no number."""
+    return int(text) if text.isascii() and text.isdigit() else 0

@@ -17,9 +17,9 @@ from click.shell_completion import CompletionItem
 
 from vxlanu.api.client import Client, Reply
 from vxlanu.cli.progress import waiting
-from vxlanu.errors import BadRequest
+from vxlanu.errors import BadRequest, near
 
-__all__ = ["Command", "Group", "client", "emit", "global_options", "near", "show", "socket_option", "wants_json"]
+__all__ = ["Command", "Group", "client", "emit", "global_options", "show", "socket_option", "wants_json"]
 
 T = TypeVar("T")
 
@@ -132,13 +132,6 @@ class Group(_WithExample, click.Group):
             return made
 
         return decorate
-
-
-def near(said: str, known: Iterable[str]) -> str:
-    """The names that `said` may have meant, as advice; nothing when none is close."""
-    import difflib
-
-    return " or ".join(difflib.get_close_matches(said, list(known), 3, 0.6))
 
 
 def socket_option() -> str:

@@ -19,9 +19,9 @@ from click.shell_completion import CompletionItem
 from vxlanu.api.events import ALWAYS, EVENTS
 from vxlanu.api.schema import Event
 from vxlanu.cli import complete
-from vxlanu.cli.command import Command, client, near, wants_json
+from vxlanu.cli.command import Command, client, wants_json
 from vxlanu.cli.render import printable
-from vxlanu.errors import BadRequest
+from vxlanu.errors import BadRequest, near
 
 __all__ = ["draw_event", "events"]
 

@@ -21,9 +21,9 @@ from click.shell_completion import CompletionItem
 
 from vxlanu.api.client import Reply
 from vxlanu.api.schema import Items
-from vxlanu.cli.command import near, show, wants_json
+from vxlanu.cli.command import show, wants_json
 from vxlanu.cli.render import printable
-from vxlanu.errors import BadRequest
+from vxlanu.errors import BadRequest, near
 
 __all__ = ["list_options", "show_list"]
 

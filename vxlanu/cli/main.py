@@ -20,9 +20,9 @@ import click
 import msgspec
 
 from vxlanu import __version__
-from vxlanu.cli.command import Group, emit, near, wants_json
+from vxlanu.cli.command import Group, emit, wants_json
 from vxlanu.cli.render import printable
-from vxlanu.errors import AnswerIsNo, BadRequest, VxlanuError
+from vxlanu.errors import AnswerIsNo, BadRequest, VxlanuError, near
 
 __all__ = ["COMMANDS", "main", "root"]
 

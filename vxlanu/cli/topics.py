@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 import click
 from click.shell_completion import CompletionItem
 
-from vxlanu.cli.command import Command, near
-from vxlanu.errors import CLASSES, NotFound
+from vxlanu.cli.command import Command
+from vxlanu.errors import CLASSES, NotFound, near
 from vxlanu.event_names import EVENTS
 from vxlanu.share import shipped
 
