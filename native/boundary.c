@@ -44,18 +44,9 @@ static struct vx_network *network_of(const vx_engine *engine, int network)
 	return network < 0 ? NULL : vx_net_get(engine->tables, (uint32_t)network);
 }
 
-static void clear_counters(vx_engine *engine, unsigned kind, int id)
-{
-	for (unsigned i = 0; id >= 0 && i < engine->workers; i++)
-		vx_stats_clear(&engine->worker[i].stats, kind, (uint32_t)id);
-}
-
 int vx_network_add(vx_engine *engine, uint32_t vni, uint32_t mtu, uint32_t flags)
 {
-	int id = vx_net_add(engine->tables, vni, mtu, flags);
-
-	clear_counters(engine, VX_AT_NETWORK, id);
-	return id;
+	return vx_net_add(engine->tables, vni, mtu, flags);
 }
 
 int vx_network_flags(vx_engine *engine, int network, uint32_t flags)
@@ -75,20 +66,11 @@ int vx_network_vteps(vx_engine *engine, int network, const vx_member *members, i
 	return vx_net_vteps(engine->tables, (uint32_t)network, members, (uint32_t)count);
 }
 
-/** undo_port() - Take a half-added port back without closing its descriptors: they are still the caller's */
-static void undo_port(vx_engine *engine, struct vx_port *port)
-{
-	for (unsigned i = 0; i < engine->workers; i++)
-		vx_worker_del_port(&engine->worker[i], port);
-	port->refused = true;
-	vx_net_port_del(engine->tables, port->id);
-}
-
 int vx_port_add(vx_engine *engine, int network, const uint8_t *mac, uint32_t mtu, uint32_t flags,
 		const int *fds, int count)
 {
 	bool write_queue = flags & VX_PORT_WRITE_QUEUE;
-	int queues = count - write_queue, id, error = 0;
+	int queues = count - write_queue, id;
 	struct vx_port *port;
 
 	if ((queues != 1 && queues != (int)engine->workers) || !mtu || mtu > MTU_MAX || network < 0 ||
@@ -105,17 +87,8 @@ int vx_port_add(vx_engine *engine, int network, const uint8_t *mac, uint32_t mtu
 	port->queues = (unsigned)queues;
 	memcpy(port->fds, fds, (size_t)count * sizeof(int));
 	id = vx_net_port_add(engine->tables, port, (uint32_t)network);
-	if (id < 0) {
+	if (id < 0)
 		free(port);
-		return id;
-	}
-	clear_counters(engine, VX_AT_PORT, id);
-	for (unsigned i = 0; i < engine->workers && !error; i++)
-		error = vx_worker_add_port(&engine->worker[i], port);
-	if (error) {
-		undo_port(engine, port);
-		return error;
-	}
 	return id;
 }
 
@@ -128,13 +101,7 @@ int vx_port_allow(vx_engine *engine, int port, const vx_prefix *prefixes, int co
 
 int vx_port_del(vx_engine *engine, int port)
 {
-	struct vx_port *found = port < 0 ? NULL : vx_net_port(engine->tables, (uint32_t)port);
-
-	if (!found)
-		return -ENOENT;
-	for (unsigned i = 0; i < engine->workers; i++)
-		vx_worker_del_port(&engine->worker[i], found);
-	return vx_net_port_del(engine->tables, (uint32_t)port);
+	return port < 0 ? -ENOENT : vx_net_port_del(engine->tables, (uint32_t)port);
 }
 
 int vx_port_info_get(const vx_engine *engine, int port, vx_port_info *info)
@@ -157,13 +124,9 @@ int vx_port_info_get(const vx_engine *engine, int port, vx_port_info *info)
 
 int vx_vtep_add(vx_engine *engine, const uint8_t *address, uint16_t data_port, uint32_t flags)
 {
-	int id;
-
 	if (vx_addr_is4(address) != vx_addr_is4(engine->config.address))
 		return -EAFNOSUPPORT;
-	id = vx_net_vtep_add(engine->tables, address, data_port, flags);
-	clear_counters(engine, VX_AT_VTEP, id);
-	return id;
+	return vx_net_vtep_add(engine->tables, address, data_port, flags);
 }
 
 int vx_vtep_del(vx_engine *engine, int vtep)

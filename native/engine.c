@@ -29,6 +29,40 @@ static struct vx_ring *reaper_ring(struct vx_engine *engine)
 	return &engine->rings[engine->workers];
 }
 
+/** id_taken() - Start the counters of an id anew, before anybody counts under it */
+static void id_taken(void *context, unsigned kind, uint32_t id)
+{
+	struct vx_engine *engine = context;
+
+	for (unsigned i = 0; i < engine->workers; i++)
+		vx_stats_clear(&engine->worker[i].stats, kind, id);
+}
+
+/** port_watch() - Let the workers wait for a port's frames. Until it is published they pass it over */
+static int port_watch(void *context, const struct vx_port *port)
+{
+	struct vx_engine *engine = context;
+
+	for (unsigned i = 0; i < engine->workers; i++) {
+		int error = vx_worker_add_port(&engine->worker[i], port);
+
+		if (error) {
+			while (i--)
+				vx_worker_del_port(&engine->worker[i], port);
+			return error;
+		}
+	}
+	return 0;
+}
+
+static void port_unwatch(void *context, const struct vx_port *port)
+{
+	struct vx_engine *engine = context;
+
+	for (unsigned i = 0; i < engine->workers; i++)
+		vx_worker_del_port(&engine->worker[i], port);
+}
+
 /** port_closed() - A port's descriptors are closed. The reaper's thread, or the writer's once that has ended */
 static void port_closed(void *context, const struct vx_port *port)
 {
@@ -126,6 +160,9 @@ static int allocate(struct vx_engine *engine)
 		return -ENOMEM;
 	}
 	engine->captures->workers = engine->workers;
+	engine->tables->id_taken = id_taken;
+	engine->tables->port_watch = port_watch;
+	engine->tables->port_unwatch = port_unwatch;
 	engine->tables->port_closed = port_closed;
 	engine->tables->context = engine;
 	engine->tables->offloads = engine->config.offloads & VX_OFFLOAD_ALL;

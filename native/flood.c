@@ -59,15 +59,15 @@ struct vx_members *vx_flood_list(const vx_member *members, uint32_t count)
 	return list;
 }
 
-/** vx_flood_lists() - Whether a VTEP is in a list */
+/** vx_flood_lists() - Whether a VTEP is in a list; NULL is an empty one */
 bool vx_flood_lists(const struct vx_members *list, uint32_t vtep)
 {
-	uint32_t at = first_at_least(list, vtep);
+	uint32_t at = list ? first_at_least(list, vtep) : 0;
 
-	return at < list->count && list->member[at].vtep == vtep;
+	return list && at < list->count && list->member[at].vtep == vtep;
 }
 
-/** vx_flood_set_members() - Replace the VTEPs of a network by a list that is the network's from now on */
+/** vx_flood_set_members() - Replace the VTEPs of a network by a list that is the network's from now on, or by none */
 void vx_flood_set_members(struct vx_network *network, struct vx_members *list)
 {
 	struct vx_members *old = atomic_load(&network->flood);

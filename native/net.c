@@ -34,6 +34,14 @@ static uint32_t next_generation(struct vx_tables *tables)
 	return tables->generation;
 }
 
+/** take_id() - An id is in use from now on; what it names is published next */
+static void take_id(struct vx_tables *tables, _Atomic bool *busy, unsigned kind, uint32_t id)
+{
+	atomic_store(&busy[id], true);
+	if (tables->id_taken)
+		tables->id_taken(tables->context, kind, id);
+}
+
 int vx_tables_init(struct vx_tables *tables)
 {
 	vx_qsbr_init(&tables->qsbr);
@@ -121,7 +129,7 @@ int vx_net_add(struct vx_tables *tables, uint32_t vni, uint32_t mtu, uint32_t fl
 		network_free(network);
 		return -ENOMEM;
 	}
-	atomic_store(&tables->network_busy[id], true);
+	take_id(tables, tables->network_busy, VX_AT_NETWORK, network->id);
 	atomic_store_explicit(&tables->networks[id], network, memory_order_release);
 	return id;
 }
@@ -182,42 +190,56 @@ static void drop_members(struct vx_network *network, const struct vx_members *li
 	}
 }
 
-/** check_members() - Whether every VTEP of a sorted list exists and is named once */
-static int check_members(struct vx_tables *tables, const struct vx_members *list)
+/** prepare_members() - Check that every VTEP of a sorted list exists and is named once; make room */
+static int prepare_members(struct vx_network *network, const struct vx_members *list)
 {
+	uint32_t fresh = 0;
+
 	for (uint32_t i = 0; i < list->count; i++) {
-		if (!vx_net_vtep(tables, list->member[i].vtep))
+		if (!vx_net_vtep(network->tables, list->member[i].vtep))
 			return -ENOENT;
 		if (i && list->member[i - 1].vtep == list->member[i].vtep)
 			return -EINVAL;
+		fresh += !vx_table_get(&network->members, vx_key_number(list->member[i].vtep));
 	}
-	return 0;
+	return vx_table_reserve(&network->members, fresh);
 }
 
-/** vx_net_vteps() - Replace the VTEPs of a network. Return: 0, -ENOENT, -EINVAL for one named twice, -ENOMEM */
+/** add_members() - Put the VTEPs of a prepared list in */
+static void add_members(struct vx_network *network, const struct vx_members *list)
+{
+	for (uint32_t i = 0; i < list->count; i++) {
+		struct vx_key key = vx_key_number(list->member[i].vtep);
+
+		if (!vx_table_get(&network->members, key))
+			vx_net_vtep(network->tables, list->member[i].vtep)->networks++;
+		vx_table_set(&network->members, key, vx_value(VX_AT_VTEP, list->member[i].flags, 0));
+	}
+}
+
+/**
+ * vx_net_vteps() - Replace the VTEPs of a network
+ *
+ * Return: 0, -ENOENT, -EINVAL for one named twice, -ENOMEM (then nothing has changed; with none it cannot fail)
+ */
 int vx_net_vteps(struct vx_tables *tables, uint32_t id, const vx_member *members, uint32_t count)
 {
 	struct vx_network *network = vx_net_get(tables, id);
-	struct vx_members *list;
+	struct vx_members *list = NULL;
 	int error;
 
 	if (!network || count > VX_VTEPS_MAX)
 		return -ENOENT;
-	list = vx_flood_list(members, count);
-	if (!list)
-		return -ENOMEM;
-	error = check_members(tables, list);
-	for (uint32_t i = 0; !error && i < count; i++) {
-		struct vx_key key = vx_key_number(list->member[i].vtep);
-		bool is_new = !vx_table_get(&network->members, key);
-
-		error = vx_table_set(&network->members, key, vx_value(VX_AT_VTEP, list->member[i].flags, 0));
-		if (!error && is_new)
-			vx_net_vtep(tables, list->member[i].vtep)->networks++;
-	}
-	if (error) {
-		free(list);
-		return error;
+	if (count) {
+		list = vx_flood_list(members, count);
+		if (!list)
+			return -ENOMEM;
+		error = prepare_members(network, list);
+		if (error) {
+			free(list);
+			return error;
+		}
+		add_members(network, list);
 	}
 	drop_members(network, list);
 	vx_flood_set_members(network, list);
@@ -230,9 +252,9 @@ static void port_release(struct vx_retired *object)
 	struct vx_tables *tables = port->tables;
 	uint32_t id = port->id;
 
-	for (unsigned i = 0; i < port->queues + port->write_queue && !port->refused; i++)
+	for (unsigned i = 0; i < port->queues + port->write_queue; i++)
 		close(port->fds[i]);
-	if (tables->port_closed && !port->refused)
+	if (tables->port_closed)
 		tables->port_closed(tables->context, port);
 	free(atomic_load(&port->allow));
 	free(port);
@@ -245,12 +267,12 @@ static void port_release(struct vx_retired *object)
  * @port:	Made by the caller, who has filled in MAC, MTU, flags and descriptors; owned by the tables from now on
  * @id:		Network
  *
- * Return: its id; -ENOENT, -ENOSPC, -ENOMEM (then @port is still the caller's)
+ * Return: its id; -ENOENT, -ENOSPC, -ENOMEM, or why port_watch() refused it (then @port is still the caller's)
  */
 int vx_net_port_add(struct vx_tables *tables, struct vx_port *port, uint32_t id)
 {
 	struct vx_network *network = vx_net_get(tables, id);
-	int free_id = find_free(tables->port_busy, VX_PORTS_MAX);
+	int free_id = find_free(tables->port_busy, VX_PORTS_MAX), error = 0;
 
 	if (!network)
 		return -ENOENT;
@@ -262,9 +284,16 @@ int vx_net_port_add(struct vx_tables *tables, struct vx_port *port, uint32_t id)
 	port->tables = tables;
 	vx_nbr_link_local(port->mac, port->link_local);
 	atomic_store(&port->state, VX_PORT_UP);
-	if (vx_flood_add_local(network, port->id))
+	if (tables->port_watch)
+		error = tables->port_watch(tables->context, port);
+	if (error)
+		return error;
+	if (vx_flood_add_local(network, port->id)) {
+		if (tables->port_unwatch)
+			tables->port_unwatch(tables->context, port);
 		return -ENOMEM;
-	atomic_store(&tables->port_busy[free_id], true);
+	}
+	take_id(tables, tables->port_busy, VX_AT_PORT, port->id);
 	atomic_store_explicit(&tables->ports[free_id], port, memory_order_release);
 	return free_id;
 }
@@ -300,6 +329,7 @@ int vx_net_port_allow(struct vx_tables *tables, uint32_t id, const vx_prefix *pr
 	return 0;
 }
 
+/** vx_net_port_del() - Delete a port; its descriptors are closed later. Return: 0, -ENOENT, -ENOMEM (no change) */
 int vx_net_port_del(struct vx_tables *tables, uint32_t id)
 {
 	struct vx_port *port = vx_net_port(tables, id);
@@ -310,6 +340,8 @@ int vx_net_port_del(struct vx_tables *tables, uint32_t id)
 	error = vx_flood_del_local(port->network, id);
 	if (error)
 		return error;
+	if (tables->port_unwatch)
+		tables->port_unwatch(tables->context, port);
 	atomic_store_explicit(&tables->ports[id], NULL, memory_order_release);
 	vx_qsbr_retire(&tables->qsbr, &port->retired, port_release);
 	return 0;
@@ -360,13 +392,12 @@ int vx_net_vtep_add(struct vx_tables *tables, const uint8_t *address, uint16_t d
 	vtep->tables = tables;
 	atomic_store(&vtep->flags, flags);
 	vtep_set_address(vtep, address, data_port);
-	atomic_store_explicit(&tables->vteps[id], vtep, memory_order_release);
 	if (vx_table_set(&tables->addresses, vx_key_address(address), vx_value(VX_AT_VTEP, vtep->id, 0))) {
-		atomic_store(&tables->vteps[id], NULL);
-		vx_qsbr_retire(&tables->qsbr, &vtep->retired, vtep_release);
+		free(vtep);
 		return -ENOMEM;
 	}
-	atomic_store(&tables->vtep_busy[id], true);
+	take_id(tables, tables->vtep_busy, VX_AT_VTEP, vtep->id);
+	atomic_store_explicit(&tables->vteps[id], vtep, memory_order_release);
 	return id;
 }
 

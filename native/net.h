@@ -37,7 +37,6 @@ struct vx_port {
 	struct vx_storm storm;		/* copies of its broadcast and multicast */
 	struct vx_storm answers;	/* ICMP errors that the switch sends it */
 	struct vx_tables *tables;
-	bool refused;			/* never came to life: descriptors stay the caller's, nobody is told */
 	bool write_queue;		/* fds[queues] is a detached queue, by which all workers write */
 	unsigned workers;		/* of the engine */
 	unsigned queues;		/* that are read: one per worker, or one alone */
@@ -108,7 +107,11 @@ struct vx_tables {
 	uint32_t generation;
 	_Atomic uint32_t offloads;	/* VX_OFFLOAD_* in use: wanted, and not refused by the kernel so far */
 	bool same_kernel;		/* underlay is virtual: treat every VTEP as VX_VTEP_SAME_KERNEL */
-	void (*port_closed)(void *context, const struct vx_port *port);	/* called before a port is freed */
+	/* What comes and goes, for the engine. The first three are the writer's, and each may be NULL. */
+	void (*id_taken)(void *context, unsigned kind, uint32_t id);	/* nobody can see yet who has it */
+	int (*port_watch)(void *context, const struct vx_port *port);	/* before anybody sees it; 0 or -errno */
+	void (*port_unwatch)(void *context, const struct vx_port *port);	/* it goes */
+	void (*port_closed)(void *context, const struct vx_port *port);	/* before a port is freed */
 	void *context;
 };
 

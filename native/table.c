@@ -89,13 +89,13 @@ uint64_t vx_table_get(const struct vx_table *table, struct vx_key key)
 	return value == DELETED ? 0 : value;
 }
 
-/** rebuild() - Move the live slots into an array with room for as many again */
-static int rebuild(struct vx_table *table)
+/** rebuild() - Move the live slots into an array with room for @more, and for as many again */
+static int rebuild(struct vx_table *table, uint32_t more)
 {
 	struct vx_slots *old = atomic_load(&table->slots), *slots;
 	uint32_t count = SLOTS_MIN;
 
-	while (count < (table->live + 1) * 2)
+	while (count < (table->live + more) * 2)
 		count *= 2;
 	if (count > VX_TABLE_MAX)
 		return -ENOSPC;
@@ -119,6 +119,14 @@ static int rebuild(struct vx_table *table)
 	return 0;
 }
 
+/** vx_table_reserve() - Make sure that the next @more sets cannot fail. Return: 0, -ENOMEM, -ENOSPC */
+int vx_table_reserve(struct vx_table *table, uint32_t more)
+{
+	struct vx_slots *slots = atomic_load(&table->slots);
+
+	return (table->used + more) * 4 > (slots->mask + 1) * 3 ? rebuild(table, more) : 0;
+}
+
 /**
  * vx_table_set() - Give a key a value, new or changed
  *
@@ -132,7 +140,7 @@ int vx_table_set(struct vx_table *table, struct vx_key key, uint64_t value)
 
 	slot = find(slots, key, &before);
 	if (before == FREE && (table->used + 1) * 4 > (slots->mask + 1) * 3) {
-		int error = rebuild(table);
+		int error = rebuild(table, 1);
 
 		if (error)
 			return error;

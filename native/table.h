@@ -30,6 +30,7 @@ struct vx_table {
 int vx_table_init(struct vx_table *table, struct vx_qsbr *qsbr);
 void vx_table_destroy(struct vx_table *table);
 uint64_t vx_table_get(const struct vx_table *table, struct vx_key key);
+int vx_table_reserve(struct vx_table *table, uint32_t more);
 int vx_table_set(struct vx_table *table, struct vx_key key, uint64_t value);
 uint64_t vx_table_del(struct vx_table *table, struct vx_key key);
 uint64_t vx_table_next(const struct vx_table *table, uint64_t *cursor, struct vx_key *key);

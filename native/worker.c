@@ -454,7 +454,7 @@ void vx_worker_abandon(struct vx_worker *worker)
 	worker->jobs_active = 0;
 }
 
-/** vx_worker_add_port() - Watch this worker's queue of a published port, if it has one. Return: 0 or -errno */
+/** vx_worker_add_port() - Watch this worker's queue of a port, if it has one. Return: 0 or -errno */
 int vx_worker_add_port(struct vx_worker *worker, const struct vx_port *port)
 {
 	int fd = vx_port_reader(port, worker->index);

@@ -195,6 +195,35 @@ static void an_id_stays_busy_while_a_reader_may_hold_it(void)
 	scene_free(scene);
 }
 
+static unsigned taken;
+
+/** look() - When an id is taken, nobody can find what will have it, so nobody counts under it */
+static void look(void *context, unsigned kind, uint32_t id)
+{
+	struct vx_tables *tables = context;
+
+	CHECK(kind != VX_AT_PORT || (!vx_net_port(tables, id) && tables->port_busy[id]));
+	CHECK(kind != VX_AT_VTEP || (!vx_net_vtep(tables, id) && tables->vtep_busy[id]));
+	CHECK(kind != VX_AT_NETWORK || (!vx_net_get(tables, id) && tables->network_busy[id]));
+	taken |= 1u << kind;
+}
+
+static void an_id_is_taken_before_anybody_sees_it(void)
+{
+	struct scene *scene = scene_new(false);
+	struct vx_port *port = calloc(1, sizeof(*port));
+	uint8_t address[VX_ADDR_LEN];
+
+	scene->tables->id_taken = look;
+	scene->tables->context = scene->tables;
+	address4(address, 99);
+	CHECK(vx_net_vtep_add(scene->tables, address, 4789, 0) >= 0);
+	CHECK(vx_net_add(scene->tables, VNI + 1, MTU, 0) >= 0);
+	CHECK(vx_net_port_add(scene->tables, port, (uint32_t)scene->net) >= 0);
+	EQUAL(taken, 1u << VX_AT_PORT | 1u << VX_AT_VTEP | 1u << VX_AT_NETWORK);
+	scene_free(scene);
+}
+
 static void what_is_in_use_is_not_deleted(void)
 {
 	struct scene *scene = scene_new(false);
@@ -237,5 +266,6 @@ static void a_million_records_fit(void)
 CASES(CASE(a_table_agrees_with_a_model), CASE(a_reader_sees_every_key_while_others_come_go_and_the_table_grows),
       CASE(nothing_is_freed_that_a_reader_may_hold), CASE(a_reader_that_wakes_during_a_collection_is_waited_for),
       CASE(a_record_never_names_the_successor_under_its_targets_index),
-      CASE(an_id_stays_busy_while_a_reader_may_hold_it), CASE(what_is_in_use_is_not_deleted),
+      CASE(an_id_stays_busy_while_a_reader_may_hold_it), CASE(an_id_is_taken_before_anybody_sees_it),
+      CASE(what_is_in_use_is_not_deleted),
       CASE(a_million_records_fit))
