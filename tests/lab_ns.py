@@ -33,7 +33,7 @@ _environment = os.environ | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/s
 
 
 def poll(
-    condition: Callable[[], T], *, timeout: float = 30.0, what: str = "", story: Callable[[], str] | None = None
+    condition: Callable[[], T], *, timeout: float = 60.0, what: str = "", story: Callable[[], str] | None = None
 ) -> T:
     """The first true value of `condition`, asked again and again; after `timeout` an AssertionError with `story`.
 
@@ -161,7 +161,7 @@ def _kill_inside(inodes: set[int]) -> None:
                 continue
         return not inside
 
-    poll(gone, timeout=10.0, what="every process in the namespaces is dead")
+    poll(gone, what="every process in the namespaces is dead")
 
 
 def _is_zombie(pid: int) -> bool:

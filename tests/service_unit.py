@@ -99,7 +99,7 @@ class Unit:
                 pass_fds=fds, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         if wait:
-            poll(lambda: self.count("READY") > before or self.ended(), timeout=30, what="READY=1", story=self.story)
+            poll(lambda: self.count("READY") > before or self.ended(), what="READY=1", story=self.story)
             assert not self.ended(), self.story()
 
     def swap(self, kept: dict[str, int], *, store: bool = True) -> None:

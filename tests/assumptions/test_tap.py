@@ -393,7 +393,7 @@ def segments_of_bulk_tcp(namespaces: Namespaces, container: Namespace, fd: int) 
                 os.write(target, frame)
         return largest >= 44 or sending.poll() is not None
 
-    poll(carried, timeout=20, what="a full super-frame, or 64 MB to be carried")
+    poll(carried, what="a full super-frame, or 64 MB to be carried")
     os.close(other)
     return largest
 

@@ -82,7 +82,7 @@ def mixed(request: pytest.FixtureRequest, make_module_lab: Callable[..., Lab]) -
 
 @pytest.mark.parametrize("version", ["v4", "v6"])
 def test_containers_and_the_kernel_ping_each_other_both_ways(mixed: Mixed, version: str) -> None:
-    poll(lambda: mixed.ping(FOREIGN, "c1-1", version), timeout=20, what="the first echo", story=mixed.story)
+    poll(lambda: mixed.ping(FOREIGN, "c1-1", version), what="the first echo", story=mixed.story)
     assert not mixed.lost(version), mixed.story()
 
 
@@ -149,11 +149,11 @@ def test_without_its_record_the_foreign_vtep_is_a_stranger_again(mixed: Mixed) -
         return mixed.outer not in known and not mixed.learned(host)
 
     for host in ("h1", "h2"):
-        poll(lambda: forgotten(host), timeout=10, what=f"{host} forgets it", story=mixed.story)  # noqa: B023
+        poll(lambda: forgotten(host), what=f"{host} forgets it", story=mixed.story)  # noqa: B023
     before = {host: drops(lab, host, "vtep_unknown") for host in ("h1", "h2")}
     assert mixed.lost("v4") == WAYS
     assert all(drops(lab, host, "vtep_unknown") > count for host, count in before.items()), mixed.story()
     assert mixed.ping("c1-1", "c2-1", "v4")
     mixed.add()
-    poll(lambda: not mixed.lost("v4"), timeout=20, what="all of it again", story=mixed.story)
+    poll(lambda: not mixed.lost("v4"), what="all of it again", story=mixed.story)
     assert all(lab.vxlanu(host, "verify")["differences"] == [] for host in ("h1", "h2"))

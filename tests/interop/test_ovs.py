@@ -35,7 +35,7 @@ def segment(make_module_lab: Callable[..., Lab]) -> Iterator[tuple[Lab, dict[str
     set_underlay(lab, "wire", ("h1",))
     with OvsHost.up(lab, OVS, OUTER) as host:
         host.overlay(network["vni"], lab.plan.advertise("h1"), f"{INNER}/24")
-        poll(lambda: pings(lab, OVS, ours, wait=1), timeout=20, what="the first echo", story=host.story)
+        poll(lambda: pings(lab, OVS, ours, wait=1), what="the first echo", story=host.story)
         yield lab, {OVS: INNER, OURS: ours}
 
 

@@ -137,7 +137,7 @@ def test_a_tag_arrives_as_it_was_sent(pair: Pair, tmp_path: Path) -> None:
         return path.exists() and path.stat().st_size > 24 + len(sent)
 
     with lab.running(way[1], ["dumpcap", "-q", "-P", "-i", "eth0", "-w", str(path)]) as dumpcap:
-        poll(heard, timeout=20, what="a frame in the capture")
+        poll(heard, what="a frame in the capture")
         dumpcap.terminate()
         assert dumpcap.wait(20) == 0, dumpcap.stderr and dumpcap.stderr.read()
     assert {bytes(packet) for packet in rdpcap(str(path)) if marker in bytes(packet)} == {sent}

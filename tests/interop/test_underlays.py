@@ -88,7 +88,7 @@ def pair(request: pytest.FixtureRequest, make_module_lab: Callable[..., Lab]) ->
     made = Pair(lab, peer, {OURS: attached["mac"], KERNEL: peer.mac}, addresses, network["vni"])
     for version in VERSIONS:
         poll(lambda: pings(lab, KERNEL, addresses[OURS, version], wait=1),  # noqa: B023
-             timeout=20, what="the first echo", story=made.story)  # fmt: skip
+             what="the first echo", story=made.story)  # fmt: skip
     yield made
 
 

@@ -128,9 +128,9 @@ class Capture:
     def record(self) -> None:
         """Capture until all of the traffic, and then a last ping, are in the file."""
         with self.lab.running("underlay", ["dumpcap", "-q", "-P", "-i", "underlay", "-w", str(self.raw)]) as dumpcap:
-            poll(lambda: self.raw.exists() and self.raw.stat().st_size > 24, timeout=20, what="dumpcap captures")
+            poll(lambda: self.raw.exists() and self.raw.stat().st_size > 24, what="dumpcap captures")
             self._traffic()
-            poll(lambda: self.echoes() >= 2 * ECHOES, timeout=20, what="all echo replies are in the file")
+            poll(lambda: self.echoes() >= 2 * ECHOES, what="all echo replies are in the file")
             dumpcap.terminate()
             assert dumpcap.wait(20) == 0, dumpcap.stderr and dumpcap.stderr.read()
         tshark(self.raw, "-Y", "udp.port == 4789", "-F", "pcap", "-w", str(self.datagrams))

@@ -183,7 +183,7 @@ def test_dead_vteps_cost_a_live_one_nothing(namespaces: Namespaces) -> None:
             refused, unreachable = _icmp(dead, "OutDestUnreachs"), _icmp(near, "OutDestUnreachs")
             return refused >= 200 and unreachable >= 20
 
-        poll(another_round, timeout=20, what="ICMP errors of both kinds", story=lambda: stand.host.story())
+        poll(another_round, what="ICMP errors of both kinds", story=lambda: stand.host.story())
         assert _icmp(near, "InDestUnreachs") >= 200
         got = stand.arrived(sent)
         assert [struct.unpack("!I", data[50:])[0] for data in got] == list(range(sent))

@@ -112,7 +112,7 @@ def overload(lab: Lab, addresses: dict[str, str]) -> Bulk:
         lab.signal_agent("h2", signal.SIGSTOP)
         for thread in work:
             thread.start()
-        poll(lambda: overflown(lab) or not any(thread.is_alive() for thread in work), timeout=20, what="an overflow")
+        poll(lambda: overflown(lab) or not any(thread.is_alive() for thread in work), what="an overflow")
         lab.signal_agent("h2", signal.SIGCONT)
         for thread in (*work, beside):
             thread.join()
@@ -146,7 +146,7 @@ def settle(lab: Lab, address: str) -> None:
         last.append(count(lab))
         return len(last) > 1 and last[-1] == last[-2]
 
-    poll(still, timeout=20, what="the counters come to rest")
+    poll(still, what="the counters come to rest")
 
 
 class Ledger:

@@ -155,7 +155,7 @@ def test_conntrack_on_the_data_port_is_seen_and_the_advice_ends_it(namespaces: N
     assert states(examined(here), "conntrack") == [OK]
     send = "import socket;socket.socket(2, 2).sendto(b'x', ('10.89.0.1', 4789))"
     there.run(sys.executable, "-c", send)
-    poll(lambda: states(examined(here), "conntrack") == [WARN], timeout=20, what="the flow is tracked")
+    poll(lambda: states(examined(here), "conntrack") == [WARN], what="the flow is tracked")
     follow(here, one(examined(here), "conntrack")["try"])
     here.run("sh", "-c", "command -v conntrack && conntrack -D -p udp || true")
     assert "notrack" in here.run("nft", "list", "ruleset")
@@ -255,7 +255,7 @@ THERE, HERE = "from here does not arrive there", "from there does not arrive her
 )
 def test_a_port_shut_on_one_side_is_named_from_both(two: Lab, require: Callable, rule: str, port: str) -> None:
     require("nft")
-    poll(lambda: alive(two), timeout=30, what="both members alive", story=two.story)
+    poll(lambda: alive(two), what="both members alive", story=two.story)
     assert failures(two, "h1") == failures(two, "h2") == []
     with dropping(two, "h2", rule):
         assert failures(two, "h1") == [f"h2: {port} {THERE}"]
@@ -274,7 +274,7 @@ def test_with_the_control_port_shut_an_open_data_port_still_shows(two: Lab, requ
             report = two.exec("h1", ["vxlanu", "netcheck", "--json"], check=False)
             found = [it for it in json.loads(report.stdout)["findings"] if it["check"] == "reach"]
             assert (SKIP, "h2: UDP 4789 is not known") in [(it["state"], it["what"]) for it in found]
-    poll(lambda: alive(two), timeout=30, what="both members alive again", story=two.story)
+    poll(lambda: alive(two), what="both members alive again", story=two.story)
 
 
 @contextmanager
@@ -285,7 +285,7 @@ def dropping_too(lab: Lab, rule: str) -> Iterator[None]:
 
 
 def test_a_narrow_cable_in_the_middle_is_measured_both_ways(two: Lab) -> None:
-    poll(lambda: alive(two), timeout=30, what="both members alive", story=two.story)
+    poll(lambda: alive(two), what="both members alive", story=two.story)
     assert failures(two, "h1", "path-mtu") == []
     two.exec("underlay", ["ip", "link", "set", "h2", "mtu", "1400"])
     try:

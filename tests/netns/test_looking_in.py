@@ -31,7 +31,7 @@ def pair(make_module_lab: Callable[..., Lab]) -> Lab:
     lab.vxlanu("h1", "network", "create", "look", "--subnet", "192.168.0.0/24")
     lab.vxlanu("h1", "attach", "look", "c1-1", "--name", "A", "--ip", "192.168.0.10")
     lab.vxlanu("h2", "attach", "look", "c2-1", "--name", "B", "--ip", "192.168.0.20")
-    poll(lambda: len(lab.vxlanu("h1", "endpoint", "ls", "look")) == 2, "both endpoints on h1", 10)
+    poll(lambda: len(lab.vxlanu("h1", "endpoint", "ls", "look")) == 2, "both endpoints on h1", 60)
     assert pings(lab, "c1-1", "192.168.0.20")
     return lab
 
@@ -56,7 +56,7 @@ def told(story: Story, name: str, **facts: object) -> bool:
 
 
 def awaited(story: Story, name: str, **facts: object) -> None:
-    poll(lambda: told(story, name, **facts), f"{name} {facts}", 15, lambda: str(story))
+    poll(lambda: told(story, name, **facts), f"{name} {facts}", 60, lambda: str(story))
 
 
 def test_a_life_of_network_and_endpoint_is_told_on_the_other_host(pair: Lab) -> None:
@@ -96,7 +96,7 @@ def test_vxlanu_alone_shows_networks_and_when_tunnels_were_last_used(pair: Lab) 
         grown = min(now.sent_frames - before.sent_frames, now.received_frames - before.received_frames)
         return grown >= 3 and age_s is not None and age_s < 3
 
-    poll(heard, "traffic of h2's tunnel", 10, lambda: str(overview(pair, "h1")))
+    poll(heard, "traffic of h2's tunnel", 60, lambda: str(overview(pair, "h1")))
     shown = pair.exec("h1", ["vxlanu"]).stdout
     for line in ("network: look", "  endpoints: 2 on 2 hosts; here A", "  node: h2", "  latest traffic: "):
         assert line in shown, shown
@@ -105,7 +105,7 @@ def test_vxlanu_alone_shows_networks_and_when_tunnels_were_last_used(pair: Lab) 
 
 def test_prune_removes_what_nobody_uses_and_nothing_else(pair: Lab) -> None:
     pair.vxlanu("h2", "network", "create", "idle", "--subnet", "192.168.6.0/24")
-    poll(lambda: len(pair.vxlanu("h1", "network", "ls")) == 2, "the network on h1", 10)
+    poll(lambda: len(pair.vxlanu("h1", "network", "ls")) == 2, "the network on h1", 60)
     assert [gone["name"] for gone in pair.vxlanu("h1", "network", "prune", "--yes")] == ["idle"]
     assert [left["name"] for left in pair.vxlanu("h1", "network", "ls")] == ["look"]
     assert pair.vxlanu("h1", "network", "prune", "--yes") == []
@@ -210,14 +210,14 @@ def test_a_dead_helper_is_told_replaced_and_shown(pair: Lab) -> None:
     with listening(pair, "h1", "--only", "helper") as story:
         pair.exec("h1", ["kill", "-9", str(first)])
         awaited(story, "helper", state="restarted")
-    poll(lambda: helper_of(pair, "h1") not in (0, first), "another helper", 10)
+    poll(lambda: helper_of(pair, "h1") not in (0, first), "another helper", 60)
     made = pair.vxlanu("h1", "attach", "look", "c1-2", "--name", "D")
     assert made["ifindex"] and pings(pair, "c1-2", "192.168.0.20")
     pair.vxlanu("h1", "detach", "look", "c1-2")
     assert "the namespace helper ended once" in pair.exec("h1", ["vxlanu"]).stdout
     second = helper_of(pair, "h1")
     pair.exec("h1", ["kill", "-9", str(second)])  # the one that was started as a program is watched too
-    poll(lambda: helper_of(pair, "h1") not in (0, second), "a third helper", 15)
+    poll(lambda: helper_of(pair, "h1") not in (0, second), "a third helper", 60)
 
 
 def test_a_member_that_dies_and_returns_is_told_with_its_endpoints(pair: Lab) -> None:

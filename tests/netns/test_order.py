@@ -108,7 +108,7 @@ class Hosts:
             self.wait_at(name, self.delivered(name) + more)
 
     def wait_at(self, name: str, count: int) -> None:
-        poll(lambda: self.delivered(name) >= count, f"{count} frames for {name}", 30, self.lab.story)
+        poll(lambda: self.delivered(name) >= count, f"{count} frames for {name}", 60, self.lab.story)
 
 
 def in_order(told: dict[str, dict[str, int | str]], at_least: int) -> None:

@@ -91,7 +91,7 @@ def attached(hosts: list[Host], namespaces: Namespaces) -> tuple[list[Namespace]
         containers.append(namespaces.make("c"))
         body = host.ask("attach", "blue", containers[-1].name, "--name", f"c{len(containers)}")
         addresses.append(re.sub("/.*", "", str(body["addresses"][0])))  # type: ignore[index]  # a list of strings
-    poll(lambda: containers[1].pings(addresses[0]), timeout=20, what="a first ping", story=hosts[0].unit.story)
+    poll(lambda: containers[1].pings(addresses[0]), what="a first ping", story=hosts[0].unit.story)
     return containers, addresses
 
 
@@ -176,7 +176,7 @@ def test_what_ends_leaves_the_store(hosts: Callable[..., list[Host]], namespaces
     unit.stop()
     namespaces.delete(containers[0])
     unit.start()
-    poll(lambda: pair[0].ask("status")["local_endpoints"] == 0, timeout=20, what="the endpoint gone")
+    poll(lambda: pair[0].ask("status")["local_endpoints"] == 0, what="the endpoint gone")
     assert [name for name in unit.kept if not name.startswith("data-")] == []
 
 
@@ -194,7 +194,7 @@ def test_odd_descriptors_are_closed_and_logged_and_the_agent_comes_up(
     assert "receive sockets of the earlier run are not used" in log
     assert re.search(r"the kept TAP of endpoint \w+ is not used: no TAP", log)
     assert "kept for nobody, closed: stranger" in log
-    poll(lambda: containers[1].pings(addresses[0]), timeout=20, what="a ping", story=unit.story)
+    poll(lambda: containers[1].pings(addresses[0]), what="a ping", story=unit.story)
     assert "stranger" not in unit.kept
     assert all(Path(f"/proc/self/fd/{fd}").readlink() != Path("/dev/null") for fd in unit.kept.values()), unit.story()
 
@@ -208,7 +208,7 @@ def test_other_numbers_of_workers_open_anew_and_go_on(
     unit.stop()
     unit.start("--workers", "2")
     assert "not used" in unit.log.read_text()
-    poll(lambda: containers[1].pings(addresses[0]), timeout=20, what="a ping", story=unit.story)
+    poll(lambda: containers[1].pings(addresses[0]), what="a ping", story=unit.story)
     poll(lambda: {"data-0", "data-1"} <= set(unit.kept), what="two sockets in the store", story=unit.story)
     lost = lost_over(containers[1], addresses[0], lambda: restart_with(unit, "--workers", "2"))
     assert lost == 0, f"{[host.ask('drops')['items'] for host in pair]}\n{unit.story()}"
@@ -224,15 +224,15 @@ def test_the_watchdog_is_fed_while_all_workers_run_and_not_while_one_is_stopped(
 ) -> None:
     unit = hosts(watchdog_s=2.0)[0].unit
     fed = unit.count("WATCHDOG")
-    poll(lambda: unit.count("WATCHDOG") > fed + 4, timeout=20, what="the watchdog fed", story=unit.story)
+    poll(lambda: unit.count("WATCHDOG") > fed + 4, what="the watchdog fed", story=unit.story)
     assert unit.process is not None
     with stopped_thread(unit.process.pid, "vx-worker-00"):
-        poll(lambda: "the watchdog goes unfed: worker 0" in unit.log.read_text(), timeout=20, what="it goes unfed")
+        poll(lambda: "the watchdog goes unfed: worker 0" in unit.log.read_text(), what="it goes unfed")
         fed = unit.count("WATCHDOG")
         asked = unit.count("STATUS")
-        poll(lambda: "stuck for" in unit.log.read_text(), timeout=30, what="the loop going on", story=unit.story)
+        poll(lambda: "stuck for" in unit.log.read_text(), what="the loop going on", story=unit.story)
         assert unit.count("WATCHDOG") == fed and unit.count("STATUS") == asked
-    poll(lambda: unit.count("WATCHDOG") > fed, timeout=20, what="the watchdog fed again", story=unit.story)
+    poll(lambda: unit.count("WATCHDOG") > fed, what="the watchdog fed again", story=unit.story)
 
 
 class stopped_thread:
@@ -261,7 +261,7 @@ def test_ready_reloading_and_stopping_are_told_in_order(hosts: Callable[..., lis
     unit, file = host.unit, host.socket.with_name("agent.toml")
     file.write_text('log-level = "debug"\ndata-port = 4790\n')
     unit.signal(signal.SIGHUP)
-    poll(lambda: unit.count("READY") == 2, timeout=10, what="READY=1 after the reload", story=unit.story)
+    poll(lambda: unit.count("READY") == 2, what="READY=1 after the reload", story=unit.story)
     assert unit.stop() == 0
     poll(lambda: unit.count("STOPPING"), what="STOPPING=1")
     keys = [key for message in unit.said for key in message if key in ("READY", "RELOADING", "STOPPING")]
@@ -276,14 +276,14 @@ def test_a_reload_with_mistakes_names_each_and_changes_nothing(hosts: Callable[.
     unit, file = host.unit, host.socket.with_name("agent.toml")
     file.write_text('log-level = "loud"\nlog-format = "json"\nprt = 3\n')
     unit.signal(signal.SIGHUP)
-    poll(lambda: unit.count("READY") == 2, timeout=10, what="READY=1 after the reload", story=unit.story)
+    poll(lambda: unit.count("READY") == 2, what="READY=1 after the reload", story=unit.story)
     log = unit.log.read_text()
     assert f"not reloaded: {file}:1: log-level: invalid enum value" in log
     assert f"not reloaded: {file}:3: prt: no such setting" in log
     assert '"event"' not in log
     file.write_text('log-format = "json"\n')
     unit.signal(signal.SIGHUP)
-    poll(lambda: '"event": "reloaded"' in unit.log.read_text(), timeout=10, what="JSON from now on", story=unit.story)
+    poll(lambda: '"event": "reloaded"' in unit.log.read_text(), what="JSON from now on", story=unit.story)
 
 
 def test_ready_fd_gets_its_line_when_the_agent_answers(hosts: Callable[..., list[Host]], tmp_path: Path) -> None:

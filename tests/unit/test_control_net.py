@@ -70,7 +70,7 @@ def nodes(namespaces: Namespaces, tmp_path: Path) -> list[Node]:
         for number, host in enumerate(underlay.hosts, 1)
     ]
     alive = [[f"h{number}", "alive"] for number in (1, 2, 3)]
-    poll(lambda: all(node.see("members") == alive for node in made), timeout=20.0, what="all alive")
+    poll(lambda: all(node.see("members") == alive for node in made), what="all alive")
     return made
 
 
@@ -86,7 +86,7 @@ def test_a_network_and_its_endpoints_are_everywhere_at_once_and_survive_kill_9(
         answer = node.do("attach", network=NETWORK, id=f"{number:032x}", name=f"c{number}")
         assert isinstance(answer, list), answer
         others = [other for other in nodes if other is not node]
-        poll(lambda n=number, o=others: all(len(other.see("endpoints")) == n + 1 for other in o), timeout=5.0)
+        poll(lambda n=number, o=others: all(len(other.see("endpoints")) == n + 1 for other in o))
         delays.append(time.monotonic() - start)
     print(f"attach to visible on both others: median {1000 * statistics.median(delays):.1f} ms")
     assert statistics.median(delays) < 3.0  # the figure is `make accept`'s; here within a factor of ten
@@ -98,7 +98,7 @@ def test_a_network_and_its_endpoints_are_everywhere_at_once_and_survive_kill_9(
     again = Node(victim.host, tmp_path / "h2", "h2", "10.89.0.2", "10.89.0.1")
     assert again.ready == "ready"
     assert again.see("endpoints") == before
-    poll(lambda: nodes[0].see("members")[1] == ["h2", "alive"], timeout=20.0)
+    poll(lambda: nodes[0].see("members")[1] == ["h2", "alive"])
     assert again.do("attach", network=NETWORK, id=f"{99:032x}", name="late", wanted=before[0][2].partition("/")[0]) == {
         "refused": "address_in_use",
         "holder": f"{before[0][0]}@{before[0][1]}",
@@ -118,7 +118,7 @@ def test_a_held_port_and_a_name_that_lives_elsewhere_are_said_and_refused(nodes:
 def test_an_idle_control_plane_costs_next_to_nothing(nodes: list[Node]) -> None:
     before = [node.see("cpu") for node in nodes]
     start = time.monotonic()
-    poll(lambda: time.monotonic() - start > 5.0, timeout=10.0)
+    poll(lambda: time.monotonic() - start > 5.0)
     for node, cpu in zip(nodes, before, strict=True):
         used = (float(node.see("cpu")) - float(cpu)) / (time.monotonic() - start)
         print(f"idle: {100 * used:.2f} % of a core")
