@@ -16,6 +16,7 @@ The underlay that `Underlay.build` makes:
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -113,9 +114,9 @@ class Namespace:
     def ip(self, *arguments: str, check: bool = True) -> str:
         return run("ip", "-n", self.name, *arguments, check=check)
 
-    def pings(self, address: str, *, count: int = 1, wait: int = 1) -> bool:
-        """Whether `count` echo requests to `address` were all answered."""
-        asked = self.command("ping", "-n", "-q", "-c", str(count), "-i", "0.2", "-W", str(wait), address)
+    def pings(self, address: str, *, wait: int = 10) -> bool:
+        """Whether an echo request to `address` is answered within `wait` seconds."""
+        asked = self.command("ping", "-n", "-q", "-c", "1", "-W", str(wait), address)
         return subprocess.run(asked, capture_output=True, env=_environment, check=False).returncode == 0
 
     def story(self) -> str:
@@ -185,7 +186,13 @@ class Underlay:
         made.switch.ip("link", "set", "br0", "up")
         for number in range(1, hosts + 1):
             made._join(namespaces.make(f"h{number}"), number, mtu)
+        poll(lambda: made._ports_in("forwarding") == hosts, what="the bridge forwards", story=made.switch.story)
         return made
+
+    def _ports_in(self, state: str) -> int:
+        """How many ports of the bridge are in a state: linkwatch tells it of a cable up to a second later."""
+        ports = json.loads(self.switch.ip("-d", "-j", "link", "show", "master", "br0"))
+        return sum(port["linkinfo"]["info_slave_data"]["state"] == state for port in ports)
 
     def _join(self, host: Namespace, number: int, mtu: int) -> None:
         self.switch.run(

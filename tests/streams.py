@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
+
+from lab_ns import poll
 
 from vxlanu.lab.topology import Lab
 
@@ -44,10 +46,39 @@ def ready(lab: Lab, place: str, *arguments: object) -> Iterator[Popen[str]]:
         yield process
 
 
-def pings(lab: Lab, place: str, address: str, *, count: int = 1, wait: int = 2) -> bool:
-    """Whether every one of `count` echo requests is answered."""
-    return lab.exec(place, ["ping", "-n", "-q", "-i", "0.2", "-c", str(count), "-W", str(wait), address],
-                    check=False).returncode == 0  # fmt: skip
+@contextmanager
+def watching(lab: Lab, place: str, tag: bytes) -> Iterator[Callable[[], int]]:
+    """A function that says how many frames with `tag` in them have come in at eth0 of `place` so far."""
+    command = lab.command(place, words("watch", "eth0", tag.hex()))
+    with Popen(command, env=lab.environment(place), stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as process:
+        asking = process.stdin
+        assert asking
+
+        def seen() -> int:
+            asking.write("\n")
+            asking.flush()
+            return int(answer_of(process)["frames"])
+
+        assert answer_of(process) == {"ready": True}
+        try:
+            yield seen
+        finally:
+            process.kill()
+
+
+def exactly(count: int, seen: Callable[[], int]) -> bool:
+    """Whether so many frames came and no more: those that must not come are sent before the `count` that must."""
+    poll(lambda: seen() >= count, what=f"{count} frames")
+    return seen() == count
+
+
+def pings(lab: Lab, place: str, address: str, *, count: int = 1, wait: int = 10) -> bool:
+    """Whether every one of `count` echo requests is answered, each within `wait` seconds.
+
+    One after the other: `ping -c COUNT` gives the last one two round trips only, once others were answered.
+    """
+    asked = ["ping", "-n", "-q", "-c", "1", "-W", str(wait), address]
+    return all(lab.exec(place, asked, check=False).returncode == 0 for _ in range(count))
 
 
 def pairs(items: Sequence[str]) -> list[tuple[str, str]]:

@@ -67,10 +67,10 @@ def test_the_largest_packet_fits_and_no_larger_one_leaves(segment: Segment, vers
 def test_random_bytes_arrive_intact(segment: Segment, version: str) -> None:
     for sender, receiver in (("c1-1", "c2-1"), ("c3-2", "c1-2")):
         address = segment.addresses[receiver, version]
-        with ready(segment.lab, receiver, "receive", "tcp", address, 5001, 30) as listening:
+        with ready(segment.lab, receiver, "receive", "tcp", address, 5001, 60) as listening:
             sent = once(segment.lab, sender, "send", "tcp", address, 5001, 8 << 20, 5, 0)
             assert answer_of(listening) == sent
-        with ready(segment.lab, receiver, "receive", "udp", address, 5002, 10) as listening:
+        with ready(segment.lab, receiver, "receive", "udp", address, 5002, 60) as listening:
             sent = once(segment.lab, sender, "send", "udp", address, 5002, 30, 5, 4000)  # in fragments
             assert answer_of(listening) == sent
 

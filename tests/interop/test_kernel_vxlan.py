@@ -91,10 +91,10 @@ def test_containers_and_the_kernel_ping_each_other_both_ways(mixed: Mixed, versi
 def test_random_bytes_arrive_intact(mixed: Mixed, way: tuple[str, str], version: str) -> None:
     sender, receiver = way
     address = mixed.addresses[receiver, version]
-    with ready(mixed.lab, receiver, "receive", "tcp", address, 5001, 30) as listening:
+    with ready(mixed.lab, receiver, "receive", "tcp", address, 5001, 60) as listening:
         sent = once(mixed.lab, sender, "send", "tcp", address, 5001, TRANSFER_BYTES, 7, 0)
         assert answer_of(listening) == sent
-    with ready(mixed.lab, receiver, "receive", "udp", address, 5002, 10) as listening:
+    with ready(mixed.lab, receiver, "receive", "udp", address, 5002, 60) as listening:
         sent = once(mixed.lab, sender, "send", "udp", address, 5002, 30, 7, 4000)  # each in three fragments
         assert answer_of(listening) == sent
 

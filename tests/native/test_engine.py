@@ -179,7 +179,7 @@ def test_a_namespace_that_vanishes_parks_its_port_and_disturbs_no_other(namespac
         info = ffi.new("vx_port_info *")
         assert lib.vx_port_info_get(host.engine, gone.port, info) == 0
         assert info.state == lib.VX_PORT_PARKED
-        assert not far.namespace.pings(gone.v4)
+        assert not far.namespace.pings(gone.v4, wait=1)
         assert "tap_down" in host.drops(lib.VX_AT_PORT, gone.port)
         assert far.namespace.pings(stays.v4), bench.story()
         assert lib.vx_port_del(host.engine, gone.port) == 0
@@ -198,7 +198,7 @@ def test_a_port_index_used_again_never_gets_its_predecessors_frames(namespaces: 
         host.attach(namespaces, new)
         assert new.port == old.port, "the index is used again, or else this proves nothing"
         before = host.counters(lib.VX_AT_PORT, new.port).out_frames
-        assert not far.namespace.pings(old.v4)
+        assert not far.namespace.pings(old.v4, wait=1)
         assert host.drops()["fdb_miss"] >= 1
         assert host.counters(lib.VX_AT_PORT, new.port).out_frames - before <= 8, "no more than its own ND"
 

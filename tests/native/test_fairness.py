@@ -91,7 +91,7 @@ def test_a_flood_of_small_frames_leaves_its_neighbour_its_turns(namespaces: Name
         assert neighbour.namespace.pings(other.v4), bench.story()
         with _flood(bench, flooder, target):
             sent, lost = host.counters(lib.VX_AT_PORT, flooder.port).in_frames, _lost_to_the_ring(flooder)
-            poll(lambda: neighbour.namespace.pings(other.v4), what="a ping beside it", story=bench.story)
+            poll(lambda: neighbour.namespace.pings(other.v4, wait=1), what="a ping beside it", story=bench.story)
             got = transfer(other.namespace, neighbour.namespace, other.v4, BYTES)
             assert got == BYTES, f"{len(got)} bytes came\n{bench.story()}"
             assert host.counters(lib.VX_AT_PORT, flooder.port).in_frames > sent + 100, bench.story()

@@ -217,7 +217,7 @@ def test_an_engine_runs_again_after_a_stop(namespaces: Namespaces) -> None:
         engine = bench.hosts[0].engine
         assert one.namespace.pings(other.v4), bench.story()
         assert lib.vx_engine_stop(engine) == 0
-        assert not one.namespace.pings(other.v4), "nobody forwards"
+        assert not one.namespace.pings(other.v4, wait=1), "nobody forwards"
         assert inside(bench.hosts[0].namespace, lambda: lib.vx_engine_start(engine)) == 0
-        poll(lambda: one.namespace.pings(other.v4), what="forwards again", story=bench.story)
+        poll(lambda: one.namespace.pings(other.v4, wait=1), what="forwards again", story=bench.story)
         assert transfer(other.namespace, one.namespace, other.v4, BYTES) == BYTES, bench.story()

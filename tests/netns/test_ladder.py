@@ -61,12 +61,12 @@ class Hosts:
         assert pings(self.lab, one, self.address[other], count=2)
         self.stream(one, other)
         self.stream(other, one)
-        with ready(self.lab, other, "echo", self.address[other], 5002, 30):
+        with ready(self.lab, other, "echo", self.address[other], 5002, 60):
             answer = once(self.lab, one, "sizes", self.address[other], 5002, *SIZES)
         assert answer == {"sizes": SIZES[1] - SIZES[0] + 1, "wrong": []}
 
     def stream(self, sender: str, receiver: str) -> None:
-        with ready(self.lab, receiver, "receive", "tcp", self.address[receiver], 5001, 30) as listening:
+        with ready(self.lab, receiver, "receive", "tcp", self.address[receiver], 5001, 60) as listening:
             sent = once(self.lab, sender, "send", "tcp", self.address[receiver], 5001, TCP_BYTES, 1, 0)
             assert answer_of(listening) == sent, f"{sender} to {receiver}"
 

@@ -58,7 +58,8 @@ class Way:
 @pytest.fixture(scope="module")
 def way(make_module_lab: Callable[..., Lab]) -> Way:
     made = Way(make_module_lab(hosts=2, containers=1))
-    poll(lambda: pings(made.lab, "c1-1", made.v4) and pings(made.lab, "c1-1", made.v6), what="both families answer")
+    for address in (made.v4, made.v6):
+        poll(lambda: pings(made.lab, "c1-1", address, wait=1), f"{address} answers", 60)  # noqa: B023
     return made
 
 
@@ -123,10 +124,10 @@ def test_what_may_be_fragmented_arrives_whole(way: Way, size: int) -> None:
     try:
         with way.narrowed(1300):
             assert " 0% packet loss" in ping(way, address, size, "-M", "dont")
-            with ready(lab, "c2-1", "receive", "udp", address, 5002, 10) as listening:
+            with ready(lab, "c2-1", "receive", "udp", address, 5002, 60) as listening:
                 sent = once(lab, "c1-1", "send", "udp", address, 5002, 50, 3, size)
                 assert answer_of(listening) == sent
-            with ready(lab, "c2-1", "receive", "tcp", address, 5003, 30) as listening:
+            with ready(lab, "c2-1", "receive", "tcp", address, 5003, 60) as listening:
                 sent = once(lab, "c1-1", "send", "tcp", address, 5003, 1 << 20, 4, 0)
                 assert answer_of(listening) == sent
     finally:

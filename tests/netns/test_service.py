@@ -91,7 +91,7 @@ def attached(hosts: list[Host], namespaces: Namespaces) -> tuple[list[Namespace]
         containers.append(namespaces.make("c"))
         body = host.ask("attach", "blue", containers[-1].name, "--name", f"c{len(containers)}")
         addresses.append(re.sub("/.*", "", str(body["addresses"][0])))  # type: ignore[index]  # a list of strings
-    poll(lambda: containers[1].pings(addresses[0]), what="a first ping", story=hosts[0].unit.story)
+    poll(lambda: containers[1].pings(addresses[0], wait=1), what="a first ping", story=hosts[0].unit.story)
     return containers, addresses
 
 
@@ -194,7 +194,7 @@ def test_odd_descriptors_are_closed_and_logged_and_the_agent_comes_up(
     assert "receive sockets of the earlier run are not used" in log
     assert re.search(r"the kept TAP of endpoint \w+ is not used: no TAP", log)
     assert "kept for nobody, closed: stranger" in log
-    poll(lambda: containers[1].pings(addresses[0]), what="a ping", story=unit.story)
+    poll(lambda: containers[1].pings(addresses[0], wait=1), what="a ping", story=unit.story)
     assert "stranger" not in unit.kept
     assert all(Path(f"/proc/self/fd/{fd}").readlink() != Path("/dev/null") for fd in unit.kept.values()), unit.story()
 
@@ -208,7 +208,7 @@ def test_other_numbers_of_workers_open_anew_and_go_on(
     unit.stop()
     unit.start("--workers", "2")
     assert "not used" in unit.log.read_text()
-    poll(lambda: containers[1].pings(addresses[0]), what="a ping", story=unit.story)
+    poll(lambda: containers[1].pings(addresses[0], wait=1), what="a ping", story=unit.story)
     poll(lambda: {"data-0", "data-1"} <= set(unit.kept), what="two sockets in the store", story=unit.story)
     lost = lost_over(containers[1], addresses[0], lambda: restart_with(unit, "--workers", "2"))
     assert lost == 0, f"{[host.ask('drops')['items'] for host in pair]}\n{unit.story()}"

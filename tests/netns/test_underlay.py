@@ -22,13 +22,13 @@ def test_hosts_reach_each_other_over_both_families_until_the_cable_is_pulled(
     alone = namespaces.make("x")
     addresses = (net.v4(2), net.v6(2))
     for address in addresses:
-        poll(lambda: first.pings(address), what=f"{address} answers", story=first.story)  # noqa: B023 - called at once
-        assert not alone.pings(address), "no way from a namespace without a cable"
+        poll(lambda: first.pings(address, wait=1), what=f"{address} answers", story=first.story)  # noqa: B023 - called at once
+        assert not alone.pings(address, wait=1), "no way from a namespace without a cable"
     net.cut(2)
-    assert [first.pings(address) for address in addresses] == [False, False]
+    assert [first.pings(address, wait=1) for address in addresses] == [False, False]
     net.mend(2)
     for address in addresses:
-        poll(lambda: first.pings(address), what=f"{address} answers again", story=net.switch.story)  # noqa: B023
+        poll(lambda: first.pings(address, wait=1), what=f"{address} answers again", story=net.switch.story)  # noqa: B023
 
 
 @pytest.mark.parametrize("mtu", [1500, 9000])
