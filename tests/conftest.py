@@ -3,7 +3,8 @@
 Rules of this file
   1. `@pytest.mark.netns` implies the needs root, tun, ip and nsenter; `@pytest.mark.interop("tshark", "kernel-vxlan")`
      lists its own. Inside a test or fixture, `require("tcpdump")` does the same (needs.py: names and reasons).
-  2. Whatever a test makes on the host has a name with our pid in it and is gone afterwards (lab_ns.py).
+  2. Hypothesis draws the same examples in every run, and no example has a time limit: a slow machine is no bug.
+  3. Whatever a test makes on the host has a name with our pid in it and is gone afterwards (lab_ns.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 sys.path.append(str(Path(__file__).parent))  # importlib mode leaves tests/ out: `from lab_ns import poll` from any test
@@ -21,6 +23,10 @@ from lab_ns import Namespaces, Underlay
 from needs import NETNS_NEEDS, require
 
 __all__ = ["lab", "make_lab", "make_module_lab", "pytest_runtest_makereport"]
+
+
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("same")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

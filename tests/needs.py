@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def _has_kernel_vxlan() -> str | None:
     return None if kernel_has_link_kind("vxlan", "id", "1", "dstport", "0") else "needs the kernel's vxlan driver"
 
 
+def _has_legacy_tables() -> str | None:
+    """The program may be there without its half of the kernel."""
+    missing_program = missing("iptables-legacy")
+    if missing_program:
+        return missing_program
+    asked = subprocess.run(["unshare", "-n", "iptables-legacy", "-S"], capture_output=True, check=False)
+    return None if asked.returncode == 0 else "needs the kernel's legacy tables (ip_tables)"
+
+
 def _has_native() -> str | None:
     try:
         import vxlanu._native  # noqa: F401
@@ -55,6 +65,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "tun": _has_tun,
     "kernel-vxlan": _has_kernel_vxlan,
     "native": _has_native,
+    "legacy-tables": _has_legacy_tables,
 }
 _answers: dict[str, str | None] = {}
 

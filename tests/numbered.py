@@ -1,6 +1,7 @@
 """Numbered datagrams and whoever checks their order, run inside containers: `python numbered.py VERB …`.
 
-send ADDRESS PORT FLOWS SEED     datagrams of FLOWS flows, sizes mixed, a round every millisecond until end of input
+send ADDRESS PORT FLOWS SEED     datagrams of FLOWS flows, sizes mixed, a round every millisecond until end of input;
+                                 {"ready": true} after the first round
 check ADDRESS PORT               {"ready": true}; at end of input {"received": n, "flows": n, "late": n, "first": …}
 
 Each flow is a socket of its own, so a source port. A datagram begins with its flow and its number in the flow. One that
@@ -22,7 +23,7 @@ HEAD = struct.Struct("!IQ")
 SIZES = (HEAD.size, 64, 200, 700, 1300, 1400)
 SEGMENT = 600  # some sends are super-frames of such datagrams: UDP_SEGMENT
 SOL_UDP, UDP_SEGMENT = 17, 103
-RECEIVE_BYTES = 8 << 20
+SO_RCVBUFFORCE, RECEIVE_BYTES = 33, 64 << 20  # a second of all flows, for a checker that gets no time
 PAUSE_S = 0.001  # some 20 000 datagrams a second: a load, and the machine still answers
 
 
@@ -53,7 +54,7 @@ def ended() -> bool:
 def check(address: str, port: int) -> None:
     order = Order()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BYTES)
         sock.bind((address, port))
         sock.settimeout(0.05)
         print(json.dumps({"ready": True}), flush=True)
@@ -73,7 +74,8 @@ def send(address: str, port: int, flows: int, seed: int) -> None:
     numbers = [0] * flows
     for sock in socks:
         sock.connect((address, port))
-    while not ended():
+    first = True
+    while first or not ended():
         for flow, sock in enumerate(socks):
             count = rng.choice((1, 1, 1, 8))
             size = SEGMENT if count > 1 else rng.choice(SIZES)
@@ -83,6 +85,9 @@ def send(address: str, port: int, flows: int, seed: int) -> None:
                 sock.send(b"".join(parts))
             numbers[flow] += count
             sent += count
+        if first:
+            print(json.dumps({"ready": True}), flush=True)
+            first = False
         time.sleep(PAUSE_S)
     print(json.dumps({"sent": sent}), flush=True)
 

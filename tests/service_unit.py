@@ -113,7 +113,7 @@ class Unit:
         """Signal the program and wait for its end; its status."""
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(120)
 
     def signal(self, number: int) -> None:
         assert self.process is not None

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from vxlanu.lab.namespaces import CLONE_NEWNET, setns
+from inside import inside as in_network
+
 from vxlanu.lab.topology import Lab
 
 T = TypeVar("T")
@@ -32,29 +33,15 @@ T = TypeVar("T")
 SO_RCVBUFFORCE = 33
 SOL_UDP, UDP_SEGMENT = 17, 103
 TCP_INFO_TOTAL_RETRANS, TCP_INFO_DATA_SEGS_OUT = 100, 156  # offsets in struct tcp_info (linux/tcp.h)
-WAIT_S = 20.0
+WAIT_S = 60.0
+LOST_S = 20.0  # what has not come by then never will
 BLOCK = random.Random(20).randbytes((1 << 20) - 3)  # odd, so that no part of it repeats at a segment's distance
 
 
 def inside(lab: Lab, place: str, work: Callable[[], T]) -> T:
     """What `work` returns, run by a thread in the network namespace of `place`."""
-    network = f"/proc/{lab.pid}/ns/net" if place == "underlay" else str(lab.path(Path("/run/netns") / place))
-    returned: list[T] = []
-    raised: list[BaseException] = []
-
-    def body() -> None:
-        try:
-            setns(network, CLONE_NEWNET)
-            returned.append(work())
-        except BaseException as error:  # carried over to the caller's thread
-            raised.append(error)
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join()
-    if raised:
-        raise raised[0]
-    return returned[0]
+    network = Path(f"/proc/{lab.pid}/ns/net") if place == "underlay" else lab.path(Path("/run/netns") / place)
+    return in_network(network, work)
 
 
 def family_of(address: str) -> socket.AddressFamily:
@@ -165,7 +152,7 @@ def sizes(
     left = list(wanted)
     with udp_socket(lab, sender, source, port) as sending, udp_socket(lab, receiver, address) as receiving:
         to = receiving.getsockname()[:2]
-        receiving.settimeout(2.0)
+        receiving.settimeout(LOST_S)
         while left:
             some, left = left[:window], left[window:]
             for size in some:
@@ -206,7 +193,7 @@ def segmented(lab: Lab, sender: str, receiver: str, source: str, address: str, s
     wanted = [data[at : at + segment] for at in range(0, octets, segment)]
     with udp_socket(lab, sender, source) as sending, udp_socket(lab, receiver, address) as receiving:
         sending.setsockopt(SOL_UDP, UDP_SEGMENT, segment)
-        receiving.settimeout(2.0)
+        receiving.settimeout(LOST_S)
         sending.sendto(data, receiving.getsockname()[:2])
         came = _take(receiving, len(wanted))
     if came == wanted:

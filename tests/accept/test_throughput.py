@@ -94,7 +94,7 @@ def kernel_path(lab: Lab) -> Path:
         ):
             lab.exec(host, command.split())
         lab.exec(name, f"ip addr add 10.66.0.{number}/24 dev eth0".split())
-        lab.exec(name, "ip link set eth0 up".split())  # noqa: SIM905
+        lab.exec(name, ["ip", "link", "set", "eth0", "up"])
     return Path(lab, "c1-k", "c2-k", "10.66.0.2")
 
 

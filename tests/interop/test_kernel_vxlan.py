@@ -52,12 +52,12 @@ class Mixed:
         """Make the kernel a VTEP of the network again."""
         self.kernel.add()
 
-    def ping(self, sender: str, receiver: str, version: str) -> bool:
-        return pings(self.lab, sender, self.addresses[receiver, version], wait=1)
+    def ping(self, sender: str, receiver: str, version: str, wait: int = 10) -> bool:
+        return pings(self.lab, sender, self.addresses[receiver, version], wait=wait)
 
-    def lost(self, version: str) -> list[tuple[str, str]]:
+    def lost(self, version: str, wait: int = 10) -> list[tuple[str, str]]:
         """Which container does not reach the kernel, or is not reached by it."""
-        return [way for way in WAYS if not self.ping(*way, version)]
+        return [way for way in WAYS if not self.ping(*way, version, wait)]
 
     def stats(self, host: str, field: str) -> int:
         rows = self.lab.vxlanu(host, "stats")
@@ -82,7 +82,7 @@ def mixed(request: pytest.FixtureRequest, make_module_lab: Callable[..., Lab]) -
 
 @pytest.mark.parametrize("version", ["v4", "v6"])
 def test_containers_and_the_kernel_ping_each_other_both_ways(mixed: Mixed, version: str) -> None:
-    poll(lambda: mixed.ping(FOREIGN, "c1-1", version), what="the first echo", story=mixed.story)
+    poll(lambda: mixed.ping(FOREIGN, "c1-1", version, 1), what="the first echo", story=mixed.story)
     assert not mixed.lost(version), mixed.story()
 
 
@@ -151,9 +151,9 @@ def test_without_its_record_the_foreign_vtep_is_a_stranger_again(mixed: Mixed) -
     for host in ("h1", "h2"):
         poll(lambda: forgotten(host), what=f"{host} forgets it", story=mixed.story)  # noqa: B023
     before = {host: drops(lab, host, "vtep_unknown") for host in ("h1", "h2")}
-    assert mixed.lost("v4") == WAYS
+    assert mixed.lost("v4", 1) == WAYS
     assert all(drops(lab, host, "vtep_unknown") > count for host, count in before.items()), mixed.story()
     assert mixed.ping("c1-1", "c2-1", "v4")
     mixed.add()
-    poll(lambda: not mixed.lost("v4"), what="all of it again", story=mixed.story)
+    poll(lambda: not mixed.lost("v4", 1), what="all of it again", story=mixed.story)
     assert all(lab.vxlanu(host, "verify")["differences"] == [] for host in ("h1", "h2"))

@@ -127,12 +127,13 @@ class Capture:
 
     def record(self) -> None:
         """Capture until all of the traffic, and then a last ping, are in the file."""
-        with self.lab.running("underlay", ["dumpcap", "-q", "-P", "-i", "underlay", "-w", str(self.raw)]) as dumpcap:
+        command = ["dumpcap", "-q", "-P", "-B", "64", "-i", "underlay", "-w", str(self.raw)]
+        with self.lab.running("underlay", command) as dumpcap:
             poll(lambda: self.raw.exists() and self.raw.stat().st_size > 24, what="dumpcap captures")
             self._traffic()
             poll(lambda: self.echoes() >= 2 * ECHOES, what="all echo replies are in the file")
             dumpcap.terminate()
-            assert dumpcap.wait(20) == 0, dumpcap.stderr and dumpcap.stderr.read()
+            assert dumpcap.wait(60) == 0, dumpcap.stderr and dumpcap.stderr.read()
         tshark(self.raw, "-Y", "udp.port == 4789", "-F", "pcap", "-w", str(self.datagrams))
 
     def _traffic(self) -> None:

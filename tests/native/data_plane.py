@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from inside import inside as in_network
 from lab_ns import Namespace, Namespaces, Underlay, poll
 
 from vxlanu._native import ffi, lib
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CLONE_NEWNET = 0x40000000
 TUNSETIFF, TUNSETVNETLE, TUNSETOFFLOAD, TUNSETQUEUE = 0x400454CA, 0x400454DC, 0x400454D0, 0x400454D9
 TAP_FLAGS = 0x0002 | 0x1000 | 0x4000 | 0x0100  # IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE
 IFF_DETACH_QUEUE = 0x0400
@@ -39,25 +39,7 @@ REASONS = [ffi.string(lib.vx_reason_name(number)).decode() for number in range(l
 
 def inside(namespace: Namespace, work: Callable[[], T]) -> T:
     """What `work` returns, run by a thread that entered `namespace`."""
-    returned: list[T] = []
-    raised: list[BaseException] = []
-
-    def body() -> None:
-        fd = os.open(namespace.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            assert lib.vx_ns_enter(fd, CLONE_NEWNET) == 0
-            returned.append(work())
-        except BaseException as error:  # carried over to the caller's thread
-            raised.append(error)
-        finally:
-            os.close(fd)
-
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join()
-    if raised:
-        raise raised[0]
-    return returned[0]
+    return in_network(namespace.path, work)
 
 
 def address(text: str) -> bytes:
@@ -266,19 +248,19 @@ def transfer(server: Namespace, client: Namespace, to: str, payload: bytes) -> b
 
     def receive() -> None:
         connection, _ = listener.accept()
-        connection.settimeout(20)
+        connection.settimeout(60)
         with connection, contextlib.suppress(TimeoutError):
             while chunk := connection.recv(65536):
                 arrived.extend(chunk)
 
-    listener.settimeout(20)
+    listener.settimeout(60)
     receiver = threading.Thread(target=receive)
     receiver.start()
     sender = inside(client, lambda: socket.socket(family, socket.SOCK_STREAM))
     with listener, sender:
-        sender.settimeout(20)
+        sender.settimeout(60)
         sender.connect((to, listener.getsockname()[1]))
         sender.sendall(payload)
         sender.shutdown(socket.SHUT_WR)
-        receiver.join(25)
+        receiver.join(120)
     return bytes(arrived)

@@ -82,7 +82,7 @@ def test_a_broadcast_reaches_every_other_container_once(namespaces: Namespaces) 
         voice.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         voice.sendto(b"to all", ("10.7.0.255", 5005))
         for ear in ears:
-            ear.settimeout(5)
+            ear.settimeout(60)
             assert ear.recv(100) == b"to all"
         voice.sendto(b"end", ("10.7.0.255", 5005))
         for ear in ears:
@@ -101,7 +101,7 @@ def test_the_outer_header_shows_the_inner_ecn_field(namespaces: Namespaces, ipv6
             bench.hosts[1].namespace, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(kind))
         )
         wire.setblocking(False)
-        one.namespace.run("ping", "-n", "-q", "-c", "1", "-W", "2", "-Q", str(0xB8 | ecn), other.v4)
+        one.namespace.run("ping", "-n", "-q", "-c", "1", "-W", "10", "-Q", str(0xB8 | ecn), other.v4)
         seen = set()
         while select.select([wire], [], [], 0)[0]:
             frame = wire.recv(2000)
@@ -156,7 +156,7 @@ def test_a_second_engine_and_a_kernel_device_on_the_port_are_told_apart_from_a_f
     assert new_engine(underlay.hosts[1], underlay.v4(2)) == -errno.EADDRINUSE
 
 
-def wait_for_event(host: Host, kind: int, port: int, timeout: float = 2.0) -> None:
+def wait_for_event(host: Host, kind: int, port: int, timeout: float = 60.0) -> None:
     """Wait on the event descriptor, as the agent does, until an event of a kind about a port came."""
     seen: list[tuple[int, int, bytes, int]] = []
 
@@ -175,12 +175,12 @@ def test_a_namespace_that_vanishes_parks_its_port_and_disturbs_no_other(namespac
         far = bench.hosts[1].containers[0]
         assert far.namespace.pings(gone.v4), bench.story()
         namespaces.delete(gone.namespace)
-        wait_for_event(host, lib.VX_EVENT_PORT_GONE, gone.port, timeout=1.0)
+        wait_for_event(host, lib.VX_EVENT_PORT_GONE, gone.port)
         info = ffi.new("vx_port_info *")
         assert lib.vx_port_info_get(host.engine, gone.port, info) == 0
         assert info.state == lib.VX_PORT_PARKED
         assert not far.namespace.pings(gone.v4, wait=1)
-        assert "tap_down" in host.drops(lib.VX_AT_PORT, gone.port)
+        poll(lambda: "tap_down" in host.drops(lib.VX_AT_PORT, gone.port), what="a drop", story=bench.story)
         assert far.namespace.pings(stays.v4), bench.story()
         assert lib.vx_port_del(host.engine, gone.port) == 0
         wait_for_event(host, lib.VX_EVENT_PORT_CLOSED, gone.port)
@@ -199,7 +199,7 @@ def test_a_port_index_used_again_never_gets_its_predecessors_frames(namespaces: 
         assert new.port == old.port, "the index is used again, or else this proves nothing"
         before = host.counters(lib.VX_AT_PORT, new.port).out_frames
         assert not far.namespace.pings(old.v4, wait=1)
-        assert host.drops()["fdb_miss"] >= 1
+        poll(lambda: "fdb_miss" in host.drops(), what="a drop", story=bench.story)
         assert host.counters(lib.VX_AT_PORT, new.port).out_frames - before <= 8, "no more than its own ND"
 
 
@@ -209,7 +209,7 @@ def test_a_path_that_got_narrower_is_noticed_and_counted(namespaces: Namespaces)
         assert one.namespace.pings(other.v4)
         bench.hosts[0].namespace.ip("link", "set", "u0", "mtu", "1400")
         one.namespace.run("ping", "-n", "-q", "-c", "2", "-i", "0.2", "-W", "1", "-s", "1400", other.v4, check=False)
-        assert bench.hosts[0].drops()["pkt_too_big"] == 2, bench.story()
+        poll(lambda: bench.hosts[0].drops().get("pkt_too_big") == 2, what="two drops", story=bench.story)
         vtep = bench.hosts[0].vteps[bench.hosts[1].own]
         assert lib.vx_vtep_path_mtu(bench.hosts[0].engine, vtep, 0) == 1400
         assert one.namespace.pings(other.v4), "small ones still pass"

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -53,11 +54,18 @@ def transfer(lab: Lab, sender: str, receiver: str, address: str, disturb: Callab
         ready(lab, receiver, "receive", "tcp", address, 5003, 60) as listening,
         lab.running(sender, words("send", "tcp", address, 5003, 12 << 20, 7, 3 << 20)) as sending,
     ):
-        time.sleep(1.0)  # traffic must be under way; there is nothing to observe from outside
+        before = came_in(lab, receiver)
+        poll(lambda: came_in(lab, receiver) > before + (1 << 20), "a megabyte to arrive", 60, lab.story)
         assert sending.poll() is None, "the transfer was over before the disturbance"
         disturb()
         sent = answer_of(sending)
         assert answer_of(listening) == sent
+
+
+def came_in(lab: Lab, name: str) -> int:
+    """Bytes that a container has got so far."""
+    counted = lab.exec(name, ["cat", "/proc/net/dev"]).stdout
+    return next(int(line.split()[1]) for line in counted.splitlines() if line.strip().startswith("eth0:"))
 
 
 @pytest.mark.parametrize("host", ["h1", "h2"], ids=["the sender's", "the receiver's"])
@@ -104,7 +112,7 @@ def test_a_namespace_that_disappears_takes_its_endpoint_with_it_everywhere(
     assert time.monotonic() - begun < 20, "ten times what is promised"
     assert noticed < 10, "ten times what is promised"
     poll(lambda: inode not in all_namespaces(lab), "the namespace to be freed", 60, lab.story)
-    assert not differences(lab)
+    poll(lambda: not differences(lab), "the tables to be right", 60, lab.story)
 
 
 def test_kill_9_in_the_middle_of_an_attach_leaves_all_of_it_or_nothing(lab: Lab, where: dict[str, str]) -> None:
@@ -120,9 +128,9 @@ def test_kill_9_in_the_middle_of_an_attach_leaves_all_of_it_or_nothing(lab: Lab,
             poll(lambda: under_way(lab) or attaching.poll() is not None, "the request to arrive", 60)
             time.sleep(0.012 * number)  # an attach takes some 60 ms: this is a moment in it, not a wait for something
             if number == 9:
-                attaching.wait(20)  # the positive control: killed just after the answer
+                attaching.wait(60)  # the positive control: killed just after the answer
             lab.kill_agent("h2")
-            attaching.wait(20)
+            attaching.wait(60)
         lab.start_agent("h2")
         poll(lambda: not differences(lab), "the tables to be right", 60, lab.story)
         poll(lambda: known(lab, "h2", name) == has_interface(lab, name), "all of it, or nothing", 60, lab.story)
@@ -161,12 +169,14 @@ def test_a_blocked_control_port_disturbs_no_traffic_also_across_a_restart(lab: L
     lab.block_control_port("h2")
     try:
         count = int(seconds / 0.2)
-        command = ["ping", "-n", "-q", "-i", "0.2", "-c", str(count), "-W", "1", where["c2-1"]]
+        command = ["ping", "-n", "-i", "0.2", "-c", str(count), where["c2-1"]]
         with lab.running("c1-1", command) as ping:
             poll(lambda: member_state(lab, "h1", "h2") == "dead", "h2 to be declared dead", seconds, lab.story)
             transfer(lab, "c1-1", "c2-1", where["c2-1"], lambda: None)
-            said, _ = ping.communicate(timeout=seconds + 30)
-        assert " 0% packet loss" in said, said
+            said, _ = ping.communicate(timeout=seconds + 60)
+        answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", said)}
+        # Not the last: ping ends two round trips after it.
+        assert answered >= set(range(1, count)), sorted(set(range(1, count)) - answered)
         lab.kill_agent("h2")
         lab.start_agent("h2")
         assert pings(lab, "c1-1", where["c2-1"], count=5)
@@ -193,7 +203,7 @@ def test_after_a_partition_of_15_seconds_everything_agrees_again(lab: Lab, where
     poll(lambda: agree(lab), "all hosts to agree within 10 s", 100, lab.story)
     poll(lambda: "made-apart" in [r["name"] for r in lab.vxlanu("h3", "network", "ls")], "h3 to hear", 60, lab.story)
     assert pings(lab, "c1-1", where["c3-1"])
-    assert not differences(lab)
+    poll(lambda: not differences(lab), "the tables to be right", 60, lab.story)
 
 
 def test_a_host_that_leaves_is_gone_and_may_come_back(lab: Lab, where: dict[str, str]) -> None:

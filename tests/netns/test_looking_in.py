@@ -47,7 +47,7 @@ def listening(lab: Lab, host: str, *arguments: str) -> Iterator[Story]:
         collecting = threading.Thread(target=lambda: story.extend(json.loads(line) for line in lines), daemon=True)
         collecting.start()
         yield story
-    collecting.join(10)
+    collecting.join(60)
 
 
 def told(story: Story, name: str, **facts: object) -> bool:
@@ -75,7 +75,7 @@ def test_a_life_of_network_and_endpoint_is_told_on_the_other_host(pair: Lab) -> 
 def test_drops_are_told_summed_up_under_their_reason(pair: Lab) -> None:
     with listening(pair, "h1", "--only", "drops") as story:
         pair.exec("c1-1", ["ip", "neigh", "replace", "192.168.0.99", "lladdr", "02:00:00:00:00:99", "dev", "eth0"])
-        assert not pings(pair, "c1-1", "192.168.0.99", count=3, wait=1)
+        assert not pings(pair, "c1-1", "192.168.0.99", wait=1)
         awaited(story, "drops", network="look", reason="fdb_miss")
         assert {one["event"] for one in story} == {"drops"}
     counted = [row for row in pair.vxlanu("h1", "drops") if row["reason"] == "fdb_miss" and row["scope"] == "network"]
@@ -88,9 +88,9 @@ def overview(lab: Lab, host: str) -> Overview:
 
 def test_vxlanu_alone_shows_networks_and_when_tunnels_were_last_used(pair: Lab) -> None:
     before = overview(pair, "h1").tunnels[0].counters
-    assert pings(pair, "c1-1", "192.168.0.20", count=3)
 
     def heard() -> bool:
+        assert pings(pair, "c1-1", "192.168.0.20")
         tunnel = overview(pair, "h1").tunnels[0]
         now, age_s = tunnel.counters, tunnel.last_traffic_s
         grown = min(now.sent_frames - before.sent_frames, now.received_frames - before.received_frames)
@@ -234,6 +234,6 @@ def test_the_agent_ends_its_streams_when_it_stops(pair: Lab) -> None:
     with pair.running("h2", ["vxlanu", "events", "--json"]) as process:
         assert process.stdout is not None and "listening" in process.stdout.readline()
         pair.stop_agent("h2")
-        assert process.wait(15) == 3
+        assert process.wait(60) == 3
         assert process.stderr is not None and "agent went away" in process.stderr.read()
     pair.start_agent("h2")

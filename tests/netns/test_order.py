@@ -37,25 +37,28 @@ class Numbered:
     def __init__(self, lab: Lab, one: tuple[str, str], other: tuple[str, str]) -> None:
         self.lab = lab
         self.checkers = {name: self._start(name, "check", address, "7000") for name, address in (one, other)}
-        for process in self.checkers.values():
-            assert process.stdout and json.loads(process.stdout.readline()) == {"ready": True}
-        self.senders = [
-            self._start(name, "send", to, "7000", str(FLOWS), str(seed))
-            for seed, (name, to) in enumerate(((one[0], other[1]), (other[0], one[1])))
-        ]
+        self.senders: list[subprocess.Popen[str]] = []
+        for seed, (name, to) in enumerate(((one[0], other[1]), (other[0], one[1]))):
+            self.send(name, to, seed)
+
+    def send(self, name: str, to: str, seed: int) -> None:
+        """One more sender; its first round is out when this returns."""
+        self.senders.append(self._start(name, "send", to, "7000", str(FLOWS), str(seed)))
 
     def _start(self, name: str, *words: str) -> subprocess.Popen[str]:
         command = self.lab.command(name, [sys.executable, "-I", str(SCRIPT), *words])
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=self.lab.environment(name))
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=self.lab.environment(name))
+        assert process.stdout and json.loads(process.stdout.readline()) == {"ready": True}
+        return process
 
     def stop(self) -> dict[str, dict[str, int | str]]:
         """What each checker saw."""
         for process in self.senders:
-            process.communicate(timeout=30)
+            process.communicate(timeout=120)
         told = {}
         for name, process in self.checkers.items():
-            told[name] = json.loads(process.communicate(timeout=30)[0])
+            told[name] = json.loads(process.communicate(timeout=120)[0])
         return told
 
     def kill(self) -> None:
@@ -70,20 +73,23 @@ class Hosts:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         lab.vxlanu("h1", "network", "create", "blue", "--subnet", "192.168.0.0/24")
-        self.address = {name: self.attach(name) for name in ("c1-1", "c2-1")}
-        self.know_each_other()
+        self.address: dict[str, str] = {}
+        for name in ("c1-1", "c2-1"):
+            self.attach(name)
+        self.know_each_other("c1-1", "c2-1")
 
     def attach(self, name: str) -> str:
         body = self.lab.vxlanu(f"h{name[1]}", "attach", "blue", name)
-        return str(body["addresses"][0]).split("/")[0]
+        self.address[name] = str(body["addresses"][0]).split("/")[0]
+        return self.address[name]
 
-    def know_each_other(self) -> None:
+    def know_each_other(self, *pair: str) -> None:
         """Permanent neighbours, which outlive a loss of carrier.
 
         What waits for ARP is released by whoever brings the answer, and what the sender sends meanwhile from another
         CPU overtakes it (__neigh_update() drains arp_queue unlocked): the container's kernel, before an agent sees it.
         """
-        for name, other in (("c1-1", "c2-1"), ("c2-1", "c1-1")):
+        for name, other in (pair, pair[::-1]):
             link = json.loads(self.lab.exec(other, ["ip", "-j", "link", "show", "eth0"]).stdout)[0]
             words = ["lladdr", link["address"], "dev", "eth0", "nud", "permanent"]
             self.lab.exec(name, ["ip", "neigh", "replace", self.address[other], *words])
@@ -148,7 +154,8 @@ def test_every_flow_stays_in_order_while_endpoints_come_and_go(hosts: Hosts) -> 
 def test_a_checker_in_the_network_sees_a_swap(hosts: Hosts) -> None:
     """Positive control of the path: two senders with the same flow numbers look like one that swaps."""
     with hosts.traffic() as running:
-        running.senders.append(running._start("c1-1", "send", hosts.address["c2-1"], "7000", str(FLOWS), "9"))
+        hosts.wait_for(1000)
+        running.send("c1-1", hosts.address["c2-1"], 9)
         hosts.wait_for(1000)
         told = running.stop()
     assert int(told["c2-1"]["late"]) > 0 and told["c1-1"]["late"] == 0, told
@@ -178,6 +185,7 @@ def test_one_queue_for_four_workers_keeps_the_order(hosts: Hosts) -> None:
     lab.start_agent("h2", "--offload", "no-mq", "--workers", WORKERS)
     lab.create_container("c2-q")
     address = hosts.attach("c2-q")
+    hosts.know_each_other("c1-1", "c2-q")
     assert "multi_queue" not in lab.exec("c2-q", ["ip", "-d", "link", "show", "eth0"]).stdout
     running = Numbered(lab, ("c1-1", hosts.address["c1-1"]), ("c2-q", address))
     try:

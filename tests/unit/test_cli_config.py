@@ -16,13 +16,6 @@ from vxlanu.config import IN_FILE, OFFLOADS, SETTINGS, AgentConfig, load, refuse
 from vxlanu.errors import BadRequest
 
 
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller's own VXLANU_* must not decide what is tested."""
-    for name in [name for name in os.environ if name.startswith("VXLANU_") and name != "VXLANU_REQUIRE"]:
-        monkeypatch.delenv(name)
-
-
 def written(tmp_path: Path, text: str) -> str:
     file = tmp_path / "agent.toml"
     file.write_text(text)

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,19 +31,6 @@ from vxlanu.errors import (
 PROGRAM = [sys.executable, "-m", "vxlanu.cli.main"]
 NOBODY = 65534
 PATIENCE_S = 30
-
-
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller's own VXLANU_* must not decide what is tested."""
-    for name in [name for name in os.environ if name.startswith("VXLANU_") and name != "VXLANU_REQUIRE"]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[SampleAgent]:
-    with SampleAgent(tmp_path / "agent.sock") as serving:
-        yield serving
 
 
 def failed(capsys: pytest.CaptureFixture[str], line: list[str], code: int) -> str:

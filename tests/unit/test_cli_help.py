@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 import pytest
@@ -19,12 +18,6 @@ from vxlanu.cli.main import COMMANDS, main, root
 
 HEAVY = ("aiohttp", "pyroute2", "scapy", "uvloop", "cryptography", "asyncio", "pytun", "vxlanu.agent", "vxlanu._native")
 PATIENCE_S = 30
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[SampleAgent]:
-    with SampleAgent(tmp_path / "agent.sock") as serving:
-        yield serving
 
 
 def every_command(group: click.Group, path: str = "vxlanu") -> Iterator[tuple[str, click.Command]]:

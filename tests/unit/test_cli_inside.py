@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
-
 import msgspec
 import pytest
 from sample_agent import SampleAgent, golden
@@ -17,13 +13,9 @@ from vxlanu.cli.within import move_into
 from vxlanu.errors import NotFound
 
 
-@pytest.fixture
-def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SampleAgent]:
-    for name in [name for name in os.environ if name.startswith("VXLANU_") and name != "VXLANU_REQUIRE"]:
-        monkeypatch.delenv(name)
-    with SampleAgent(tmp_path / "agent.sock") as serving:
-        monkeypatch.setenv("VXLANU_SOCKET", str(serving.path))
-        yield serving
+@pytest.fixture(autouse=True)
+def its_socket(agent: SampleAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VXLANU_SOCKET", str(agent.path))
 
 
 def test_why_prints_a_step_a_line_and_exits_1_at_the_one_that_fails(

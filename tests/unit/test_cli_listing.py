@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 import msgspec
@@ -36,18 +34,6 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture(autouse=True)
-def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("VXLANU_") and name != "VXLANU_REQUIRE"]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[SampleAgent]:
-    with SampleAgent(tmp_path / "agent.sock") as serving:
-        yield serving
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ class Journal:
 async def until(condition: object) -> None:
     """Let the loop run until it holds."""
     assert callable(condition)
-    end = time.monotonic() + 5.0
+    end = time.monotonic() + 60.0
     while not condition():
         assert time.monotonic() < end
         await asyncio.sleep(0)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sample_agent import SampleAgent, golden
@@ -19,14 +16,6 @@ from vxlanu.cli.main import main
 from vxlanu.errors import TryAgain
 
 PATIENCE_S = 10.0
-
-
-@pytest.fixture
-def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SampleAgent]:
-    for name in [name for name in os.environ if name.startswith("VXLANU_") and name != "VXLANU_REQUIRE"]:
-        monkeypatch.delenv(name)
-    with SampleAgent(tmp_path / "agent.sock") as serving:
-        yield serving
 
 
 def taken(reader: Reader) -> list[Event]:

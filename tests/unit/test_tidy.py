@@ -44,14 +44,13 @@ HOT = [
 BANNED_NAMES = {"util", "utils", "helpers", "manager", "common"}
 MARKERS = ("TO" + "DO", "FIX" + "ME", "XX" + "X")
 
-DESIGN_REASONS = set(
-    """
+AS_DESIGNED = """
     vxlan_invalid_hdr vxlan_vni_not_found hdr_trunc vtep_unknown vtep_mac mac_invalid_source local_mac mac_pending
     src_mac_spoof src_ip_spoof arp_spoof fdb_miss neigh_miss no_tx_target split_horizon storm_limit vlan ip_tunnel_ecn
     pkt_too_big csum gso_invalid ring_full tap_down rx_overflow sock_full sock_error unreachable network_conflict
     shutdown
-    """.split()  # noqa: SIM905 - as they stand in the design
-)
+"""
+DESIGN_REASONS = set(AS_DESIGNED.split())
 
 
 def sources() -> Iterator[tuple[str, str]]:
