@@ -9,6 +9,7 @@ c11                  c21
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import socket
 import struct
@@ -58,13 +59,19 @@ def segmented(size: int, payload: bytes) -> Send:
     return send
 
 
+def resolve_for_good(client: Namespace, to: str) -> None:
+    """A permanent neighbour: what waits for ARP is overtaken, and the rest of it dropped, by the sender's kernel."""
+    assert client.pings(to)
+    (entry,) = json.loads(client.ip("-j", "neigh", "show", "to", to))
+    client.ip("neigh", "replace", to, "lladdr", entry["lladdr"], "dev", entry["dev"], "nud", "permanent")
+
+
 def exchange(server: Namespace, client: Namespace, to: str, sends: Sequence[Send], voices: int = 1) -> Datagrams:
     """What a socket in one namespace gets from `sends` in another, taken in turn by so many sockets.
 
-    At most WINDOW datagrams are on their way: a TAP's ring drops what comes while its reader has no time. Addresses
-    are resolved before: what waited for ARP is overtaken, and too much of it is dropped, by the sender's own kernel.
+    At most WINDOW datagrams are on their way: a TAP's ring drops what comes while its reader has no time.
     """
-    assert client.pings(to)
+    resolve_for_good(client, to)
     family = socket.AF_INET6 if ":" in to else socket.AF_INET
     with contextlib.ExitStack() as stack:
         ear = stack.enter_context(inside(server, lambda: socket.socket(family, socket.SOCK_DGRAM)))
