@@ -21,13 +21,17 @@
 #define DELETED		1u
 #define SLOTS_MIN	16u
 
+/** hash() - Where a key's probe begins
+ *
+ * A product's low bits know nothing of a factor's high ones, and there the last bytes of an address are, which differ
+ * most: so halves are swapped or folded before each product, and the high half of the last one counts.
+ */
 static uint32_t hash(struct vx_key key)
 {
-	uint64_t h = key.word[0] * 0x9e3779b97f4a7c15u;
+	uint64_t swapped = key.word[1] << 32 | key.word[1] >> 32;
+	uint64_t h = key.word[0] * 0x9e3779b97f4a7c15u + swapped * 0xc2b2ae3d27d4eb4fu;
 
-	h ^= h >> 32;
-	h = (h + key.word[1]) * 0xd6e8feb86659fd93u;
-	return (uint32_t)(h >> 32 ^ h);
+	return (uint32_t)((h ^ h >> 32) * 0xd6e8feb86659fd93u >> 32);
 }
 
 static bool same(struct vx_key a, struct vx_key b)

@@ -44,6 +44,71 @@ static void a_table_agrees_with_a_model(void)
 	vx_qsbr_destroy(&qsbr);
 }
 
+/** longest_probe() - How many slots side by side are in use at most: what a look-up may have to go through */
+static uint32_t longest_probe(const struct vx_table *table)
+{
+	const struct vx_slots *slots = atomic_load(&table->slots);
+	uint32_t run = 0, longest = 0;
+
+	for (uint32_t i = 0; i <= slots->mask; i++) {
+		run = slots->slot[i].value ? run + 1 : 0;
+		longest = run > longest ? run : longest;
+	}
+	return longest;
+}
+
+/** numbered_key() - The @number-th key of a family as networks have them: a counter in one place of a fixed key */
+static struct vx_key numbered_key(unsigned family, uint32_t number)
+{
+	uint8_t address[VX_ADDR_LEN] = { [10] = 0xff, [11] = 0xff, [12] = 10, [13] = 89 };
+	static const uint8_t prefix[VX_ADDR_LEN] = { 0xfd, 0x07, [15] = 1 };
+
+	switch (family) {
+	case 0:				/* ids, VNIs */
+		return vx_key_number(number);
+	case 1:				/* MACs after IPv4 addresses */
+		return vx_key_number(0x02420a590000u + number);
+	case 2:				/* MACs of many vendors */
+		return vx_key_number((uint64_t)number << 32 | 0x123456);
+	case 3:				/* IPv4 hosts */
+		vx_put16(address + 14, (uint16_t)number);
+		return vx_key_address(address);
+	case 4:				/* IPv4 networks */
+		vx_put16(address + 13, (uint16_t)number);
+		return vx_key_address(address);
+	case 5:				/* IPv6 hosts */
+		memcpy(address, prefix, sizeof(prefix));
+		vx_put16(address + 14, (uint16_t)number);
+		return vx_key_address(address);
+	case 6:				/* IPv6 networks */
+		memcpy(address, prefix, sizeof(prefix));
+		vx_put16(address + 6, (uint16_t)number);
+		return vx_key_address(address);
+	default:			/* link-local addresses after MACs */
+		memcpy(address, prefix, sizeof(prefix));
+		vx_put16(address + 12, (uint16_t)number);
+		return vx_key_address(address);
+	}
+}
+
+static void keys_that_differ_in_one_place_are_spread(void)
+{
+	for (unsigned family = 0; family < 8; family++) {
+		struct vx_qsbr qsbr;
+		struct vx_table table;
+
+		vx_qsbr_init(&qsbr);
+		EQUAL(vx_table_init(&table, &qsbr), 0);
+		for (uint32_t i = 0; i < KEYS; i++)
+			EQUAL(vx_table_set(&table, numbered_key(family, i), 2), 0);
+		if (longest_probe(&table) > 128)
+			fprintf(stderr, "family %u: %u slots\n", family, longest_probe(&table));
+		CHECK(longest_probe(&table) <= 128);
+		vx_table_destroy(&table);
+		vx_qsbr_destroy(&qsbr);
+	}
+}
+
 struct shared {
 	struct vx_qsbr qsbr;
 	struct vx_table table;
@@ -263,7 +328,8 @@ static void a_million_records_fit(void)
 	scene_free(scene);
 }
 
-CASES(CASE(a_table_agrees_with_a_model), CASE(a_reader_sees_every_key_while_others_come_go_and_the_table_grows),
+CASES(CASE(a_table_agrees_with_a_model), CASE(keys_that_differ_in_one_place_are_spread),
+      CASE(a_reader_sees_every_key_while_others_come_go_and_the_table_grows),
       CASE(nothing_is_freed_that_a_reader_may_hold), CASE(a_reader_that_wakes_during_a_collection_is_waited_for),
       CASE(a_record_never_names_the_successor_under_its_targets_index),
       CASE(an_id_stays_busy_while_a_reader_may_hold_it), CASE(an_id_is_taken_before_anybody_sees_it),
