@@ -18,6 +18,7 @@ DECISION = ("guard", "proxy", "switch")
 WIRE = ("tap", "sock", "receive", "transmit")
 CAPTURE = ("capture", "pcapng", "recorder")
 MOTION = ("ring", "stats", "local", "remote", "deliver", "worker", "engine", "boundary", "ns")
+BENCH = ("bench", "bench_load", "bench_run")
 
 COMPILE_ARGS = [
     "-std=gnu11",
@@ -42,7 +43,7 @@ ffibuilder.cdef(boundary())
 ffibuilder.set_source(
     "vxlanu._native",
     '#include "vx.h"\n',
-    sources=[str(HERE / f"{name}.c") for name in PURE + TABLES + DECISION + WIRE + CAPTURE + MOTION],
+    sources=[str(HERE / f"{name}.c") for name in PURE + TABLES + DECISION + WIRE + CAPTURE + MOTION + BENCH],
     depends=[str(path) for path in sorted(HERE.glob("*.h"))],
     extra_compile_args=COMPILE_ARGS,
     extra_link_args=["-O3", "-flto=auto"],

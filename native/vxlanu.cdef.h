@@ -12,6 +12,7 @@
  */
 
 typedef struct vx_engine vx_engine;
+typedef struct vx_bench vx_bench;
 
 #define VX_REASON_SLOTS 40
 
@@ -99,6 +100,21 @@ typedef struct vx_engine vx_engine;
 /* vx_capture_config.directions: of an endpoint, as pcapng numbers them */
 #define VX_CAPTURE_TO 1
 #define VX_CAPTURE_FROM 2
+
+/* vx_bench_load() kind: what frames of a capture become; bench_load.c */
+#define VX_BENCH_CARRY 1            /* unicast between endpoints of two hosts */
+#define VX_BENCH_MIX 2              /* as they are */
+#define VX_BENCH_SUPER 3            /* super-frames, as TAPs hand them over */
+
+/* vx_bench_run() operation */
+#define VX_BENCH_COPY 0             /* memcpy of the frames: a floor */
+#define VX_BENCH_FILL 1             /* fill in vectors, decide nothing: another one */
+#define VX_BENCH_ENCAPSULATE 2      /* of VX_BENCH_CARRY: the decision, from a TAP to the tunnel */
+#define VX_BENCH_DECAPSULATE 3      /* of VX_BENCH_CARRY: the decision, from the tunnel to a TAP */
+#define VX_BENCH_DECIDE 4           /* of VX_BENCH_MIX: the decision, whatever it is */
+#define VX_BENCH_CUT 5              /* of VX_BENCH_SUPER: headers and checksums of all segments */
+#define VX_BENCH_COALESCE 6         /* of VX_BENCH_SUPER: verify and merge what they were cut into */
+#define VX_BENCH_OPERATIONS 7
 
 typedef struct {
 	uint8_t address[16];            /* advertised address: receive and transmit sockets bind to it */
@@ -216,6 +232,29 @@ typedef struct {
 	uint32_t spare;
 } vx_capture_info;
 
+typedef struct {
+	uint64_t seed;                  /* of MACs, and of who sends to whom */
+	uint32_t entries;               /* MACs behind other hosts */
+	uint32_t ports;                 /* endpoints of this host */
+	uint32_t vteps;                 /* other hosts */
+	uint32_t mtu;                   /* that super-frames are cut to */
+} vx_bench_config;
+
+typedef struct {
+	uint64_t bytes;                 /* of a pass: of Ethernet frames, super-frames as their segments */
+	uint64_t memory;                /* what the frames take with their head-room */
+	uint32_t frames;                /* of a pass */
+	uint32_t segments;              /* frames of a wire that they stand for */
+	uint32_t used;                  /* of those given; the rest of @frames are copies */
+	uint32_t arp_nd;                /* left out of carry: ARP and ND, which would ask for MACs that we replaced */
+	uint32_t foreign;               /* left out of a mix: between two other hosts */
+	uint32_t plain;                 /* left out of super-frames: one segment, or not TCP */
+	uint32_t merged;                /* super-frames whose segments became the super-frame again */
+	uint32_t wrong;                 /* with -EILSEQ: index of the frame */
+	uint32_t acts[6];               /* of a mix, by VX_ACT_* */
+	uint32_t drops[40];             /* by reason: of a mix decided so, else left out for it; VX_REASON_SLOTS */
+} vx_bench_census;
+
 /* reasons */
 int vx_reason_count(void);
 const char *vx_reason_name(int reason);
@@ -286,3 +325,10 @@ int vx_ns_die_with_parent(int parent);
 int vx_ns_watch_open(void);
 int vx_ns_watch_add(int watch, const char *path, uint32_t mask);
 int vx_ns_watch_remove(int watch, int number);
+
+/* frames of a capture through the rooms of the fast path, in memory and timed; contracts in bench.c, bench_load.c */
+int vx_bench_new(const vx_bench_config *config, vx_bench **bench);
+void vx_bench_free(vx_bench *bench);
+int vx_bench_load(vx_bench *bench, int kind, const uint8_t *frames, const uint32_t *lengths, uint32_t count,
+		  uint32_t wanted, vx_bench_census *census);
+int vx_bench_run(vx_bench *bench, int operation, uint32_t passes, uint64_t *ns);

@@ -23,6 +23,7 @@ class Array(Protocol[_T]):
     def __iter__(self) -> Iterator[_T]: ...
 
 class Engine: ...
+class Bench: ...
 class CString: ...
 
 class Config:
@@ -128,6 +129,27 @@ class CaptureInfo:
     ended: int
     spare: int
 
+class BenchConfig:
+    seed: int
+    entries: int
+    ports: int
+    vteps: int
+    mtu: int
+
+class BenchCensus:
+    bytes: int
+    memory: int
+    frames: int
+    segments: int
+    used: int
+    arp_nd: int
+    foreign: int
+    plain: int
+    merged: int
+    wrong: int
+    acts: Array[int]
+    drops: Array[int]
+
 _Fields = Mapping[str, int | bytes | Sequence[int]]
 
 class FFI:
@@ -158,6 +180,14 @@ class FFI:
     def new(self, cdecl: Literal["vx_capture_config *"], init: _Fields) -> CaptureConfig: ...
     @overload
     def new(self, cdecl: Literal["vx_capture_info *"]) -> CaptureInfo: ...
+    @overload
+    def new(self, cdecl: Literal["vx_bench **"]) -> Pointer[Bench]: ...
+    @overload
+    def new(self, cdecl: Literal["vx_bench_config *"], init: _Fields) -> BenchConfig: ...
+    @overload
+    def new(self, cdecl: Literal["vx_bench_census *"]) -> BenchCensus: ...
+    @overload
+    def new(self, cdecl: Literal["uint32_t[]"], init: Sequence[int]) -> Array[int]: ...
     @overload
     def new(self, cdecl: Literal["uint64_t *"], init: int = ...) -> Pointer[int]: ...
     @overload
@@ -222,6 +252,17 @@ class Lib:
     VX_CAPTURE_ALL: int
     VX_CAPTURE_TO: int
     VX_CAPTURE_FROM: int
+    VX_BENCH_CARRY: int
+    VX_BENCH_MIX: int
+    VX_BENCH_SUPER: int
+    VX_BENCH_COPY: int
+    VX_BENCH_FILL: int
+    VX_BENCH_ENCAPSULATE: int
+    VX_BENCH_DECAPSULATE: int
+    VX_BENCH_DECIDE: int
+    VX_BENCH_CUT: int
+    VX_BENCH_COALESCE: int
+    VX_BENCH_OPERATIONS: int
 
     def vx_reason_count(self) -> int: ...
     def vx_reason_name(self, reason: int, /) -> CString: ...
@@ -290,6 +331,20 @@ class Lib:
     def vx_ns_watch_open(self) -> int: ...
     def vx_ns_watch_add(self, watch: int, path: bytes, mask: int, /) -> int: ...
     def vx_ns_watch_remove(self, watch: int, number: int, /) -> int: ...
+    def vx_bench_new(self, config: BenchConfig, bench: Pointer[Bench], /) -> int: ...
+    def vx_bench_free(self, bench: Bench, /) -> None: ...
+    def vx_bench_load(
+        self,
+        bench: Bench,
+        kind: int,
+        frames: bytes,
+        lengths: Array[int],
+        count: int,
+        wanted: int,
+        census: BenchCensus,
+        /,
+    ) -> int: ...
+    def vx_bench_run(self, bench: Bench, operation: int, passes: int, ns: Pointer[int], /) -> int: ...
 
 ffi: FFI
 lib: Lib

@@ -31,6 +31,8 @@ STRUCTS = {
     "Verdict": "vx_verdict",
     "CaptureConfig": "vx_capture_config",
     "CaptureInfo": "vx_capture_info",
+    "BenchConfig": "vx_bench_config",
+    "BenchCensus": "vx_bench_census",
 }
 
 

@@ -1,0 +1,188 @@
+/* bench_run.c - passes over the frames of a bench, as the worker would make them
+ *
+ * How it works
+ *   A pass takes the frames in vectors of VX_BATCH, fills in what a read from a TAP or a socket would have filled in,
+ *   and calls the rooms of the fast path. It leaves the arena as it found it: a VXLAN header is written where the
+ *   same one stood, an answer is built in a spare, and what merging overwrites is given back (vx_gro_undo(), which is
+ *   in the time that coalescing is said to take: a store per frame and a few per train).
+ *   The clock of the decision moves on by a second per vector: what storm control lets through is refilled.
+ *
+ *   Two floors stand beside the figures: the memcpy of the same bytes, and filling in vectors alone.
+ */
+#define _GNU_SOURCE
+#include "bench.h"
+
+#include "csum.h"
+#include "switch.h"
+#include "vxlan.h"
+
+#define SECOND_NS	1000000000u
+#define SEGMENTS_MAX	128	/* of one send; UDP_MAX_SEGMENTS since 6.9 */
+
+/** seen() - Tell the compiler that memory is read: what was copied or written has to be there */
+static inline void seen(const void *memory)
+{
+	__asm__ volatile("" : : "r"(memory) : "memory");
+}
+
+/** fill_tunnel() - What vx_receiver_next() fills in; the network's VXLAN header is before the frame */
+static inline void fill_tunnel(const struct vx_bench *bench, struct vx_frame *frame, const struct vx_bench_item *item)
+{
+	frame->data = item->data - VX_VXLAN_LEN;
+	frame->len = item->len + VX_VXLAN_LEN;
+	frame->train = 0;
+	frame->from = VX_AT_VTEP;
+	frame->from_id = VX_NONE;
+	frame->outer_tos = 0;
+	memcpy(frame->outer, bench->address[item->sender], VX_ADDR_LEN);
+}
+
+/** fill_port() - What vx_tap_read() and the worker's turn fill in */
+static inline void fill_port(struct vx_frame *frame, const struct vx_bench_item *item)
+{
+	frame->data = item->data;
+	frame->len = item->len;
+	frame->vnet = (struct vx_vnet){ 0 };
+	frame->train = 0;
+	frame->from = VX_AT_PORT;
+	frame->from_id = item->port;
+}
+
+/**
+ * vx_bench_fill() - Fill in the upper halves of a vector
+ * @bench:	Bench
+ * @frames:	VX_BATCH frames
+ * @items:	What they are
+ * @count:	How many
+ * @tunnel:	They come from the tunnel; else each from its port, or, without one, from the tunnel
+ */
+void vx_bench_fill(const struct vx_bench *bench, struct vx_frame *frames, const struct vx_bench_item *items,
+		   unsigned count, bool tunnel)
+{
+	for (unsigned i = 0; i < count; i++) {
+		frames[i].spare = bench->spare + i * (VX_HEADROOM + VX_SPARE_LEN) + VX_HEADROOM;
+		if (tunnel || items[i].port == VX_NONE)
+			fill_tunnel(bench, &frames[i], &items[i]);
+		else
+			fill_port(&frames[i], &items[i]);
+	}
+}
+
+/** add_up() - What a vector's verdicts come to; never 0 */
+static uint64_t add_up(const struct vx_frame *frames, unsigned count)
+{
+	uint64_t sum = 1;
+
+	for (unsigned i = 0; i < count; i++)
+		sum += ((uint64_t)frames[i].reason << 56) + ((uint64_t)frames[i].act << 48) + frames[i].len +
+		       ((uint64_t)frames[i].target << 16);
+	return sum;
+}
+
+static uint64_t pass_of_decisions(struct vx_bench *bench, unsigned host, bool tunnel, bool decide)
+{
+	struct vx_frame frames[VX_BATCH];
+	uint64_t sum = 0;
+
+	for (unsigned at = 0; at < bench->items; at += VX_BATCH) {
+		unsigned count = bench->items - at < VX_BATCH ? bench->items - at : VX_BATCH;
+
+		vx_bench_fill(bench, frames, &bench->item[at], count, tunnel);
+		if (decide)
+			vx_switch(bench->host[host], frames, count, (struct vx_when){ .now_ns = bench->now_ns });
+		bench->now_ns += SECOND_NS;
+		seen(frames);
+		sum += decide ? add_up(frames, count) : count;
+	}
+	return sum;
+}
+
+static uint64_t pass_of_copies(struct vx_bench *bench)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < bench->items; i++) {
+		uint8_t *to = bench->ring + i % VX_BATCH * (size_t)VX_FRAME_MAX;
+
+		memcpy(to, bench->item[i].data, bench->item[i].len);
+		seen(to);
+		sum += bench->item[i].len;
+	}
+	return sum;
+}
+
+/** pass_of_cuts() - What transmit.c does with super-frames but for the sends: queue each, fill bursts of it */
+static uint64_t pass_of_cuts(struct vx_bench *bench)
+{
+	const struct vx_vtep *vtep = vx_net_vtep(bench->host[VX_BENCH_SENDER], 0);
+	struct vx_tx_socket *queue = bench->queue;
+	uint64_t sum = 1;
+
+	for (unsigned i = 0; i < bench->supers; i++) {
+		const struct vx_frame *frame = &bench->super[i].frame;
+		struct vx_message *message = &queue->message[0];
+
+		*message = (struct vx_message){
+			.to = vtep->to, .to_len = vtep->to_len, .super = true, .segments = frame->segments,
+			.size = VX_VXLAN_LEN + (uint32_t)frame->vnet.hdr_len + frame->vnet.gso_size,
+		};
+		vx_gso_begin(&message->gso, frame);
+		queue->sent = 0;
+		queue->count = 1;
+		while (message->next < message->segments) {
+			vx_burst_fill(bench->burst, queue, SEGMENTS_MAX);
+			seen(bench->burst);
+			message->next = (uint16_t)(message->next + bench->burst->send[0].segments);
+			sum += bench->burst->send[0].bytes;
+		}
+	}
+	return sum;
+}
+
+/** vx_bench_take_train() - The coalescer's vx_gro_emit: what would be written to a TAP is added up, and undone */
+void vx_bench_take_train(void *context, struct vx_train *train)
+{
+	struct vx_bench *bench = context;
+
+	bench->merged += train->bytes + ((uint64_t)train->parts << 32) + ((uint64_t)train->vnet.gso_size << 40);
+	seen(train);
+	if (train->parts > 1)
+		vx_gro_undo(train);
+}
+
+/** pass_of_merges() - A receive batch is what VX_RX_DATAGRAMS super-frames were cut into */
+static uint64_t pass_of_merges(struct vx_bench *bench)
+{
+	uint64_t sum = 1;
+
+	bench->merged = 0;
+	for (unsigned i = 0; i < bench->segments; i++) {
+		const struct vx_frame *frame = &bench->segment[i];
+
+		sum += vx_gro_add(bench->gro, frame, frame->target, VX_GRO_TCP | VX_GRO_UDP);
+		if (frame->notes)
+			vx_gro_flush(bench->gro);
+	}
+	vx_gro_flush(bench->gro);
+	return sum + bench->merged;
+}
+
+/** vx_bench_pass() - One pass over what is loaded. Return: what its verdicts come to; never 0 */
+uint64_t vx_bench_pass(struct vx_bench *bench, int operation)
+{
+	switch (operation) {
+	case VX_BENCH_COPY:
+		return pass_of_copies(bench);
+	case VX_BENCH_FILL:
+		return pass_of_decisions(bench, VX_BENCH_SENDER, false, false);
+	case VX_BENCH_ENCAPSULATE:
+	case VX_BENCH_DECIDE:
+		return pass_of_decisions(bench, VX_BENCH_SENDER, false, true);
+	case VX_BENCH_DECAPSULATE:
+		return pass_of_decisions(bench, VX_BENCH_RECEIVER, true, true);
+	case VX_BENCH_CUT:
+		return pass_of_cuts(bench);
+	default:
+		return pass_of_merges(bench);
+	}
+}
