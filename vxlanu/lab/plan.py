@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,8 +32,8 @@ RUN = Path("/run/vxlanu-lab")
 
 HOSTS_MAX = 200
 """One /24 of underlay addresses, with room for addresses that a test adds."""
-CONTAINERS_MAX = 200
-"""Per host; a namespace costs the kernel about 100 KB and `ip netns add` a few milliseconds."""
+CONTAINERS_MAX = 1000
+"""Per host; a namespace costs the kernel about 100 KB and five milliseconds."""
 CONTROL_PORT = 7946
 
 _CONTAINER = re.compile(r"c([1-9][0-9]*)-[A-Za-z0-9_.-]+")
@@ -94,9 +95,7 @@ class Plan:
         ]
         for host in self.host_names():
             commands += self._host_commands(host)
-        for container in self.container_names():
-            commands += container_commands(container)
-        return commands
+        return [*commands, containers_command(self.container_names())]
 
     def _host_commands(self, host: str) -> list[list[str]]:
         in_host = ["ip", "-n", host]
@@ -124,9 +123,13 @@ class Plan:
         ]  # fmt: skip
 
 
-def container_commands(name: str) -> list[list[str]]:
-    """What makes a container: a namespace with its loopback up, as a runtime would hand it over."""
-    return [["ip", "netns", "add", name], ["ip", "-n", name, "link", "set", "lo", "up"]]
+def containers_command(names: Sequence[str]) -> list[str]:
+    """What makes containers: each a namespace with its loopback up, as a runtime would hand it over.
+
+    One shell for all of them: a program started from Python costs three times as much as one from a shell.
+    """
+    script = 'for name; do ip netns add "$name"; ip -n "$name" link set lo up; done'
+    return ["sh", "-ec", script, "sh", *names]
 
 
 def underlay_address(host: str, family: str) -> str:

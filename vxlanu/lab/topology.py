@@ -38,7 +38,7 @@ from vxlanu.lab.plan import (
     Plan,
     agent_log,
     agent_socket,
-    container_commands,
+    containers_command,
     host_of,
     partition_rules,
 )
@@ -340,12 +340,12 @@ class Lab:
         """The inverse of `block_control_port`."""
         self.exec(host, ["nft", "delete", "table", "inet", "vxlanu_lab"])
 
-    def create_container(self, name: str) -> None:
-        """A further container, c2-NAME on host 2."""
-        if host_of(name) not in self.plan.host_names() or host_of(name) == name:
-            raise BadRequest("lab", f"container {name!r}: cN-NAME, with N one of the hosts' numbers")
-        for command in container_commands(name):
-            self.exec(UNDERLAY, command)
+    def create_container(self, *names: str) -> None:
+        """Further containers, c2-NAME on host 2."""
+        for name in names:
+            if host_of(name) not in self.plan.host_names() or host_of(name) == name:
+                raise BadRequest("lab", f"container {name!r}: cN-NAME, with N one of the hosts' numbers")
+        self.exec(UNDERLAY, containers_command(names))
 
     def delete_container(self, name: str) -> None:
         """Take a container's namespace away, as its runtime would."""
