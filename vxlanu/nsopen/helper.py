@@ -12,6 +12,7 @@ A child has no handlers, and an alarm: one that hangs dies, and with it goes wha
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -71,10 +72,16 @@ def _own_nursery() -> bool:
 
 
 def _load() -> None:
-    """Import here, once, what every child needs (0.2 s), and after the fork: the agent never carries it."""
+    """Import here, once, what every child needs (0.2 s), and after the fork: the agent never carries it.
+
+    No garbage is collected from here on: a child that looked for some would copy every page that it shares with the
+    helper, and ends before it matters; what the helper itself does with a request makes no cycles.
+    """
     from vxlanu.nsopen import probe, survey, tap
 
     _ = probe, survey, tap
+    gc.disable()
+    gc.freeze()
 
 
 def _next_request(control: socket.socket, home: int, private: bool) -> None:
