@@ -16,22 +16,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from crowd import client, processes
 from streams import pings
 
 import vxlanu
 from vxlanu.api.client import Client
 from vxlanu.api.schema import Attach, NetworkCreate
-from vxlanu.lab.plan import agent_socket
 from vxlanu.lab.topology import Lab, poll
 
 pytestmark = [pytest.mark.accept, pytest.mark.netns]
 
 ROUNDS = 15
 HOSTS = ("h1", "h2", "h3")
-
-
-def client(lab: Lab, host: str) -> Client:
-    return Client(str(lab.path(agent_socket(host))))
 
 
 @pytest.fixture(scope="module")
@@ -76,20 +72,6 @@ def test_an_endpoint_is_visible_on_the_other_hosts(blue: Lab) -> None:
             poll(lambda: any(it.name == name for it in other.endpoints("blue").value.items), name)  # noqa: B023
         took.append(1000 * (time.monotonic() - begun))
     report("attach to visible on two other hosts", took, 300, "ms")
-
-
-def processes(lab: Lab, host: str) -> list[int]:
-    """The agent of a host and its children, as the machine numbers them."""
-    found, inside = [], Path(f"/proc/{lab.pid}/ns/mnt").readlink()
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            space = (entry / "ns/mnt").readlink()
-        except OSError:
-            continue
-        if space == inside and str(agent_socket(host)).encode() in words:
-            found.append(int(entry.name))
-    return found
 
 
 def test_an_idle_agent_with_ten_endpoints_costs_next_to_nothing(make_lab: Callable[..., Lab]) -> None:

@@ -1,0 +1,42 @@
+"""Two hundred endpoints on one host, there and back three times: all are reached, and nothing of them stays.
+
+    c1-crowd1 … c1-crowd200      c2-1        blue
+               h1 ──────────────── h2
+
+The figures for a thousand are `make accept`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from crowd import HOSTS, Crowd
+
+from vxlanu.lab.topology import Lab
+
+pytestmark = pytest.mark.netns
+
+ENDPOINTS = 200
+CYCLES = 3
+
+
+@pytest.mark.timeout(900)  # 40 s of two processors; a machine under load takes many times that
+def test_two_hundred_endpoints_come_are_reached_and_leave_nothing(make_lab: Callable[..., Lab]) -> None:
+    crowd = Crowd(make_lab(hosts=2, containers=1), ENDPOINTS)
+    before = crowd.footprint()
+    assert before.entries == {"h1": 0, "h2": 2}, "c2-1 alone"
+    memory = []
+    for _ in range(CYCLES):
+        addresses = crowd.attach_all()
+        assert len(set(addresses)) == ENDPOINTS
+        crowd.wait_reached(addresses)
+        full = crowd.footprint()
+        assert (full.links, full.entries) == (before.links + ENDPOINTS, dict.fromkeys(HOSTS, 2 + 2 * ENDPOINTS))
+        assert full.descriptors["h1"][0] >= before.descriptors["h1"][0] + ENDPOINTS
+        crowd.detach_all()
+        crowd.wait_for(before)
+        memory.append(crowd.memory_kb())
+    for host in HOSTS:
+        for first, last in zip(memory[0][host], memory[-1][host], strict=True):
+            assert last <= 1.1 * first, memory
