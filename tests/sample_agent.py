@@ -131,6 +131,10 @@ class SampleService:
         self._note("forget", ref)
         return golden(s.Member)
 
+    async def links(self, reference: str) -> list[s.Link]:
+        self._note("links", reference)
+        return [golden(s.Link)]
+
     async def vteps(self) -> list[s.Vtep]:
         self._note("vteps")
         return [golden(s.Vtep)]

@@ -16,12 +16,13 @@ import pytest
 from streams import pings
 
 from vxlanu.api.schema import EndpointDetail as Detail
-from vxlanu.api.schema import Overview, Why
+from vxlanu.api.schema import Items, Link, Overview, Why
 from vxlanu.lab.topology import Lab, poll
 
 pytestmark = pytest.mark.netns
 
 Story = list[dict[str, object]]
+Links = Items[Link]
 
 
 @pytest.fixture(scope="module")
@@ -121,14 +122,74 @@ def steps(lab: Lab, host: str, *arguments: str, code: int = 0) -> Why:
 def test_why_follows_a_frame_through_every_table(pair: Lab, said: str) -> None:
     told = steps(pair, "h1", said)
     by_mac = said.startswith("02:")
-    assert [step.step for step in told.steps] == ["neighbor", "fdb", "vtep", "route"][by_mac:]
+    assert [step.step for step in told.steps] == ["neighbor", "fdb", "vtep", "route", "switch"][by_mac:]
     assert all(step.ok for step in told.steps)
     assert (told.endpoint, told.node, told.local) == ("B", "h2", False)
     members = {row["name"]: row["address"] for row in pair.vxlanu("h1", "member", "ls")}
     assert told.vtep == f"{members['h2']}:4789"
-    assert told.steps[-1].what.startswith(f"{members['h2']} dev ")
+    assert told.steps[-2].what.startswith(f"{members['h2']} dev ")
+    assert told.steps[-1].what == "from A passes, up to 1450 bytes"
     here = steps(pair, "h2", said)
     assert here.local and here.vtep == "" and here.steps[-1].step == "fdb"
+
+
+def test_why_says_what_the_fast_path_would_do_where_tables_say_nothing_of_it(pair: Lab) -> None:
+    """A path MTU is in no table of `why`; the fast path is asked with a packet of the network's size."""
+    dev = pair.vxlanu("h1", "link", "show", "look")[0]["dev"]
+    pair.exec("h1", ["ip", "link", "set", str(dev), "mtu", "1400"])
+    try:
+        def narrow() -> bool:
+            last = steps(pair, "h1", "B").steps[-1]
+            return last.what == "from A passes, not 1450 bytes: pkt_too_big, its sender is told"
+
+        poll(narrow, "the narrow path", 15, lambda: str(steps(pair, "h1", "B")))
+        before = pair.vxlanu("h1", "drops")
+        steps(pair, "h1", "B")
+        assert pair.vxlanu("h1", "drops") == before, "a trial is counted nowhere"
+    finally:
+        pair.exec("h1", ["ip", "link", "set", str(dev), "mtu", "1500"])
+    poll(lambda: steps(pair, "h1", "B").steps[-1].what.endswith("up to 1450 bytes"), "the wide path again", 15)
+
+
+def test_why_and_ping_know_that_unknown_ones_are_asked_of_foreign_vteps(pair: Lab) -> None:
+    pair.vxlanu("h1", "vtep", "add", "look", "10.255.0.7")
+    try:
+        asked = steps(pair, "h1", "192.168.0.78", "--from", "A")
+        assert [(it.step, it.ok, it.source) for it in asked.steps] == [("neighbor", True, "flood")]
+        assert asked.steps[0].what == "192.168.0.78 asked of 1 foreign VTEP"
+        by_mac = steps(pair, "h1", "02:00:00:00:00:78", "--from", "A")
+        assert by_mac.steps[-1].what == "02:00:00:00:00:78 unknown: sent to 1 foreign VTEP"
+        silent = pair.exec("h1", ["vxlanu", "ping", "192.168.0.78", "--from", "A", "-W", "0.3"], check=False)
+        assert silent.returncode == 1 and "no reply from 192.168.0.78" in silent.stdout, silent
+    finally:
+        pair.vxlanu("h1", "vtep", "rm", "look", "10.255.0.7")
+
+
+def test_link_show_says_of_network_and_tap_what_the_kernel_says(pair: Lab) -> None:
+    body = pair.exec("h1", ["vxlanu", "link", "show", "look", "--json"]).stdout
+    [whole] = msgspec.json.decode(body, type=Links).items
+    assert (whole.network, whole.state, whole.mtu, whole.vteps, whole.learning) == ("look", "up", 1450, 1, False)
+    assert whole.local == next(row["address"] for row in pair.vxlanu("h1", "member", "ls") if row["name"] == "h1")
+    [port] = whole.ports
+    kernel = json.loads(pair.exec("c1-1", ["ip", "-d", "-j", "link", "show", "eth0"]).stdout)[0]
+    assert (port.ifname, port.ifindex, port.mac) == ("eth0", kernel["ifindex"], kernel["address"])
+    assert (port.queue_length, port.gso_max_bytes) == (kernel["txqlen"], kernel["gso_max_size"])
+    assert (port.mtu, port.queues, port.state) == (kernel["mtu"], kernel["num_tx_queues"], "up")
+    shown = pair.exec("h1", ["vxlanu", "link", "show", "A"]).stdout.splitlines()
+    assert len(shown) == 5 and shown[0] == "look: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1450 state UP", shown
+    place = f"vxlan id {whole.vni} local {whole.local} dev {whole.dev}"
+    assert shown[1].startswith(f"    {place} srcport 49152 65535 dstport 4789 ttl auto"), shown
+    assert shown[3].startswith(f"  A: eth0@{port.port_index}: <UP,LOWER_UP> mtu 1450 qlen {port.queue_length} state UP")
+    pair.exec("c1-1", ["ip", "link", "set", "eth0", "down"])
+    down = pair.vxlanu("h1", "link", "show", "A")[0]["ports"][0]["state"]
+    pair.exec("c1-1", ["ip", "link", "set", "eth0", "up"])
+    assert down == "down"
+    idle = pair.vxlanu("h2", "network", "create", "empty", "--subnet", "192.168.7.0/24")
+    poll(lambda: len(pair.vxlanu("h1", "network", "ls")) == 2, "the network on h1", 10)
+    [row] = pair.vxlanu("h1", "link", "show", "empty")
+    assert (row["state"], row["ports"]) == ("down", []), idle
+    pair.vxlanu("h1", "network", "rm", "empty")
+    poll(lambda: len(pair.vxlanu("h2", "network", "ls")) == 1, "the network gone from h2", 10)
 
 
 def test_why_ends_at_the_step_that_fails(pair: Lab) -> None:

@@ -30,6 +30,7 @@ MISSPELT = {
     ("exec", "endpoint"): ("webb -- true", "web"),
     ("fdb show", "network"): ("deminet", "demonet"),
     ("help", "topic"): ("trobleshooting", "troubleshooting"),
+    ("link show", "link"): ("demonte", "demonet"),
     ("member forget", "member"): ("h11", "h1"),
     ("neighbor show", "network"): ("deminet", "demonet"),
     ("netcheck", "member"): ("H1x", "h1"),

@@ -68,6 +68,14 @@ REASON    FRAMES  SCOPE     NAME  NETWORK  MEANING
 fdb_miss       5  endpoint  C0    demonet  no port and no VTEP has this MAC
 """,
     "fdb show": f"{MAC} dev demonet dst 10.89.0.1 self age 3s endpoint C0 node h1 origin learned\n",
+    "link show demonet": f"""\
+demonet: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1450 state UP
+    vxlan id 256 local 10.89.0.1 dev eth0 srcport 49152 65535 dstport 4789 ttl 64 tos inherit ageing 300 \
+learning noproxy noudpcsum vlan pass
+    vteps 3 workers 1 gso_max_size 65535 offload vnet-hdr tso
+  C0: eth0@3: <UP,LOWER_UP> mtu 1450 qlen 1000 state UP
+      link/ether {MAC} ifindex 7 netns c0 queues 2 gso_max_size 65536 ring_full 5
+""",
     "fdb show demonet": f"{MAC} dst 10.89.0.1 self age 3s endpoint C0 node h1 origin learned\n",
     "neighbor show": f"192.168.0.100 dev demonet lladdr {MAC} STALE endpoint C0 node h1\n",
     "neighbor show demonet": f"192.168.0.100 lladdr {MAC} STALE endpoint C0 node h1\n",
@@ -260,6 +268,7 @@ RAW = {
     "endpoint inspect C0": "/v1/endpoints/C0",
     "member ls": "/v1/members",
     "vtep ls": "/v1/vteps",
+    "link show demonet": "/v1/links?ref=demonet",
     "fdb show": "/v1/fdb",
     "neighbor show": "/v1/neighbors",
     "drops": "/v1/drops",

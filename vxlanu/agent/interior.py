@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec.structs
 
 from vxlanu.agent.agent import Agent
+from vxlanu.agent.links import state_of
 from vxlanu.api.schema import EndpointDetail, EndpointRoute, Namespace
 from vxlanu.control.core.records import EndpointId, NetworkId
 from vxlanu.errors import VxlanuError
@@ -41,7 +42,7 @@ async def with_interface(agent: Agent, detail: EndpointDetail) -> EndpointDetail
         detail,
         ifname=link.name if link else detail.ifname,
         port_index=agent.dataplane.port_index(detail.id),
-        interface_state="" if link is None else "down" if not link.up else "up" if link.carrier else "no carrier",
+        interface_state=state_of(link),
         interface_mtu=link.mtu if link else 0,
         interface_addresses=[f"{it.address}/{it.prefix}" for it in addresses if it.ifindex == local.ifindex],
         routes=[

@@ -10,6 +10,7 @@ import asyncio
 from vxlanu.agent import answers, attach, interior, lookup, losses, networks
 from vxlanu.agent.agent import Agent
 from vxlanu.agent.feed import Reader
+from vxlanu.agent.links import links
 from vxlanu.agent.netcheck import everyone
 from vxlanu.agent.overview import overview
 from vxlanu.agent.refusals import as_error
@@ -136,6 +137,9 @@ class AgentService:
     async def remove_vtep(self, network: str, address: str) -> schema.Vtep:
         body = await networks.remove_vtep(self._agent, network, address)
         return schema.Vtep(body.address, body.port, "static", "", "removed", [network], list(body.macs))
+
+    async def links(self, reference: str) -> list[schema.Link]:
+        return await links(self._agent, reference)
 
     async def fdb(self, network: str) -> list[schema.FdbEntry]:
         return answers.fdb(self._agent, self._networks(network))

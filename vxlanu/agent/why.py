@@ -4,11 +4,14 @@
     fdb        MAC → port or VTEP, from what is programmed, else from what traffic taught
     vtep       the tunnel end: whose, in which state, how wide the path, when last used
     route      the kernel's way to the VTEP
+    switch     what the fast path itself says of such a frame from an endpoint of this host (vxlanu/agent/trial.py)
 
 Rules of this file
   1. The tables that the workers see are read, not the records, which say who should be there and are named as the
      source.
   2. The first step that fails is the last: what follows would be a guess.
+  3. The last word is the fast path's: it has guards, policies and path MTUs that no table here shows. So whom ARP and
+     ND or a frame to an unknown MAC would reach, by foreign VTEPs, is asked of it too.
 """
 
 from __future__ import annotations
@@ -17,13 +20,16 @@ import ipaddress
 import time
 from dataclasses import dataclass, field
 
-from vxlanu.agent import answers, lookup
+from vxlanu.agent import answers, lookup, trial
 from vxlanu.agent.agent import Agent
 from vxlanu.api.schema import Why, WhyStep
 from vxlanu.control.core.records import NetworkId, is_mac
 from vxlanu.control.core.view import EndpointView, NetworkView
-from vxlanu.dataplane import PortRef, VtepRef
+from vxlanu.dataplane import PortRef, Verdict, VtepRef
+from vxlanu.dataplane.reading import REASON_TEXTS
 from vxlanu.errors import NotFound
+
+SHORT = 84  # an echo request of ping(8), as an IP packet
 
 
 @dataclass(slots=True)
@@ -33,6 +39,7 @@ class _Path:
     agent: Agent
     network: NetworkView
     holder: EndpointView | None
+    sender: EndpointView | None = None
     address: str = ""
     mac: str = ""
     to: PortRef | VtepRef | None = None
@@ -50,8 +57,8 @@ class _Path:
 async def why(agent: Agent, target: str, source: str) -> Why:
     """The way to `target`, from the network of the endpoint `source` if one is given."""
     path = _begin(agent, target, source)
-    if _programmed(path) and _neighbor(path) and _fdb(path) and _vtep(path):
-        await _route(path)
+    if _programmed(path) and _neighbor(path) and _fdb(path) and _vtep(path) and await _route(path):
+        _switch(path)
     holder, vtep = path.holder, path.to
     return Why(
         target=target,
@@ -78,7 +85,8 @@ def _begin(agent: Agent, target: str, source: str) -> _Path:
         holder = _in_network(agent, network, target) if network else None
     if network is None:
         raise NotFound(f"endpoint {target}", "its network is not known here yet", hint="again in a while")
-    path = _Path(agent, network, holder, mac=holder.body.mac if holder else "")
+    path = _Path(agent, network, holder, _sender(agent, network, source, holder))
+    path.mac = holder.body.mac if holder else ""
     if is_mac(target.lower()):
         path.mac = target.lower()
     elif _is_address(target):
@@ -86,6 +94,14 @@ def _begin(agent: Agent, target: str, source: str) -> _Path:
     elif holder is not None:
         path.address = next((address.split("/")[0] for address in holder.body.addresses), "")
     return path
+
+
+def _sender(agent: Agent, network: NetworkView, source: str, holder: EndpointView | None) -> EndpointView | None:
+    """Whose frame is tried: the source if it is here, else the first of this host that is not the target itself."""
+    here = [it for it in agent.view.endpoints(network.id) if agent.dataplane.port_index(it.id.hex()) is not None]
+    wanted = lookup.endpoint(agent.view, source).id if source else None
+    others = [it for it in here if holder is None or it.id != holder.id]
+    return next((it for it in others if it.id == wanted), others[0] if others else None)
 
 
 def _in_network(agent: Agent, network: NetworkView, target: str) -> EndpointView | None:
@@ -122,6 +138,11 @@ def _neighbor(path: _Path) -> bool:
     rows = path.agent.dataplane.neighbors(path.network.id)
     row = next((row for row in rows if row.address == path.address), None)
     if row is None:
+        question = trial.arp_or_nd_question(path.sender, path.address) if path.sender else None
+        asked = path.agent.dataplane.trace(path.sender.id.hex(), question) if path.sender and question else None
+        if asked is not None and asked.act == "flood" and asked.copies:
+            path.found("neighbor", f"{path.address} asked of {_foreign(asked.copies)}", "flood")
+            return False
         return path.missing("neighbor", path.address, "no neighbour has this address: ARP and ND stay unanswered")
     path.mac = row.mac
     return path.found("neighbor", f"{row.address} lladdr {row.mac}", _record(path))
@@ -139,6 +160,10 @@ def _fdb(path: _Path) -> bool:
         return path.found("fdb", f"{path.mac} {_to(path, row.to)}", _record(path))
     soft = next((soft for soft in plane.soft(network) if soft.mac == path.mac and soft.vtep), None)
     if soft is None or soft.vtep is None:
+        verdict = _tried(path, SHORT)
+        if verdict is not None and verdict.act == "flood" and verdict.copies:
+            path.found("fdb", f"{path.mac} unknown: sent to {_foreign(verdict.copies)}", "flood")
+            return False
         return path.missing("fdb", path.mac, "no port and no VTEP has this MAC")
     path.to = soft.vtep
     if soft.kind == "blocked":
@@ -154,9 +179,9 @@ def _to(path: _Path, to: PortRef | VtepRef) -> str:
 
 
 def _vtep(path: _Path) -> bool:
-    """False also for a port of this host, where the way ends well."""
+    """Skipped for a port of this host."""
     if not isinstance(path.to, VtepRef):
-        return False
+        return True
     agent, ref, shown = path.agent, path.to, str(path.to).removeprefix("vtep ")
     row = next((row for row in answers.vteps(agent) if (row.address, row.port) == (ref.address, ref.port)), None)
     if row is None:
@@ -169,10 +194,39 @@ def _vtep(path: _Path) -> bool:
 
 
 async def _route(path: _Path) -> bool:
-    assert isinstance(path.to, VtepRef)
+    if not isinstance(path.to, VtepRef):
+        return True
     found = await path.agent.helper.route_to(path.to.address)
     if found is None:
         return path.missing("route", path.to.address, "this host has no route there")
     via = f" via {found.gateway}" if found.gateway else ""
     way = f"{path.to.address}{via} dev {found.ifname} src {found.source} mtu {found.mtu}"
     return path.found("route", way, "kernel")
+
+
+def _switch(path: _Path) -> bool:
+    """Two trials, a short packet and the longest of the network; skipped where nobody else is here to send one."""
+    mtu = path.network.body.mtu
+    short, long = _tried(path, SHORT), _tried(path, mtu)
+    if short is None or long is None or path.sender is None:
+        return True
+    sender = f"from {path.sender.body.name}"
+    if short.act == "drop":
+        return path.missing("switch", sender, f"dropped as {short.reason}: {REASON_TEXTS.get(short.reason, '')}")
+    if short.to != path.to:
+        return path.missing("switch", sender, f"goes to {short.to or short.act}, which the tables do not say")
+    width = f"up to {mtu} bytes"
+    if long.act == "drop":
+        width = f"not {mtu} bytes: {long.reason}" + (", its sender is told" if long.answered else "")
+    return path.found("switch", f"{sender} passes, {width}", "the fast path")
+
+
+def _tried(path: _Path, mtu: int) -> Verdict | None:
+    """What becomes of a frame of the sender with a packet of `mtu` bytes."""
+    if path.sender is None:
+        return None
+    return path.agent.dataplane.trace(path.sender.id.hex(), trial.packet(path.sender, path.mac, path.address, mtu))
+
+
+def _foreign(copies: int) -> str:
+    return "1 foreign VTEP" if copies == 1 else f"{copies} foreign VTEPs"

@@ -31,7 +31,10 @@ T = TypeVar("T")
 TIMEOUT_S = 10.0
 """For questions. The agent answers them from memory; ten seconds of silence is an agent that hangs."""
 SLOW_TIMEOUT_S = 60.0
-"""For `network create`, `attach`, `join` and `leave`, which wait for peers and for the kernel."""
+"""For `network create`, `attach`, `join` and `leave`, which wait for peers and for the kernel; for `drops` and
+`link show`, which ask the kernel in every container's namespace."""
+NETCHECK_TIMEOUT_S = 600.0
+"""It asks 16 members at a time, each of which may take 4 s: 1 000 that are dead take four minutes."""
 LINE_MAX = 1 << 20
 """One event; an endpoint with hundreds of addresses is some 20 KB."""
 BODY_MAX = 256 << 20
@@ -168,6 +171,9 @@ class Client:
     def vtep_remove(self, network: str, address: str) -> Reply[s.Vtep]:
         return self._ask("DELETE", "/v1/vteps", s.Vtep, query={"network": network, "address": address}, slow=True)
 
+    def links(self, ref: str = "") -> Reply[s.Items[s.Link]]:
+        return self._ask("GET", "/v1/links", s.Items[s.Link], query={"ref": ref}, slow=True)
+
     def fdb(self, network: str = "") -> Reply[s.Items[s.FdbEntry]]:
         return self._ask("GET", "/v1/fdb", s.Items[s.FdbEntry], query={"network": network})
 
@@ -175,13 +181,13 @@ class Client:
         return self._ask("GET", "/v1/neighbors", s.Items[s.Neighbor], query={"network": network})
 
     def drops(self) -> Reply[s.Items[s.Drop]]:
-        return self._ask("GET", "/v1/drops", s.Items[s.Drop])
+        return self._ask("GET", "/v1/drops", s.Items[s.Drop], slow=True)
 
     def stats(self) -> Reply[s.Items[s.Counters]]:
         return self._ask("GET", "/v1/stats", s.Items[s.Counters])
 
     def netcheck(self, member: str = "") -> Reply[s.Netcheck]:
-        return self._ask("GET", "/v1/netcheck", s.Netcheck, query={"member": member}, slow=True)
+        return self._ask("GET", "/v1/netcheck", s.Netcheck, query={"member": member}, timeout_s=NETCHECK_TIMEOUT_S)
 
     def verify(self) -> Reply[s.Verify]:
         return self._ask("GET", "/v1/verify", s.Verify, slow=True)
@@ -221,11 +227,12 @@ class Client:
         query: Mapping[str, str] | None = None,
         send: msgspec.Struct | None = None,
         slow: bool = False,
+        timeout_s: float | None = None,
     ) -> Reply[T]:
         """One request; an empty query value is left out."""
         said = {key: value for key, value in (query or {}).items() if value}
         target = f"{path}?{urlencode(said)}" if said else path
-        timeout = self.slow_timeout_s if slow else self.timeout_s
+        timeout = timeout_s or (self.slow_timeout_s if slow else self.timeout_s)
         try:
             with self.around():
                 status, body = self._exchange(method, target, msgspec.json.encode(send) if send else None, timeout)

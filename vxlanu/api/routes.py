@@ -42,6 +42,7 @@ class Service(Protocol):
     async def vteps(self) -> list[schema.Vtep]: ...
     async def add_vtep(self, wanted: schema.VtepAdd) -> schema.VtepAdded: ...
     async def remove_vtep(self, network: str, address: str) -> schema.Vtep: ...
+    async def links(self, reference: str) -> list[schema.Link]: ...
     async def fdb(self, network: str) -> list[schema.FdbEntry]: ...
     async def neighbors(self, network: str) -> list[schema.Neighbor]: ...
     async def drops(self) -> list[schema.Drop]: ...
@@ -91,11 +92,17 @@ def _list(question: Callable[[], Awaitable[list[T]]]) -> Handler:
     return handle
 
 
-def _list_of_network(question: Callable[[str], Awaitable[list[T]]]) -> Handler:
+def _list_by(name: str, question: Callable[[str], Awaitable[list[T]]]) -> Handler:
+    """A list that one word in the query may narrow."""
+
     async def handle(request: web.Request) -> web.Response:
-        return answer(Items(await question(request.query.get("network", ""))))
+        return answer(Items(await question(request.query.get(name, ""))))
 
     return handle
+
+
+def _list_of_network(question: Callable[[str], Awaitable[list[T]]]) -> Handler:
+    return _list_by("network", question)
 
 
 def _get(question: Callable[[], Awaitable[object]]) -> Handler:
@@ -185,6 +192,7 @@ def routes(service: Service) -> list[web.RouteDef]:
         web.get("/v1/vteps", _list(service.vteps)),
         web.post("/v1/vteps", _with(schema.VtepAdd, service.add_vtep)),
         web.delete("/v1/vteps", _by_query("network", "address", service.remove_vtep)),
+        web.get("/v1/links", _list_by("ref", service.links)),
         web.get("/v1/fdb", _list_of_network(service.fdb)),
         web.get("/v1/neighbors", _list_of_network(service.neighbors)),
         web.get("/v1/drops", _list(service.drops)),

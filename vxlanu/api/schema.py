@@ -25,6 +25,7 @@ Routes (each answers 200 with the struct named, or an ErrorReply with the status
   GET    /v1/vteps                                   Items[Vtep]
   POST   /v1/vteps               VtepAdd             VtepAdded
   DELETE /v1/vteps?network=REF&address=IP[:PORT]     Vtep
+  GET    /v1/links[?ref=REF]                         Items[Link]        ref: a network, or an endpoint
   GET    /v1/fdb[?network=REF]                       Items[FdbEntry]
   GET    /v1/neighbors[?network=REF]                 Items[Neighbor]
   GET    /v1/drops                                   Items[Drop]
@@ -278,6 +279,56 @@ class VtepAdded(Vtep):
     commands: list[str] = []
 
 
+class LinkPort(Struct):
+    """The TAP of a local endpoint, as the kernel has it in the container. `state`: up, down, no carrier, or gone.
+
+    `ring_full_frames`: what the kernel lost because nobody read the TAP in time; `port_index`: of this host's switch.
+    """
+
+    endpoint: str
+    target: str
+    state: str
+    mac: str
+    ifname: str = ""
+    ifindex: int = 0
+    port_index: int | None = None
+    mtu: int = 0
+    queue_length: int = 0
+    queues: int = 0
+    gso_max_bytes: int = 0
+    ring_full_frames: int = 0
+
+
+class Link(Struct):
+    """A network as ip-link(8) shows a vxlan device. `state`: up, down (no endpoint of this host), or conflict.
+
+    `ttl` auto is the host's default; `tos` ecn: the inner ECN field, DSCP 0; `learning`: from foreign VTEPs only.
+    """
+
+    network: str
+    network_id: str
+    state: str
+    vni: int
+    local: str
+    dev: str
+    data_port: int
+    source_port_min: int
+    source_port_max: int
+    mtu: int
+    workers: int
+    vteps: int
+    ageing_s: int
+    gso_max_bytes: int
+    vlan: str = "drop"
+    learning: bool = False
+    proxy: bool = True
+    udp_checksum: bool = True
+    ttl: str = "auto"
+    tos: str = "ecn"
+    offloads: list[str] = []
+    ports: list[LinkPort] = []
+
+
 class FdbEntry(Struct):
     """MAC to port or VTEP. `origin` is record, learned (from a foreign VTEP) or pending (gossip is late)."""
 
@@ -331,7 +382,8 @@ class Verify(Struct):
 
 
 class WhyStep(Struct):
-    """One table asked: neighbor, fdb, vtep, route; network when it is not here at all. `why` says what is missing."""
+    """One table asked: neighbor, fdb, vtep, route; network when it is not here at all; switch: the fast path's own
+    word. `why` says what is missing."""
 
     step: str
     ok: bool

@@ -107,5 +107,5 @@ def _one(echo: Echo, number: int, timeout: float, size: int) -> float | None:
 def _pong(path: Why, took: float) -> str:
     who = f"{path.endpoint} ({path.address})" if path.endpoint else path.address
     where = f" on {path.node}" if path.node else ""
-    way = "this host's switch" if path.local else f"{path.vtep} vni {path.vni}"
+    way = "this host's switch" if path.local else f"{path.vtep or 'foreign VTEPs'} vni {path.vni}"
     return f"pong from {who}{where} via {way} in {took * 1000:.2f} ms"

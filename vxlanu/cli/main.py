@@ -48,6 +48,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "exec": ("vxlanu.cli.inside:exec_", "Run a command where a container is"),
         "ping": ("vxlanu.cli.inside:ping", "Ping from a container, naming the way"),
         "netns": ("vxlanu.cli.netns:netns", "List namespaces that can be attached"),
+        "link": ("vxlanu.cli.link:link", "Show networks and TAPs as ip -d link does"),
         "fdb": ("vxlanu.cli.tables:fdb", "Show where each MAC is"),
         "neighbor": ("vxlanu.cli.tables:neighbor", "Show which MAC each address has"),
     },

@@ -24,9 +24,10 @@ __all__ = ["broken", "draw_why", "why"]
 @click.option("--from", "source", default="", metavar="ENDPOINT", shell_complete=complete.endpoints,
               help="In this endpoint's network.")  # fmt: skip
 def why(target: str, source: str) -> None:
-    """Say where frames to an endpoint go from here, and why: neighbour, FDB, VTEP, route.
+    """Say where frames to an endpoint go from here, and why: neighbour, FDB, VTEP, route, switch.
 
-    Each step with its source and the age of what was learned. Exit code 1 when a step fails; it is the last one shown.
+    Each step with its source and the age of what was learned; `switch` is what the fast path itself decides about such
+    a frame. Exit code 1 when a step fails; it is the last one shown.
     """
     reply = client().why(target, source)
     show(reply, draw_why)

@@ -21,6 +21,7 @@ from vxlanu.dataplane.values import (
     PortRef,
     SoftRow,
     Totals,
+    Verdict,
     VtepRef,
 )
 
@@ -39,5 +40,6 @@ __all__ = [
     "SocketsStale",
     "SoftRow",
     "Totals",
+    "Verdict",
     "VtepRef",
 ]

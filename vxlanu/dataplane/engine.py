@@ -29,11 +29,14 @@ from vxlanu.dataplane.values import (
     PortRef,
     SoftRow,
     Totals,
+    Verdict,
     VtepRef,
     packed,
     packed_mac,
     packed_prefix,
 )
+
+NO_PORT = (1 << 31) - 1
 
 
 class PortHeld(OSError):
@@ -325,6 +328,12 @@ class Dataplane:
     def soft(self, network: bytes) -> list[SoftRow]:
         """What traffic taught the workers."""
         return self._reader.soft(self._networks[network].index, {index: vtep for vtep, index in self._vteps.items()})
+
+    def trace(self, endpoint: str, frame: bytes) -> Verdict:
+        """What the workers would do with a frame of a local endpoint; nothing is sent, counted or learned."""
+        ports = {index: PortRef(known) for known, index in self._ports.items()}
+        vteps = {index: vtep for vtep, index in self._vteps.items()}
+        return self._reader.trace(self._ports.get(endpoint, NO_PORT), frame, ports, vteps)
 
     def totals(self) -> Totals:
         """Counters of the whole engine."""

@@ -20,6 +20,7 @@ from vxlanu.dataplane.values import (
     PortRef,
     SoftRow,
     Totals,
+    Verdict,
     VtepRef,
     address_text,
     mac_text,
@@ -45,6 +46,14 @@ _KINDS = {
     lib.VX_EVENT_SOCKET_ERROR: EventKind.SOCKET_ERROR,
     lib.VX_EVENT_VTEP_DEMOTED: EventKind.VTEP_DEMOTED,
     lib.VX_EVENT_PROBE: EventKind.PROBE,
+}
+_ACTS = {
+    lib.VX_ACT_DROP: "drop",
+    lib.VX_ACT_PORT: "port",
+    lib.VX_ACT_VTEP: "vtep",
+    lib.VX_ACT_FLOOD: "flood",
+    lib.VX_ACT_REPLY: "reply",
+    lib.VX_ACT_ABSORB: "absorb",
 }
 _SOFT = {lib.VX_SOFT_LEARNED: "learned", lib.VX_SOFT_PENDING: "pending", lib.VX_SOFT_BLOCKED: "blocked"}
 
@@ -103,6 +112,23 @@ class Reader:
             if count < EVENTS_PER_CALL:
                 break
         return found
+
+    def trace(
+        self, port: int, frame: bytes, ports: Mapping[int, PortRef], vteps: Mapping[int, VtepRef]
+    ) -> Verdict:
+        """What would become of a frame from a port; a drop as shutdown when there is no such port."""
+        raw = ffi.new("vx_verdict *")
+        if lib.vx_trace(self._engine, lib.VX_AT_PORT, port, frame, len(frame), raw) < 0:
+            return Verdict("drop", "shutdown")
+        act = _ACTS[raw.act]
+        to: Destination | None = ports.get(raw.target) if act == "port" else None
+        return Verdict(
+            act=act,
+            reason=REASONS[raw.reason] if raw.reason else "",
+            to=vteps.get(raw.target) if act == "vtep" else to,
+            copies=raw.copies,
+            answered=bool(raw.answer),
+        )
 
     def fdb(self, network: int, ports: Mapping[int, PortRef], vteps: Mapping[int, VtepRef]) -> list[FdbRow]:
         """One network's FDB, records only."""

@@ -133,6 +133,20 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the fast path would do with a frame. `act`: drop, port, vtep, flood, reply, absorb; `reason` of a drop.
+
+    `to`: of port and vtep. `copies`: of a flood. `answered`: its sender gets an ICMP error.
+    """
+
+    act: str
+    reason: str = ""
+    to: Destination | None = None
+    copies: int = 0
+    answered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """Counters of the engine, a network, a port or a VTEP. "in" is into the switch, "out" is out of it."""
 

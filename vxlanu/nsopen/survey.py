@@ -115,6 +115,9 @@ def _link(message: Message) -> Link:
         udp_port=port,
         rx_dropped=_number(counted.get("rx_dropped")),
         tx_dropped=_number(counted.get("tx_dropped")),
+        queue_length=_number(message.get("txqlen")),
+        queues=_number(message.get("num_tx_queues")),
+        gso_max_bytes=_number(message.get("gso_max_size")),
     )
 
 

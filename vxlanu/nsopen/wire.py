@@ -195,6 +195,9 @@ class Link(msgspec.Struct, frozen=True):
     udp_port: int = 0
     rx_dropped: int = 0
     tx_dropped: int = 0
+    queue_length: int = 0
+    queues: int = 0
+    gso_max_bytes: int = 0
 
 
 class InterfaceAddress(msgspec.Struct, frozen=True):
