@@ -20,6 +20,7 @@
  * @to_len:	Length of @to
  * @owner:	VTEP and network of all its frames
  * @generation:	Of the VTEP
+ * @network_generation: Of the network
  * @part:	Index of the run's first datagram in socket->part
  * @packet:	vx_frame.packet of a super-frame; a run's are in socket->packet
  * @size:	Bytes of every datagram but the last, VXLAN header included
@@ -40,6 +41,7 @@ struct vx_message {
 	socklen_t to_len;
 	struct vx_owner owner;
 	uint32_t generation;
+	uint32_t network_generation;
 	uint32_t part;
 	uint64_t packet;
 	uint32_t size;

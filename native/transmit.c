@@ -368,11 +368,27 @@ static bool send_queue(struct vx_transmitter *transmitter, struct vx_tx_socket *
 	return true;
 }
 
+/** disown() - A message that was kept may outlive its VTEP and its network, whose ids others may have by now */
+static void disown(struct vx_transmitter *transmitter, struct vx_tx_socket *sock)
+{
+	for (unsigned i = sock->sent; i < sock->count; i++) {
+		struct vx_message *message = &sock->message[i];
+		const struct vx_network *network = vx_net_get(transmitter->tables, message->owner.network);
+
+		if (!vtep_of(transmitter, message))
+			message->owner.id = VX_NONE;
+		if (!network || network->generation != message->network_generation)
+			message->owner.network = VX_NONE;
+	}
+}
+
 /** vx_transmitter_abandon() - Count what the sockets of a stopped worker never took */
 void vx_transmitter_abandon(struct vx_transmitter *transmitter)
 {
-	for (unsigned i = 0; i < transmitter->count; i++)
+	for (unsigned i = 0; i < transmitter->count; i++) {
+		disown(transmitter, &transmitter->sockets[i]);
 		drop_queue(transmitter, &transmitter->sockets[i], VX_SHUTDOWN);
+	}
 	transmitter->dirty = transmitter->blocked = 0;
 }
 
@@ -382,6 +398,8 @@ static void flush_socket(struct vx_transmitter *transmitter, unsigned index, boo
 	struct vx_tx_socket *sock = &transmitter->sockets[index];
 	uint64_t bit = 1ull << index;
 
+	if (transmitter->blocked & bit)
+		disown(transmitter, sock);
 	transmitter->blocked &= ~bit;
 	if (send_queue(transmitter, sock)) {
 		transmitter->stuck &= ~bit;
@@ -416,6 +434,7 @@ static void describe(const struct vx_transmitter *transmitter, struct vx_message
 {
 	message->owner = (struct vx_owner){ VX_AT_VTEP, vtep->id, frame->network->id };
 	message->generation = vtep->generation;
+	message->network_generation = frame->network->generation;
 	message->super = frame->segments > 1;
 	message->size = frame->len + VX_VXLAN_LEN;
 	message->bytes = message->size;

@@ -469,6 +469,39 @@ static struct vx_frame random_frame(struct stand *stand, unsigned mark)
 	return frame;
 }
 
+static void a_message_that_was_kept_counts_for_no_successor(void)
+{
+	struct stand *stand = set_up(NONE);
+	struct vx_tables *tables = stand->scene->tables;
+	struct vx_frame frames[2] = { small_frame(stand, 100, 1), small_frame(stand, 100, 2) };
+	uint32_t net = (uint32_t)stand->scene->net, far = (uint32_t)stand->scene->member;
+	uint8_t address[VX_ADDR_LEN];
+
+	sends.step[0] = -EAGAIN;
+	queue(stand, &frames[0], (int)far);
+	flush(stand);
+	CHECK(stand->transmitter.blocked);
+	EQUAL(vx_net_port_del(tables, (uint32_t)stand->scene->a), 0);
+	EQUAL(vx_net_port_del(tables, (uint32_t)stand->scene->b), 0);
+	EQUAL(vx_net_del(tables, net), 0);
+	EQUAL(vx_net_vtep_del(tables, far), 0);
+	EQUAL(vx_qsbr_collect(&tables->qsbr), 0);
+	EQUAL(vx_net_add(tables, VNI, MTU, 0), net);
+	address4(address, 77);
+	EQUAL(vx_net_vtep_add(tables, address, 4789, 0), far);
+	flush(stand);
+	EQUAL(sends.count, 1);
+	EQUAL(stand->stats.engine->encapsulated, 1);
+	EQUAL(encapsulated(stand, (int)far), 0);
+	EQUAL(stand->stats.networks[net].encapsulated, 0);
+	frames[1].network = vx_net_get(tables, net);
+	queue(stand, &frames[1], (int)far);
+	flush(stand);
+	EQUAL(encapsulated(stand, (int)far), 1);
+	EQUAL(stand->stats.networks[net].encapsulated, 1);
+	stand_free(stand);
+}
+
 /** check_what_left() - Every datagram is a segment of the frame it names, and each flow is in order */
 static void check_what_left(const struct vx_frame *frames, const unsigned *vteps)
 {
@@ -538,4 +571,5 @@ CASES(CASE(own_namespace), CASE(a_full_socket_keeps_its_messages_and_blocks),
       CASE(a_send_that_a_queue_dropped_costs_its_segments_only), CASE(an_old_icmp_error_costs_nobody_a_datagram),
       CASE(each_send_of_a_message_is_tried_anew), CASE(a_vtep_without_route_stops_no_other),
       CASE(a_vtep_that_is_gone_when_its_message_fails_is_left_alone),
+      CASE(a_message_that_was_kept_counts_for_no_successor),
       CASE(under_any_trouble_nothing_is_lost_uncounted_doubled_or_overtaken))
