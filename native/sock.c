@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <linux/errqueue.h>
 #include <linux/ethtool.h>
 #include <linux/filter.h>
 #include <linux/sockios.h>
@@ -28,6 +29,7 @@
 #include "compat.h"
 
 #define BIND_TRIES	64
+#define DATAGRAM_MAX	65535
 #define ERRORS_MAX	64	/* more than the receive buffer holds */
 
 /** vx_sock_set() - Set an integer option. Return: 0 or -errno */
@@ -177,22 +179,6 @@ bool vx_sock_is_virtual(const uint8_t *address)
 	return found;
 }
 
-/** vx_sock_path_mtu() - MTU of the route to a peer as the kernel knows it, 0 if it does not. Slow: asks by connect() */
-uint32_t vx_sock_path_mtu(const struct sockaddr *to, socklen_t to_len)
-{
-	int fd = socket(to->sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0), mtu = 0;
-	socklen_t len = sizeof(mtu);
-	int level = to->sa_family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
-	int option = to->sa_family == AF_INET ? IP_MTU : IPV6_MTU;
-
-	if (fd < 0)
-		return 0;
-	if (connect(fd, to, to_len) || getsockopt(fd, level, option, &mtu, &len))
-		mtu = 0;
-	close(fd);
-	return mtu > 0 ? (uint32_t)mtu : 0;
-}
-
 /** vx_sock_hear() - Whether errors reach a socket. Return: 0 or -errno
  *
  * A socket that hears is told when a queue drops what it sends (ENOBUFS), which otherwise looks like success and is
@@ -240,6 +226,74 @@ uint16_t vx_sock_port(int fd)
 	return ntohs(own.any.sa_family == AF_INET ? own.ipv4.sin_port : own.ipv6.sin6_port);
 }
 
+/** vx_sock_forget_errors() - Empty the error queue: what is in it makes poll() return at once, whatever it waits for */
+void vx_sock_forget_errors(int fd)
+{
+	for (unsigned i = 0; i < ERRORS_MAX && recv(fd, NULL, 0, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0; i++)
+		;
+}
+
+/** local_limit() - What the error that a socket has queued says about the largest packet, if this host says so */
+static uint32_t local_limit(int fd)
+{
+	_Alignas(8) uint8_t control[256];
+	struct msghdr message = { .msg_control = control, .msg_controllen = sizeof(control) };
+
+	if (recvmsg(fd, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
+		return 0;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+		struct sock_extended_err error;
+
+		if (c->cmsg_len < CMSG_LEN(sizeof(error)) ||
+		    !((c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_RECVERR) ||
+		      (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_RECVERR)))
+			continue;
+		memcpy(&error, CMSG_DATA(c), sizeof(error));
+		if (error.ee_errno == EMSGSIZE && error.ee_origin == SO_EE_ORIGIN_LOCAL)
+			return error.ee_info;
+	}
+	return 0;
+}
+
+/** send_zeros() - Send a datagram of @len zeros */
+static void send_zeros(int fd, const struct sockaddr *to, socklen_t to_len, uint32_t len)
+{
+	static uint8_t zeros[1024];
+	struct iovec part[DATAGRAM_MAX / sizeof(zeros) + 1];
+	struct msghdr message = { .msg_name = (void *)(uintptr_t)to, .msg_namelen = to_len, .msg_iov = part };
+
+	for (; len && message.msg_iovlen < sizeof(part) / sizeof(part[0]); message.msg_iovlen++) {
+		part[message.msg_iovlen] = (struct iovec){ zeros, len < sizeof(zeros) ? len : sizeof(zeros) };
+		len -= (uint32_t)part[message.msg_iovlen].iov_len;
+	}
+	if (sendmsg(fd, &message, MSG_DONTWAIT) < 0)
+		return;		/* as expected: the error queue says more */
+}
+
+/**
+ * vx_sock_path_mtu() - The largest packet that this host's route to a peer takes
+ * @fd:		Transmit socket that said EMSGSIZE
+ * @to:		Peer
+ * @to_len:	Length of @to
+ * @len:	Of the datagram that was too long
+ *
+ * Slow: fails once more, so that the error queue tells the limit. What IP_MTU would tell is no authority: it believes
+ * ICMP, which anybody can forge, where the socket does not (IP_PMTUDISC_PROBE). If zeros fit all of a sudden, the peer
+ * finds no VXLAN header in them.
+ *
+ * Return: 0 if the kernel does not say
+ */
+uint32_t vx_sock_path_mtu(int fd, const struct sockaddr *to, socklen_t to_len, uint32_t len)
+{
+	bool ipv4 = to->sa_family == AF_INET;
+
+	vx_sock_hear(fd, ipv4, false);
+	vx_sock_hear(fd, ipv4, true);
+	vx_sock_forget_errors(fd);
+	send_zeros(fd, to, to_len, len);
+	return local_limit(fd);
+}
+
 /** vx_sock_transmit_socket() - A socket on a random free port of the range. Return: descriptor or -errno */
 int vx_sock_transmit_socket(const uint8_t *address)
 {
@@ -261,13 +315,6 @@ int vx_sock_transmit_socket(const uint8_t *address)
 		return error;
 	}
 	return fd;
-}
-
-/** vx_sock_forget_errors() - Empty the error queue: what is in it makes poll() return at once, whatever it waits for */
-void vx_sock_forget_errors(int fd)
-{
-	for (unsigned i = 0; i < ERRORS_MAX && recv(fd, NULL, 0, MSG_ERRQUEUE | MSG_DONTWAIT) >= 0; i++)
-		;
 }
 
 /** vx_sock_kernel() - The running kernel, as VX_KERNEL(); 0 if it does not say */

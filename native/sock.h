@@ -44,7 +44,7 @@ int vx_sock_open(const uint8_t *address, uint16_t port, bool shared);
 int vx_sock_take(int given, const uint8_t *address, uint16_t port, bool shared, bool trains);
 int vx_sock_probe(const uint8_t *address, uint16_t data_port);
 bool vx_sock_is_virtual(const uint8_t *address);
-uint32_t vx_sock_path_mtu(const struct sockaddr *to, socklen_t to_len);
+uint32_t vx_sock_path_mtu(int fd, const struct sockaddr *to, socklen_t to_len, uint32_t len);
 uint16_t vx_sock_port(int fd);
 int vx_sock_transmit_socket(const uint8_t *address);
 uint32_t vx_sock_kernel(void);

@@ -228,7 +228,8 @@ static void drop_queue(struct vx_transmitter *transmitter, struct vx_tx_socket *
 }
 
 /** lower_path_mtu() - The underlay cannot carry a datagram's size: remember what it can. Return: what is news, or 0 */
-static uint32_t lower_path_mtu(struct vx_transmitter *transmitter, const struct vx_send *send)
+static uint32_t lower_path_mtu(struct vx_transmitter *transmitter, const struct vx_tx_socket *sock,
+			       const struct vx_send *send)
 {
 	struct vx_vtep *vtep = vtep_of(transmitter, send->message);
 	uint32_t size = send->size + (send->message->to.any.sa_family == AF_INET ? 28 : 48), known, before;
@@ -238,7 +239,7 @@ static uint32_t lower_path_mtu(struct vx_transmitter *transmitter, const struct 
 	before = atomic_load_explicit(&vtep->path_mtu, memory_order_relaxed);
 	if (before && before < size)
 		return 0;	/* queued before the last failure, or another worker was quicker */
-	known = vx_sock_path_mtu(&vtep->to.any, vtep->to_len);
+	known = vx_sock_path_mtu(sock->fd, &vtep->to.any, vtep->to_len, send->size);
 	if (!known || known >= size)
 		known = size - 1;
 	if (known < VX_PATH_MTU_MIN)
@@ -307,7 +308,7 @@ static void send_failed(struct vx_transmitter *transmitter, struct vx_tx_socket 
 	}
 	if (reason == VX_PKT_TOO_BIG)
 		message->refused = 0;	/* an old kernel's EINVAL meant the length: a shorter last one proves nothing */
-	path_mtu = reason == VX_PKT_TOO_BIG ? lower_path_mtu(transmitter, send) : 0;
+	path_mtu = reason == VX_PKT_TOO_BIG ? lower_path_mtu(transmitter, sock, send) : 0;
 	if (path_mtu)
 		tell(transmitter, VX_EVENT_PATH_MTU, message, path_mtu);
 	else if (reason != VX_SOCK_FULL && reason != VX_PKT_TOO_BIG)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import pytest
 from data_plane import TUN_F_ALL, VNI, Container, Host, inside, new_engine
 from lab_ns import Namespace, Namespaces, Underlay, poll
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
@@ -96,6 +96,20 @@ def _socket_at(namespace: Namespace, own: str) -> socket.socket:
     made.setblocking(False)
     made.bind((own, PORT))
     return made
+
+
+def _source_ports(stand: Stand) -> set[int]:
+    """Outer source ports of what has arrived meanwhile."""
+    ports = set()
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            ports.add(stand.receiver.recvfrom(65600)[1][1])
+    return ports
+
+
+def _source_port(stand: Stand) -> int:
+    """The outer source port of the one datagram that arrives next."""
+    return poll(lambda: _source_ports(stand), what="a datagram", story=stand.host.story).pop()
 
 
 def _wire(namespace: Namespace) -> socket.socket:
@@ -213,18 +227,88 @@ def test_what_a_queue_of_the_underlay_drops_is_counted(namespaces: Namespaces) -
         assert len(stand.arrived(left - 20)) == left - 20
 
 
-def test_a_narrower_underlay_lowers_the_path_mtu(namespaces: Namespaces) -> None:
-    with Stand.of(namespaces) as stand, stand.sender() as sender:
+@pytest.mark.parametrize("ipv6", [False, True], ids=["over-ipv4", "over-ipv6"])
+def test_a_narrower_underlay_lowers_the_path_mtu(namespaces: Namespaces, ipv6: bool) -> None:
+    with Stand.of(namespaces, ipv6, 1430) as stand, stand.sender() as sender:
         near, vtep = stand.underlay.hosts[0], stand.vtep(LIVE)
-        sender.setsockopt(SOL_UDP, UDP_SEGMENT, 1400)
-        sender.sendto(BYTES[:14_000], ("10.7.0.21", 9))
+        sender.setsockopt(SOL_UDP, UDP_SEGMENT, 1300)
+        sender.sendto(BYTES[:13_000], ("10.7.0.21", 9))
         stand.arrived(10)
         assert lib.vx_vtep_path_mtu(stand.host.engine, vtep, 0) == 0
-        near.ip("link", "set", "u0", "mtu", "1400")
-        sender.sendto(BYTES[:14_000], ("10.7.0.21", 9))
-        lowered = (lib.VX_EVENT_PATH_MTU, 1400)
+        near.ip("link", "set", "u0", "mtu", "1350")
+        sender.sendto(BYTES[:13_000], ("10.7.0.21", 9))
         told = poll(lambda: [(e[0], e[3]) for e in stand.host.events() if e[0] == lib.VX_EVENT_PATH_MTU])
-        assert told == [lowered]
-        assert lib.vx_vtep_path_mtu(stand.host.engine, vtep, 0) == 1400
+        assert told == [(lib.VX_EVENT_PATH_MTU, 1350)]
+        assert lib.vx_vtep_path_mtu(stand.host.engine, vtep, 0) == 1350
         too_big = {"pkt_too_big": 10}
         poll(lambda: stand.host.drops(lib.VX_AT_VTEP, vtep) == too_big, what="ten drops", story=stand.host.story)
+
+
+def test_a_forged_icmp_error_lowers_no_path_mtu(namespaces: Namespaces) -> None:
+    """The kernel believes it: that is the control. The narrower device that comes later is believed, and not more."""
+    with Stand.of(namespaces) as stand, stand.sender() as sender:
+        near, far, vtep = stand.underlay.hosts[0], stand.underlay.hosts[LIVE - 1], stand.vtep(LIVE)
+        sender.sendto(BYTES[:1000], ("10.7.0.21", 9))
+        source = _source_port(stand)
+        quoted = IP(src=stand.underlay.v4(1), dst=stand.underlay.v4(LIVE)) / UDP(sport=source, dport=PORT, len=1050)
+        lie = ICMP(type="dest-unreach", code="fragmentation-needed", nexthopmtu=700) / quoted
+        with inside(far, lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)) as forger:
+            forger.sendto(bytes(lie), (stand.underlay.v4(1), 0))
+
+        def believed() -> bool:
+            return "mtu 700" in near.ip("route", "get", stand.underlay.v4(LIVE))
+
+        poll(believed, what="a kernel that believes", story=stand.host.story)
+        sender.sendto(BYTES[:1400], ("10.7.0.21", 9))
+        stand.arrived(1)
+        assert lib.vx_vtep_path_mtu(stand.host.engine, vtep, 0) == 0
+        near.ip("link", "set", "u0", "mtu", "1400")
+        assert believed()
+        sender.sendto(BYTES[:1400], ("10.7.0.21", 9))
+        poll(lambda: stand.host.drops(lib.VX_AT_VTEP, vtep) == {"pkt_too_big": 1}, story=stand.host.story)
+        assert lib.vx_vtep_path_mtu(stand.host.engine, vtep, 0) == 1400
+
+
+def _flows(namespace: Namespace, stack: contextlib.ExitStack, count: int) -> list[socket.socket]:
+    """Senders with ports of their own, so that each always takes the same transmit socket."""
+
+    def one(port: int) -> socket.socket:
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.bind(("", port))
+        return made
+
+    ports = range(20_000, 20_000 + count)
+    return [stack.enter_context(inside(namespace, lambda port=port: one(port))) for port in ports]
+
+
+def test_a_full_socket_is_given_up_and_the_others_go_on(namespaces: Namespaces) -> None:
+    """What waits for a neighbour that never answers fills the buffer of one transmit socket."""
+    with Stand.of(namespaces) as stand, stand.sender() as sender, contextlib.ExitStack() as stack:
+        near, neigh = stand.underlay.hosts[0], "net.ipv4.neigh.u0."
+        near.run("sysctl", "-q", "-w", f"{neigh}unres_qlen_bytes={64 << 20}", f"{neigh}mcast_solicit=10000")
+        flows = _flows(stand.container.namespace, stack, 12)
+
+        def used(before: set[int]) -> set[int]:
+            """With outer source ports by which a datagram of each flow arrives: that of a full socket is missing."""
+            for flow in flows:
+                flow.sendto(b"live", ("10.7.0.21", 9))
+            before |= _source_ports(stand)
+            return before
+
+        before: set[int] = set()
+        poll(lambda: len(used(before)) >= 5, what="flows over many sockets", story=stand.host.story)
+        sender.setsockopt(SOL_UDP, UDP_SEGMENT, 1400)
+
+        def is_full() -> bool:
+            for _ in range(20):
+                with contextlib.suppress(BlockingIOError):
+                    sender.sendto(BYTES[: 1400 * 40], ("10.7.0.41", 9))
+            return stand.host.drops(lib.VX_AT_VTEP, stand.vtep(ABSENT)).get("sock_full", 0) > 0
+
+        sender.setblocking(False)
+        poll(is_full, timeout=30, what="a full socket that is given up", story=stand.host.story)
+        _source_ports(stand)
+        during: set[int] = set()
+        poll(lambda: len(before - used(during)) <= 1, what="the others", story=stand.host.story)
+        near.run("sysctl", "-q", "-w", f"{neigh}mcast_solicit=1")
+        poll(lambda: used(during) >= before, what="all again", story=stand.host.story)
