@@ -229,6 +229,19 @@ def test_exec_runs_where_the_container_is_and_gives_its_exit_code(pair: Lab) -> 
         assert pair.exec("h1", ["vxlanu", "exec", *line], check=False).returncode == code, line
 
 
+def test_exec_leaves_the_signals_as_a_program_expects_them(pair: Lab) -> None:
+    """Python ignores SIGPIPE; with that inherited, `yes` would complain about its pipe instead of ending."""
+    done = pair.exec("h1", ["vxlanu", "exec", "A", "--", "sh", "-c", "yes | head -n 1"])
+    assert (done.stdout, done.stderr) == ("y\n", "")
+
+
+def test_ping_with_json_is_an_object_a_line(pair: Lab) -> None:
+    lines = pair.exec("h1", ["vxlanu", "ping", "B", "-c", "2", "--json"]).stdout.splitlines()
+    first, second = map(json.loads, lines)
+    assert (first["endpoint"], first["node"], first["address"]) == ("B", "h2", "192.168.0.20")
+    assert (first["number"], second["number"]) == (1, 2) and first["rtt_ms"] > 0
+
+
 def test_inspect_shows_the_interface_as_the_kernel_has_it(pair: Lab) -> None:
     pair.exec("c1-1", ["ip", "route", "add", "10.9.0.0/16", "via", "192.168.0.20", "metric", "77"])
     pair.exec("c1-1", ["ip", "addr", "add", "192.168.0.44/24", "dev", "eth0"])

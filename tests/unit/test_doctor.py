@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import struct
 from dataclasses import replace
 
 import msgspec
@@ -16,6 +17,7 @@ from vxlanu.doctor import host, network
 from vxlanu.doctor.facts import Clock, Conntrack, Facts, File, Firewall, Holder, Host, Settings, Tun
 from vxlanu.doctor.finding import FAIL, OK, SKIP, WARN, Finding, Report
 from vxlanu.doctor.firewall import Chain, Condition, Rule
+from vxlanu.doctor.read import TIMEX
 
 DEVICE = stat.S_IFCHR | 0o666
 OFFLOADS = [schema.Offload("tso", True), schema.Offload("rcvbufforce", True)]
@@ -119,6 +121,40 @@ def test_what_is_wrong_is_found_and_advice_given(check: str, facts: Facts, state
     assert finding.state == state, finding
     assert advice in finding.try_ + finding.why, finding
     assert finding.why
+
+
+MEMBER = replace(WELL.host, uid=1000, capabilities=frozenset(), whose="this command")
+"""A user of the group vxlanu, who asks root's agent from another pid namespace."""
+AWAY = "Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("check", "facts", "state"),
+    [
+        ("state-dir", replace(WELL, state_dir=File("/var/lib/vxlanu", stat.S_IFDIR | 0o700, 0, False)), OK),
+        ("state-dir", replace(WELL, state_dir=File("/var/lib/vxlanu", error=AWAY)), SKIP),
+        ("key", replace(WELL, key=File("/etc/vxlanu/cluster.key", error=AWAY)), SKIP),
+        ("capabilities", WELL, SKIP),
+    ],
+)
+def test_what_a_user_may_not_see_is_no_fault_of_roots_agent(check: str, facts: Facts, state: str) -> None:
+    said = worst(replace(facts, host=MEMBER), check)
+    assert said.state == state, said
+    assert "missing" not in said.what
+    if state == SKIP:
+        assert said.try_.startswith("run it as root")
+
+
+def test_rules_that_no_tool_can_read_name_the_tool_that_is_missing() -> None:
+    said = worst(replace(WELL, firewall=Firewall(unread="nft is not installed")), "firewall")
+    assert said.state == SKIP and said.try_.startswith("apt-get install nftables")
+    said = worst(replace(WELL, firewall=Firewall(unread="nft: Operation not permitted")), "firewall")
+    assert said.try_ == "run it as root"
+
+
+def test_the_kernel_copies_no_more_of_the_clock_than_there_is_room_for() -> None:
+    """adjtimex(2) copies the whole of struct timex (linux/timex.h) back, its reserved tail too."""
+    assert struct.calcsize("l") == 8 and TIMEX.size == 208
 
 
 def test_root_needs_no_user_namespaces() -> None:

@@ -182,6 +182,11 @@ COMMIT
         ("-A INPUT -m limit --limit 5/min -j DROP", "ACCEPT", UNCLEAR),
         ("-A INPUT -s 10.0.0.0/8 -j DROP", "ACCEPT", UNCLEAR),
         ("-A OUTPUT -j DROP", "ACCEPT", ACCEPT),
+        ("-A INPUT", "ACCEPT", ACCEPT),
+        ("-A INPUT -p udp --dport 'x -j DROP", "ACCEPT", UNCLEAR),
+        ("-A INPUT -p udp --dport vxlan:9000 -j DROP", "ACCEPT", UNCLEAR),
+        ("-A ", "ACCEPT", ACCEPT),
+        (":", "ACCEPT", ACCEPT),
     ],
 )
 def test_rules_of_iptables_are_read(rules: str, policy: str, expected: str) -> None:

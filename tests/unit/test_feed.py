@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
+from pathlib import Path
 
 import pytest
 from sample_agent import SampleAgent, golden
@@ -114,3 +116,23 @@ def test_a_reader_that_goes_is_noticed(agent: SampleAgent) -> None:
 
 def test_names_do_not_meet() -> None:
     assert not set(EVENTS) & set(ALWAYS)
+
+
+def test_an_agent_that_ends_within_a_line_is_exit_3_and_no_trace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def serve() -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(4096)
+                connection.sendall(b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"event": "member"}\n{"event": "dro')
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        assert main(["events", "--socket", str(tmp_path / "s")]) == 3
+        serving.join(PATIENCE_S)
+    out, err = capsys.readouterr()
+    assert out.endswith(" member\n") and "agent went away" in err and err.count("\n") == 1

@@ -1,4 +1,4 @@
-"""vxlanu reset on a state directory without endpoints; with them: tests/netns/test_reset.py."""
+"""vxlanu reset on a state directory without endpoints; with them: tests/netns/test_service.py."""
 
 from __future__ import annotations
 
@@ -68,3 +68,32 @@ def test_reset_is_refused_while_an_agent_has_the_directory(tmp_path: Path, capsy
     assert (place / "node.key").exists()
     lock.release()
     assert main(["reset", "--yes", *flags]) == 0
+
+
+def test_an_agent_of_another_user_is_not_stopped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vxlanu.store import StateLock
+
+    def kill(_pid: int, _number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    place, _, flags = state(tmp_path)
+    lock = StateLock(place)
+    lock.acquire()
+    monkeypatch.setattr(os, "kill", kill)
+    assert main(["reset", "--yes", "--force", *flags]) == 6
+    assert f"pid {os.getpid()} is another user's; try: sudo vxlanu reset" in capsys.readouterr().err
+    lock.release()
+
+
+def test_what_may_not_be_touched_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 6 is the class of missing permission, whichever call found it missing."""
+    _, left, flags = state(tmp_path)
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert main(["reset", "--yes", *flags]) == 6
+    assert left.exists()

@@ -80,3 +80,22 @@ def test_the_unit_starts_this_program_and_systemd_understands_it(tmp_path: Path)
     file.write_text(file.read_text().replace("WatchdogSec=30", "WatchdogSec=often\nWatchdogSecs=3"))
     done = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True)
     assert "often" in done.stderr and "WatchdogSecs" in done.stderr, "a check that finds nothing"
+
+
+def test_help_of_a_command_is_what_the_command_says_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "attach"]) == 0
+    by_topic = capsys.readouterr().out
+    assert main(["attach", "--help"]) == 0
+    assert capsys.readouterr().out == by_topic and "Usage: vxlanu attach" in by_topic
+
+
+def test_a_topic_and_a_command_are_both_near(capsys: pytest.CaptureFixture[str]) -> None:
+    for said, meant in (("toubleshooting", "troubleshooting"), ("verfy", "verify")):
+        assert main(["help", said]) == 4
+        assert capsys.readouterr().err.endswith(f"try: {meant}\n")
+
+
+def test_troubleshooting_begins_with_the_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "troubleshooting"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "vxlanu doctor" in next(line for line in lines if line[:1].isdigit())

@@ -210,7 +210,7 @@ class Client:
             answer = connection.getresponse()
             if answer.status != HTTPStatus.OK:
                 raise _refusal(answer.status, answer.read(BODY_MAX))
-            while line := answer.readline(LINE_MAX):
+            while (line := answer.readline(LINE_MAX)).endswith(b"\n"):  # a part of one: the agent ended in its midst
                 yield line
             raise http.client.RemoteDisconnected("the stream ended")
         except (OSError, http.client.HTTPException) as error:

@@ -8,15 +8,17 @@ Rules of this file
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
 
 import click
+import msgspec
 
 from vxlanu.api.schema import Why
 from vxlanu.cli import complete
-from vxlanu.cli.command import Command, client
+from vxlanu.cli.command import Command, client, emit, wants_json
 from vxlanu.cli.echo import Echo
 from vxlanu.cli.why import broken
 from vxlanu.cli.within import move_into
@@ -26,6 +28,18 @@ __all__ = ["exec_", "ping"]
 
 
 PACE_S = 1.0  # as ping(8)
+
+
+class Pong(msgspec.Struct, frozen=True):
+    """A line of `ping --json`. `rtt_ms`: null without a reply; `vtep` is empty for an endpoint of this host."""
+
+    address: str
+    endpoint: str
+    node: str
+    vtep: str
+    vni: int
+    number: int
+    rtt_ms: float | None
 
 
 @click.command(
@@ -47,6 +61,8 @@ def exec_(endpoint: str, command: Sequence[str]) -> None:
         raise BadRequest(f"exec {endpoint}", "no command", hint=f"vxlanu exec {endpoint} -- ip addr", name="usage")
     move_into(client().endpoint(endpoint).value)
     sys.stdout.flush()
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores both, and a program inherits what is ignored
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(argv[0], argv)
     except FileNotFoundError as error:
@@ -74,13 +90,15 @@ def ping(target: str, source: str, count: int, size: int, timeout: float) -> Non
         raise BadRequest(f"ping {target}", "a MAC cannot be pinged", hint="its address", name="usage")
     origin = source or _first_here(path)
     move_into(asked.endpoint(origin).value)
-    echo = Echo(path.address)
+    try:
+        echo = Echo(path.address)
+    except PermissionError as error:
+        raise Refused("ping", "a raw socket takes CAP_NET_RAW", hint="as root", name="permission_denied") from error
     lost = 0
     for number in range(1, count + 1):
         took = _one(echo, number, timeout, size)
         lost += took is None
-        click.echo(f"no reply from {path.address}" if took is None else _pong(path, took))
-        sys.stdout.flush()
+        _say(path, number, took)
         if took is not None and number < count:
             time.sleep(max(0.0, PACE_S - took))
     if lost:
@@ -102,6 +120,15 @@ def _one(echo: Echo, number: int, timeout: float, size: int) -> float | None:
         return echo.once(number & 0xFFFF, timeout, size)
     except OSError as error:
         raise AnswerIsNo("ping", f"not sent: {error.strerror}", name="not_sent") from error
+
+
+def _say(path: Why, number: int, took: float | None) -> None:
+    if wants_json():
+        rtt_ms = None if took is None else round(took * 1000, 3)
+        emit(msgspec.json.encode(Pong(path.address, path.endpoint, path.node, path.vtep, path.vni, number, rtt_ms)))
+    else:
+        click.echo(f"no reply from {path.address}" if took is None else _pong(path, took))
+    sys.stdout.flush()
 
 
 def _pong(path: Why, took: float) -> str:

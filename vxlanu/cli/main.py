@@ -22,7 +22,7 @@ import msgspec
 from vxlanu import __version__
 from vxlanu.cli.command import Group, emit, wants_json
 from vxlanu.cli.render import printable
-from vxlanu.errors import AnswerIsNo, BadRequest, VxlanuError, near
+from vxlanu.errors import AnswerIsNo, BadRequest, Refused, VxlanuError, near
 
 __all__ = ["COMMANDS", "main", "root"]
 
@@ -150,6 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes stdout at exit
         return PIPE_CLOSED
+    except PermissionError as error:
+        what = str(error.filename or "permission denied")
+        return _fail(Refused(what, error.strerror or str(error), name="permission_denied", hint="as root"))
     except OSError as error:
         return _fail(VxlanuError(str(error.filename or "output"), error.strerror or str(error), name="os_error"))
     except Exception as error:

@@ -81,6 +81,8 @@ def reset(config: str | None, state_dir: str | None, dry_run: bool, yes: bool, f
         traces = _find(directory, socket)
         for line in traces.lines():
             click.echo(f"{'would remove' if dry_run else 'remove'} {line}")
+        if traces.taps and os.geteuid() != 0:
+            raise Refused("reset", "interfaces in namespaces need root", hint="sudo vxlanu reset", name="need_root")
         if dry_run:
             return 0
         if not yes and not click.confirm("Remove all of this?", err=True):
@@ -106,8 +108,12 @@ def _acquire(lock: StateLock, *, force: bool, dry_run: bool) -> None:
             hint = "vxlanu member leave, or systemctl stop vxlanu; or --force"
             raise Conflict("reset", why, hint=hint, name="agent_running", detail=refusal.detail) from None
     click.echo(f"stop the agent, pid {pid}")
-    with contextlib.suppress(ProcessLookupError):
+    try:
         os.kill(int(pid), signal.SIGTERM)
+    except ProcessLookupError:
+        pass  # it ended by itself
+    except PermissionError as error:
+        raise Refused("reset", f"pid {pid} is another user's", hint="sudo vxlanu reset", name="need_root") from error
     end = time.monotonic() + STOP_S
     while True:
         try:
@@ -148,8 +154,6 @@ def _journal(directory: Path) -> dict[str, LocalRow]:
 def _remove(traces: Traces) -> None:
     """Interfaces first: with the journal gone nobody would find them."""
     if traces.taps:
-        if os.geteuid() != 0:
-            raise Refused("reset", "interfaces in namespaces need root", hint="sudo vxlanu reset", name="need_root")
         from vxlanu.nsopen import NamespaceHelper
 
         helper = NamespaceHelper.start()

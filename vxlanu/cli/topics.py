@@ -111,16 +111,25 @@ def _complete(_context: click.Context, _parameter: click.Parameter, typed: str) 
 
 
 @click.command("help", cls=Command, examples=["vxlanu help", "vxlanu help troubleshooting", "vxlanu help drops | less"])
-@click.argument("topic", required=False, shell_complete=_complete)
-def topics(topic: str | None) -> None:
-    """Explain TOPIC; list the topics without one. Commands explain themselves: vxlanu COMMAND --help."""
+@click.argument("topic", required=False, metavar="[TOPIC|COMMAND]", shell_complete=_complete)
+@click.pass_context
+def topics(context: click.Context, topic: str | None) -> None:
+    """Explain a topic, or a command as its --help does; list the topics without one."""
+    root = context.find_root()
+    commands = root.command
+    assert isinstance(commands, click.Group)
     if topic is None:
         width = max(map(len, TOPICS))
         for name, about in TOPICS.items():
             click.echo(f"{name:<{width}}  {about}")
         return
     if topic not in TOPICS:
-        hint = near(topic, TOPICS) or f"one of {', '.join(TOPICS)}; or vxlanu COMMAND --help"
+        command = commands.get_command(root, topic)
+        if command is not None:
+            with click.Context(command, info_name=topic, parent=root) as inner:
+                click.echo(command.get_help(inner))
+            return
+        hint = near(topic, [*TOPICS, *commands.list_commands(root)]) or f"one of {', '.join(TOPICS)}, or a command"
         raise NotFound(f"help {topic}", "no such topic", hint=hint, name="topic_not_found")
     draw = COMPUTED.get(topic)
     click.echo("\n".join(draw()) if draw else shipped(f"help/{topic}.txt").rstrip("\n"))

@@ -18,7 +18,7 @@ __all__ = ["CHECKS", "findings"]
 RECEIVE_BYTES = 16 << 20  # native/limits.h: VX_RX_BUFFER
 OLDEST = (5, 10, 0)
 SEGMENT_BUG = ((7, 0, 0), (7, 1, 5))  # UDP_SEGMENT may corrupt the last segment (native/sock.c: vx_sock_segments)
-CLOCK_ERROR_US = 16_000_000  # what the kernel reports for a clock that nobody disciplines
+AGENT = "the agent"
 
 
 def findings(facts: Facts) -> list[Finding]:
@@ -66,10 +66,14 @@ def tun(facts: Facts) -> Iterator[Finding]:
 def capabilities(facts: Facts) -> Iterator[Finding]:
     host = facts.host
     missing = [name for name in ("net_admin", "sys_admin") if name not in host.capabilities]
-    if not missing:
+    if not missing and (facts.status is None or host.whose == AGENT):
         yield ok("capabilities", f"{host.whose}: net_admin, sys_admin")
         return
     named = " and ".join(f"CAP_{name.upper()}" for name in missing)
+    if facts.status is not None and host.whose != AGENT:
+        why = "its process cannot be seen from here, as from another pid namespace"
+        yield skip("capabilities", "those of the agent are not known", why, "run it as root on the agent's host")
+        return
     if host.uid and facts.status is None:
         why = "without them only namespaces of this user's own can be attached to (rootless)"
         yield warn("capabilities", f"{host.whose} has no {named}", why, "run the agent as root, or keep to rootless")
@@ -165,8 +169,10 @@ def key(facts: Facts) -> Iterator[Finding]:
         yield warn("key", "none: the control channel is clear", why, hint)
     elif file is None:
         yield ok("key", "the agent has one")
+    elif file.error:
+        yield skip("key", f"{file.path} cannot be looked at", file.error, "run it as root")
     elif file.mode is None:
-        why = file.error or "the agent does not start without the key that it was told to use"
+        why = "the agent does not start without the key that it was told to use"
         yield fail("key", f"{file.path} is missing", why, f"vxlanu key gen {file.path}, or copy it from another host")
     elif file.mode & 0o077:
         why = "other users of this host can read it and join the cluster"
@@ -183,15 +189,19 @@ def key(facts: Facts) -> Iterator[Finding]:
 
 def state_dir(facts: Facts) -> Iterator[Finding]:
     file: File = facts.state_dir
-    if file.mode is None:
-        if facts.status is None and not file.error:
+    if file.error:
+        yield skip("state-dir", f"{file.path} cannot be looked at", file.error, "run it as root")
+    elif file.mode is None:
+        if facts.status is None:
             yield ok("state-dir", f"{file.path} is not there yet; the agent makes it")
         else:
-            why = file.error or "the agent's identity, addresses and records are gone with it"
+            why = "the agent's identity, addresses and records are gone with it"
             yield fail("state-dir", f"{file.path} is missing", why, "restart the agent; attach the endpoints again")
     elif file.mode & 0o077:
         why = "the node's private key is in it"
         yield warn("state-dir", f"{file.path} has mode {file.mode & 0o777:04o}", why, f"chmod 0700 {file.path}")
+    elif not file.writable and facts.host.uid not in (0, file.owner):
+        yield ok("state-dir", f"{file.path}, mode {file.mode & 0o777:04o}, of uid {file.owner}")
     elif not file.writable:
         why = "nothing is acknowledged that could not be written down"
         yield fail("state-dir", f"{file.path} cannot be written", why, f"mount it read-write; df {file.path}")

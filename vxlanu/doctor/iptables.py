@@ -4,7 +4,8 @@ nft prints rules that iptables-nft made, but hides what their extensions match; 
 rules nft knows nothing at all.
 
 Rules of this file
-  1. Pure. An option that is not in the tables below makes its rule's match unknown.
+  1. Pure. An option that is not in the tables below makes its rule's match unknown; so does a line that cannot be
+     read at all.
 """
 
 from __future__ import annotations
@@ -43,17 +44,25 @@ def read_save(text: str, tool: str, family: str) -> list[Chain]:
         if line.startswith("*"):
             table, policies, rules = line[1:].strip(), {}, {}
         elif line.startswith(":"):
-            name, policy, *_ = line[1:].split()
+            name, policy, *_ = [*line[1:].split(), "", ""]
             policies[name] = policy
         elif line.startswith("-A "):
-            words = shlex.split(line)
-            rules.setdefault(words[1], []).append(_rule(words[2:]))
+            name, *words = _words(line)
+            rules.setdefault(name, []).append(_rule(words))
         elif line.strip() == "COMMIT" and table in TABLES:
             for name, policy in policies.items():
                 hook = HOOKS.get(name, "") if policy != "-" else ""
                 verdict = VERDICTS.get(policy, ACCEPT)
                 chains.append(Chain(tool, family, table, name, tuple(rules.get(name, ())), hook, verdict))
     return chains
+
+
+def _words(line: str) -> list[str]:
+    """Chain and words of `-A CHAIN ...`; where its quotes do not match, a rule that may drop."""
+    try:
+        return shlex.split(line)[1:] or [""]
+    except ValueError:
+        return [line.split()[1], "--unreadable", "-j", "DROP"]
 
 
 def _rule(words: list[str]) -> Rule:
@@ -104,4 +113,7 @@ def _ports(text: str) -> Iterator[Value]:
     """4789 · 1024:65535 · 22,4789,7000:8000."""
     for part in text.split(","):
         low, colon, high = part.partition(":")
-        yield (int(low or 0), int(high or 65535)) if colon else int(part) if part.isdigit() else "@"
+        if colon and (low + high).isdigit():
+            yield int(low or 0), int(high or 65535)
+        else:
+            yield int(part) if part.isdigit() else "@"

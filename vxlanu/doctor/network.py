@@ -97,7 +97,9 @@ def _who(holder: Holder, check: str) -> tuple[str, str]:
 def firewall(facts: Facts) -> Iterator[Finding]:
     settings = facts.settings
     if facts.firewall.unread and not facts.firewall.chains:
-        yield skip("firewall", "the rules cannot be read", facts.firewall.unread, "run it as root")
+        missing = "is not installed" in facts.firewall.unread
+        hint = "apt-get install nftables, or your system's package of nft" if missing else "run it as root"
+        yield skip("firewall", "the rules cannot be read", facts.firewall.unread, hint)
         return
     open_ways = []
     for protocol, port in (("udp", settings.data_port), ("udp", settings.control_port), ("tcp", settings.control_port)):

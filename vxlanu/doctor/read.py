@@ -30,7 +30,7 @@ TUN = "/dev/net/tun"
 LEGACY_NAMES = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
 CAPABILITIES = {"net_admin": 12, "sys_admin": 21, "sys_resource": 24}
 TIME_ERROR, STA_UNSYNC = 5, 0x40  # linux/timex.h
-TIMEX = struct.Struct("=I4xqqqqi160x")  # modes, offset, freq, maxerror, esterror, status
+TIMEX = struct.Struct("=I4xqqqqi164x")  # modes, offset, freq, maxerror, esterror, status; 208 bytes, all written to
 FAR_AWAY = {4: "192.0.2.1", 6: "2001:db8::1"}  # documentation prefixes: only a default route leads there
 
 
