@@ -123,8 +123,8 @@ def test_ping_and_tcp_with_a_kernel_vxlan_device_both_ways(namespaces: Namespace
         own, peer = (bench.underlay.v6, bench.underlay.v4)[not ipv6](2), host.own
         if software:
             kernel.run("ethtool", "-K", "u0", "tx", "off", "tso", "off", "gso", "off", "tx-udp_tnl-segmentation", "off")
-        kernel_vxlan(kernel, own, peer, mtu=1430 if ipv6 else 1450)
         vtep = host.add_vtep(own, lib.VX_MEMBER_FLOOD | lib.VX_MEMBER_FOREIGN)
+        kernel_vxlan(kernel, own, peer, mtu=1430 if ipv6 else 1450)
 
         assert container.namespace.pings("10.7.0.99"), bench.story()
         assert container.namespace.pings("fd07::99"), bench.story()

@@ -194,8 +194,8 @@ def test_super_frames_of_a_kernel_vxlan_device_both_ways(namespaces: Namespaces,
         host, container = bench.hosts[0], bench.containers[0]
         kernel = bench.underlay.hosts[1]
         own = bench.underlay.v6(2) if ipv6 else bench.underlay.v4(2)
-        kernel_vxlan(kernel, own, host.own, mtu=1430 if ipv6 else 1450)
         vtep = host.add_vtep(own, lib.VX_MEMBER_FLOOD | lib.VX_MEMBER_FOREIGN)
+        kernel_vxlan(kernel, own, host.own, mtu=1430 if ipv6 else 1450)
         assert kernel.pings(container.v4), bench.story()
 
         for to in (container.v4, container.v6):
