@@ -16,10 +16,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP ?= yes
 PYTEST := $(BIN)/python -m pytest
+# Most of the time of most tests is waiting. Machines with more to offer may take a higher number, `PROCESSES=0` none.
+PROCESSES ?= 3
 PYTEST_FLAGS ?=
 NATIVE := $(wildcard native/*.c native/*.h native/*.py) setup.py
 
-export SETUP
+export SETUP PROCESSES
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
@@ -40,7 +42,7 @@ demo: setup-demo build
 
 test: setup-test lint wheel
 	@echo '==> tests'
-	@$(PYTEST) -m 'not accept' $(PYTEST_FLAGS)
+	@$(PYTEST) -m 'not accept' -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 accept: setup-test build
 	@$(PYTEST) -m accept -s $(PYTEST_FLAGS)

@@ -4,7 +4,9 @@ Rules of this file
   1. `@pytest.mark.netns` implies the needs root, tun, ip and nsenter; `@pytest.mark.interop("tshark", "kernel-vxlan")`
      lists its own. Inside a test or fixture, `require("tcpdump")` does the same (needs.py: names and reasons).
   2. Hypothesis draws the same examples in every run, and no example has a time limit: a slow machine is no bug.
-  3. Whatever a test makes on the host has a name with our pid in it and is gone afterwards (lab_ns.py).
+  3. Under pytest-xdist one process runs all of a file, for its tests share a lab; the longest files are handed out
+     first. (Not `--dist loadgroup`: with pytest 9.2, xdist 3.8 overlooks the groups.)
+  4. Whatever a test makes on the host has a name with our pid in it and is gone afterwards (lab_ns.py).
 """
 
 from __future__ import annotations
@@ -27,6 +29,30 @@ __all__ = ["lab", "make_lab", "make_module_lab", "pytest_runtest_makereport"]
 
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same")
+
+
+LONGEST = (
+    "netns/test_failures.py",
+    "interop/test_underlays.py",
+    "netns/test_doctor.py",
+    "netns/test_ladder.py",
+    "netns/test_service.py",
+    "native/test_c_units.py",
+    "interop/test_kernel_vxlan.py",
+    "sim/test_addresses.py",
+    "fuzz/",
+)
+"""Which to begin with, so that no process is left alone with one of them in the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(here).as_posix()
+        return next((number for number, slow in enumerate(LONGEST) if name.startswith(slow)), len(LONGEST))
+
+    items.sort(key=place)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -76,7 +76,7 @@ class Pair:
         return self.addresses[way[0], version], self.addresses[way[1], version]
 
 
-@pytest.fixture(scope="module", params=[pytest.param(it, marks=pytest.mark.xdist_group(it)) for it in OUTSIDE])
+@pytest.fixture(scope="module", params=list(OUTSIDE))
 def pair(request: pytest.FixtureRequest, make_module_lab: Callable[..., Lab]) -> Iterator[Pair]:
     family, mtu = OUTSIDE[request.param]
     lab = make_module_lab(hosts=1, containers=1, underlay=family, mtu=mtu)
