@@ -33,6 +33,7 @@ hypothesis.settings.load_profile("same")
 
 LONGEST = (
     "netns/test_failures.py",
+    "netns/test_partition.py",
     "interop/test_underlays.py",
     "netns/test_doctor.py",
     "netns/test_ladder.py",

@@ -1,0 +1,64 @@
+"""Hosts that hear nothing of each other for a while: traffic goes on as far as it can, then everything agrees again.
+
+    c1-1     c2-1     c3-1        blue; the control port of h2 blocked, or the cable of h3 cut
+     h1 ───── h2 ───── h3
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+from streams import pings
+from trio import agree, differences, joined, member_state, transfer
+
+from vxlanu.lab.topology import Lab, poll
+
+pytestmark = pytest.mark.netns
+
+
+@pytest.fixture(scope="module")
+def where(lab: Lab) -> Iterator[dict[str, str]]:
+    """The address of each container in blue."""
+    yield joined(lab)
+
+
+def test_a_blocked_control_port_disturbs_no_traffic_also_across_a_restart(lab: Lab, where: dict[str, str]) -> None:
+    seconds = float(os.environ.get("VXLANU_BLOCKED_S", "60"))
+    lab.block_control_port("h2")
+    try:
+        count = int(seconds / 0.2)
+        command = ["ping", "-n", "-i", "0.2", "-c", str(count), where["c2-1"]]
+        with lab.running("c1-1", command) as ping:
+            poll(lambda: member_state(lab, "h1", "h2") == "dead", "h2 to be declared dead", seconds, lab.story)
+            transfer(lab, "c1-1", "c2-1", where["c2-1"], lambda: None)
+            said, _ = ping.communicate(timeout=seconds + 60)
+        answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", said)}
+        # Not the last: ping ends two round trips after it.
+        assert answered >= set(range(1, count)), sorted(set(range(1, count)) - answered)
+        lab.kill_agent("h2")
+        lab.start_agent("h2")
+        assert pings(lab, "c1-1", where["c2-1"], count=5)
+        transfer(lab, "c2-1", "c1-1", where["c1-1"], lambda: None)
+        shown = next(r for r in lab.vxlanu("h1", "endpoint", "ls") if r["name"] == "c2-1")
+        assert shown["state"] == "down"
+    finally:
+        lab.unblock_control_port("h2")
+    poll(lambda: agree(lab), "all hosts to agree again", 60, lab.story)
+
+
+def test_after_a_partition_of_15_seconds_everything_agrees_again(lab: Lab, where: dict[str, str]) -> None:
+    lab.partition("h3")
+    began = time.monotonic()
+    poll(lambda: member_state(lab, "h1", "h3") == "dead", "h3 to be declared dead", 60, lab.story)
+    lab.vxlanu("h1", "network", "create", "made-apart", "--subnet", "192.168.9.0/24")
+    time.sleep(max(0.0, 15 - (time.monotonic() - began)))  # the length of the partition is what is tested
+    assert not pings(lab, "c1-1", where["c3-1"], wait=1)
+    lab.heal("h3")
+    poll(lambda: agree(lab), "all hosts to agree within 10 s", 100, lab.story)
+    poll(lambda: "made-apart" in [r["name"] for r in lab.vxlanu("h3", "network", "ls")], "h3 to hear", 60, lab.story)
+    assert pings(lab, "c1-1", where["c3-1"])
+    poll(lambda: not differences(lab), "the tables to be right", 60, lab.story)
