@@ -16,8 +16,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP ?= yes
 PYTEST := $(BIN)/python -m pytest
-# Most of the time of most tests is waiting. Machines with more to offer may take a higher number, `PROCESSES=0` none.
-PROCESSES ?= 3
+# Tests wait more than they work: PROCESSES=3 runs so many files at once (pytest-xdist), which two processors can bear.
+PROCESSES ?= 0
 PYTEST_FLAGS ?=
 NATIVE := $(wildcard native/*.c native/*.h native/*.py) setup.py
 

@@ -29,14 +29,18 @@ __all__ = ["Step", "steps", "tell"]
 C0_IP, C0_MAC = "192.168.0.100", "02:42:c0:a8:00:64"
 PING = "ping -n -c 3 -i 0.2 -W 2"
 LOST = "ping -n -c 2 -i 0.2 -W 1"
-LOOK_S = 10.0
+LOOK_S = 30.0
 TSHARK = "tshark -n -l -i underlay -c 1 -O vxlan -f 'udp port 4789'"
 EXPLAIN = "python3 -m vxlanu.lab.wire underlay"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command. `shows` are patterns that its output must contain; `fails` says that it must not succeed."""
+    """One command. `shows` are patterns that its output must contain; `fails` says that it must not succeed.
+
+    `patient`: on a busy machine gossip takes its time, and so does the last of several echo replies, for which ping
+    waits two round trips only; so it is asked again for a while.
+    """
 
     title: str
     where: str
@@ -63,7 +67,7 @@ def frame_step() -> Step:
         "The frame on the wire", UNDERLAY, dissector,
         "between the hosts there is only UDP to port 4789; inside it, behind eight bytes with the VNI, the containers' "
         "frame. No ARP crossed: the agent answers it.",
-        (r"VXLAN Network Identifier \(VNI\): 256",), meanwhile=("c2-1", f"ping -n -i 0.1 {C0_IP}"),
+        (r"VXLAN Network Identifier \(VNI\): 256",), patient=True, meanwhile=("c2-1", f"ping -n -i 0.1 {C0_IP}"),
     )  # fmt: skip
 
 
@@ -87,7 +91,7 @@ def _network_steps() -> list[Step]:
         Step("Start C1 on another host", "h2", "vxlanu attach demonet c2-1 --name C1",
              "the address comes from h2's own block of the subnet, so no host had to be asked.", (r"192\.168\.0\.",)),
         Step("Ping across", "c2-1", f"{PING} {C0_IP}",
-             "two hosts, one Ethernet segment.", (r" 0% packet loss",)),
+             "two hosts, one Ethernet segment.", (r" 0% packet loss",), patient=True),
     ]  # fmt: skip
 
 
@@ -111,7 +115,7 @@ def _isolation_steps() -> list[Step]:
         Step("... and one beside C0 on h1", "h1", "vxlanu attach othernet c1-2 --ip 192.168.1.20 --name X1",
              "X1 shares the host with C0."),
         Step("othernet works (positive control)", "c3-1", f"{PING} 192.168.1.20",
-             "so what follows is no fault of X0.", (r" 0% packet loss",)),
+             "so what follows is no fault of X0.", (r" 0% packet loss",), patient=True),
         Step("X0 is given a route ...", "c3-1", "ip route add 192.168.0.0/24 dev eth0",
              "as an intruder would."),
         Step("... and C0's MAC", "c3-1", f"ip neighbor add {C0_IP} lladdr {C0_MAC} dev eth0",
@@ -125,7 +129,7 @@ def _isolation_steps() -> list[Step]:
         Step("The hosts cannot reach C0", "h1", f"{LOST} -I eth0 {C0_IP}",
              "the overlay is not on the host: not even on C0's.", (r"100% packet loss",), fails=True),
         Step("C1 still can (positive control)", "c2-1", f"{PING} {C0_IP}",
-             "same receiver, same moment.", (r" 0% packet loss",)),
+             "same receiver, same moment.", (r" 0% packet loss",), patient=True),
         Step("Every lost frame has a reason", "h3", "vxlanu drops",
              "what X0 sent is counted, under the reason for which it was not delivered.",
              (r"\bfdb_miss\b",), patient=True),
