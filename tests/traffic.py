@@ -4,6 +4,7 @@ receive tcp|udp ADDRESS PORT SECONDS     listen, print {"ready": true}, then {"b
 send tcp ADDRESS PORT BYTES SEED RATE    connect and send BYTES pseudo-random bytes at RATE bytes/s (0: no limit)
 send udp ADDRESS PORT COUNT SEED SIZE    COUNT datagrams of SIZE bytes, each numbered, slowly enough to arrive
 echo ADDRESS PORT SECONDS                {"ready": true}, then send every datagram back until an empty one
+probe ADDRESS PORT INTERVAL              a numbered datagram to an echo every INTERVAL s; the numbers of those that return
 sizes ADDRESS PORT FIRST LAST            a datagram of every size to an echo, one at a time: {"sizes": n, "wrong": […]}
 frame INTERFACE HEX COUNT                send raw frames, slowly enough to arrive
 burst INTERFACE HEX COUNT                send raw frames as fast as it goes, whatever the kernel says to it
@@ -18,12 +19,14 @@ import contextlib
 import hashlib
 import json
 import random
+import select
 import socket
 import sys
 import time
 
 CHUNK = 1 << 16
 ETH_P_ALL, SO_RCVBUFFORCE = 3, 33
+END = b"end of "  # with how many there were
 ROOM = 16 << 20  # for all that a sender sends while the receiver gets no time
 LOST_S = 20.0  # what has not come by then never will
 
@@ -36,6 +39,11 @@ def family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+def make_room(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # without CAP_NET_ADMIN it is what rmem_max allows
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
+
+
 def receive(protocol: str, address: str, port: int, seconds: float) -> None:
     digest, total = hashlib.sha256(), 0
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
@@ -44,16 +52,18 @@ def receive(protocol: str, address: str, port: int, seconds: float) -> None:
         sock.bind((address, port))
         sock.settimeout(seconds)
         if protocol == "udp":
-            with contextlib.suppress(OSError):  # without CAP_NET_ADMIN it is what rmem_max allows
-                sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
+            make_room(sock)
             say(ready=True)
             parts: dict[bytes, bytes] = {}
-            try:
-                while (data := sock.recv(CHUNK)) != b"end":
-                    parts[data[:8]] = data
+            wanted = sys.maxsize
+            with contextlib.suppress(TimeoutError):
+                while len(parts) < wanted:
+                    data = sock.recv(CHUNK)
+                    if data.startswith(END):  # it may overtake what came in fragments: that is another flow to a tunnel
+                        wanted = int(data.removeprefix(END))
+                    else:
+                        parts[data[:8]] = data
                     sock.settimeout(LOST_S)
-            except TimeoutError:
-                pass
             for key in sorted(parts):
                 digest.update(parts[key])
                 total += len(parts[key])
@@ -97,7 +107,7 @@ def send_udp(address: str, port: int, count: int, seed: int, size: int) -> None:
             sock.sendto(data, (address, port))
             digest.update(data)
             time.sleep(0.001)
-        sock.sendto(b"end", (address, port))
+        sock.sendto(END + b"%d" % count, (address, port))
     say(bytes=count * size, sha256=digest.hexdigest())
 
 
@@ -105,12 +115,32 @@ def echo(address: str, port: int, seconds: float) -> None:
     with socket.socket(family(address), socket.SOCK_DGRAM) as sock:
         sock.bind((address, port))
         sock.settimeout(seconds)
+        make_room(sock)
         say(ready=True)
         while True:
             data, sender = sock.recvfrom(CHUNK)
             if not data:
                 return
             sock.sendto(data, sender)
+
+
+def probe(address: str, port: int, interval: float) -> None:
+    """Without end. Not ping: a burst of late answers overflows its socket, which has room for some 64 KB."""
+    number, due = 0, time.monotonic()
+    with socket.socket(family(address), socket.SOCK_DGRAM) as sock:
+        make_room(sock)
+        sock.connect((address, port))
+        sock.setblocking(False)
+        while True:
+            if time.monotonic() >= due:
+                number += 1
+                with contextlib.suppress(OSError):
+                    sock.send(number.to_bytes(8, "big"))
+                due = max(due + interval, time.monotonic())
+            select.select([sock], [], [], max(0.0, due - time.monotonic()))
+            with contextlib.suppress(OSError):
+                while True:
+                    print(int.from_bytes(sock.recv(8), "big"), flush=True)
 
 
 def sizes(address: str, port: int, first: int, last: int) -> None:
@@ -180,6 +210,8 @@ def main(verb: str, *words: str) -> None:
         send_udp(words[1], int(words[2]), int(words[3]), int(words[4]), int(words[5]))
     elif verb == "echo":
         echo(words[0], int(words[1]), float(words[2]))
+    elif verb == "probe":
+        probe(words[0], int(words[1]), float(words[2]))
     elif verb == "sizes":
         sizes(words[0], int(words[1]), int(words[2]), int(words[3]))
     elif verb == "frame":

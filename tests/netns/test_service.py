@@ -23,12 +23,14 @@ import pytest
 from lab_ns import Namespace, Namespaces, Underlay, poll, run
 from needs import require
 from service_unit import Unit
+from streams import words
 
 pytestmark = pytest.mark.netns
 
 VXLANU = str(Path(sys.executable).with_name("vxlanu"))
-INTERVAL_S = 0.005
-AROUND = 20  # echo requests that are answered before and after a disturbance, at least
+INTERVAL_S = 0.01
+PORT = 5005
+AROUND = 20  # probes that are answered before and after a disturbance, at least
 BATCH = 32  # what a worker takes into its hands at most, and loses with its life
 PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH = 0x4206, 0x4207, 17
 
@@ -100,17 +102,23 @@ def attached(hosts: list[Host], namespaces: Namespaces) -> tuple[list[Namespace]
     return containers, addresses
 
 
-def lost_over(container: Namespace, address: str, disturb: Callable[[], None]) -> tuple[int, int]:
-    """How many echo requests stay unanswered, one every INTERVAL_S, with `disturb` among them; and how many it met.
+def lost_over(containers: list[Namespace], address: str, disturb: Callable[[], None]) -> tuple[int, int]:
+    """How many probes of the second container to an echo in the first, one every INTERVAL_S, stay unanswered with
+    `disturb` among them; and how many it met.
 
-    Counted among those before the last answer. Late answers count: ping goes on until requests are answered that were
-    sent after the disturbance, however long that took (with -c it would not wait for what is outstanding then).
+    Counted among those before the last answer. Late answers count: this goes on until probes are answered that were
+    sent after the disturbance, however long that took.
     """
     answered: set[int] = set()
-    with container.start("ping", "-n", "-i", str(INTERVAL_S), address) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            answered |= {int(seq) for seq in re.findall(r"icmp_seq=(\d+) ttl", line)}
+    with ExitStack() as stack:
+        echo = stack.enter_context(containers[0].start(*words("echo", address, PORT, 600)))
+        stack.callback(echo.kill)
+        assert echo.stdout and json.loads(echo.stdout.readline()) == {"ready": True}
+        probe = stack.enter_context(containers[1].start(*words("probe", address, PORT, INTERVAL_S)))
+        stack.callback(probe.kill)
+        assert probe.stdout
+        for line in probe.stdout:
+            answered.add(int(line))
             if len(answered) == AROUND:
                 begun = time.monotonic()
                 disturb()
@@ -118,8 +126,7 @@ def lost_over(container: Namespace, address: str, disturb: Callable[[], None]) -
                 wanted = max(answered) + met + AROUND
             elif len(answered) > AROUND and max(answered) >= wanted:
                 break
-        process.send_signal(signal.SIGINT)
-    print(f"{max(answered)} echo requests, {max(answered) - len(answered)} lost")
+    print(f"{max(answered)} probes, {max(answered) - len(answered)} lost")
     return max(answered) - len(answered), met
 
 
@@ -136,7 +143,7 @@ def test_a_restart_loses_nothing_with_the_store_and_something_without(
     unit = pair[0].unit
     poll(lambda: len(unit.kept) >= 2, what="a socket and a TAP in the store", story=unit.story)
     assert any(name.startswith("data-") for name in unit.kept) and any(name.startswith("tap-") for name in unit.kept)
-    lost, _ = lost_over(containers[1], addresses[0], lambda: restart(unit, signal.SIGTERM))
+    lost, _ = lost_over(containers, addresses[0], lambda: restart(unit, signal.SIGTERM))
     assert lost == 0, unit.story()
     assert "kept" not in unit.log.read_text(), unit.story()
     assert pair[0].ask("verify")["differences"] == []
@@ -146,7 +153,7 @@ def test_a_restart_loses_nothing_with_the_store_and_something_without(
         unit.swap({}, store=False)
         unit.start()
 
-    without, _ = lost_over(containers[1], addresses[0], forgetful)
+    without, _ = lost_over(containers, addresses[0], forgetful)
     assert without > 0
 
 
@@ -159,7 +166,7 @@ def test_a_crash_keeps_the_descriptors_and_what_is_queued_in_them(
     poll(lambda: len(unit.kept) >= 2, what="a socket and a TAP in the store", story=unit.story)
     before = sorted(unit.kept)
     pair[0].ask("network", "create", "other")  # durable; the cache of others' records is so only with the next such row
-    lost, met = lost_over(containers[1], addresses[0], lambda: restart(unit, signal.SIGKILL))
+    lost, met = lost_over(containers, addresses[0], lambda: restart(unit, signal.SIGKILL))
     drops = [host.ask("drops")["items"] for host in pair]
     assert lost <= BATCH < met, f"more than what was in the worker's hands\n{drops}\n{unit.story()}"
     poll(lambda: sorted(unit.kept) == before, what="the same in the store", story=unit.story)
@@ -197,12 +204,12 @@ def test_odd_descriptors_are_closed_and_logged_and_the_agent_comes_up(
     unit.stop()
     unit.swap({name: os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) for name in (*unit.kept, "stranger")})
     unit.start()
-    for words in (
+    for saying in (
         "receive sockets of the earlier run are not used",
         r"the kept TAP of endpoint \w+ is not used: no TAP",
         "kept for nobody, closed: stranger",
     ):
-        poll(lambda: re.search(words, unit.log.read_text()), what=words, story=unit.story)  # noqa: B023
+        poll(lambda: re.search(saying, unit.log.read_text()), what=saying, story=unit.story)  # noqa: B023
     poll(lambda: containers[1].pings(addresses[0], wait=1), what="a ping", story=unit.story)
     poll(lambda: "stranger" not in unit.kept, what="the stranger out of the store", story=unit.story)
     assert all(Path(f"/proc/self/fd/{fd}").readlink() != Path("/dev/null") for fd in unit.kept.values()), unit.story()
@@ -219,7 +226,7 @@ def test_other_numbers_of_workers_open_anew_and_go_on(
     poll(lambda: "not used" in unit.log.read_text(), what="the log to say so", story=unit.story)
     poll(lambda: containers[1].pings(addresses[0], wait=1), what="a ping", story=unit.story)
     poll(lambda: {"data-0", "data-1"} <= set(unit.kept), what="two sockets in the store", story=unit.story)
-    lost, _ = lost_over(containers[1], addresses[0], lambda: restart_with(unit, "--workers", "2"))
+    lost, _ = lost_over(containers, addresses[0], lambda: restart_with(unit, "--workers", "2"))
     assert lost == 0, f"{[host.ask('drops')['items'] for host in pair]}\n{unit.story()}"
 
 
