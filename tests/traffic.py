@@ -4,7 +4,7 @@ receive tcp|udp ADDRESS PORT SECONDS     listen, print {"ready": true}, then {"b
 send tcp ADDRESS PORT BYTES SEED RATE    connect and send BYTES pseudo-random bytes at RATE bytes/s (0: no limit)
 send udp ADDRESS PORT COUNT SEED SIZE    COUNT datagrams of SIZE bytes, each numbered, slowly enough to arrive
 echo ADDRESS PORT SECONDS                {"ready": true}, then send every datagram back until an empty one
-probe ADDRESS PORT INTERVAL              a numbered datagram to an echo every INTERVAL s; the numbers of those that return
+probe ADDRESS PORT INTERVAL              a numbered datagram to an echo every INTERVAL s; the numbers that return
 sizes ADDRESS PORT FIRST LAST            a datagram of every size to an echo, one at a time: {"sizes": n, "wrong": […]}
 frame INTERFACE HEX COUNT                send raw frames, slowly enough to arrive
 burst INTERFACE HEX COUNT                send raw frames as fast as it goes, whatever the kernel says to it
