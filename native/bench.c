@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "burst.h"
 #include "fdb.h"
 
 #define ENTRIES_MAX	1500000u	/* with the ports fewer than what VX_TABLE_MAX takes */
@@ -197,6 +198,16 @@ int vx_bench_new(const vx_bench_config *config, vx_bench **bench)
 	}
 	*bench = made;
 	return 0;
+}
+
+/** vx_bench_compiler() - The compiler and its options; build_native.py names them, another build does not */
+const char *vx_bench_compiler(void)
+{
+#ifdef VX_BUILD_OPTIONS
+	return "cc " __VERSION__ " " VX_BUILD_OPTIONS;
+#else
+	return "cc " __VERSION__;
+#endif
 }
 
 static bool is_loaded(const struct vx_bench *bench, int operation)

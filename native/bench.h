@@ -2,12 +2,17 @@
 #ifndef VX_BENCH_H
 #define VX_BENCH_H
 
-#include "burst.h"
 #include "gro.h"
 #include "net.h"
 
 #define VX_BENCH_VNI	0x123456
 #define VX_BENCH_MTU	65535	/* no frame of a capture is too big for it, and none is cut or answered for that */
+
+#define VX_BENCH_STEP_NS	30000000000u /* between vectors: a flood to all VTEPs is paid for then (storm.c) */
+#define VX_BENCH_LEN_MAX	(VX_ETH_LEN + VX_BENCH_MTU)
+
+struct vx_burst;
+struct vx_tx_socket;
 
 /** struct vx_bench_item - A frame that every pass carries
  * @data:	Ethernet header, VX_HEADROOM writable bytes before it
@@ -36,7 +41,8 @@ struct vx_bench_super {
  * @item:	@items frames in it
  * @super:	@supers super-frames in it
  * @segment:	@segments frames that they are cut into; one with notes ends a receive batch
- * @guests:	Ports that a mix added
+ * @guests:	Ports that a mix added, and
+ * @strangers:	MACs that it put elsewhere
  * @sum:	What a pass adds up of its verdicts, by operation; 0 before the first one
  * @spare:	VX_BATCH times what a frame's spare needs
  * @ring:	VX_BATCH buffers of VX_FRAME_MAX that the memcpy floor copies to
@@ -56,6 +62,7 @@ struct vx_bench {
 	struct vx_frame *segment;
 	unsigned segments;
 	unsigned guests;
+	unsigned strangers;
 	uint64_t sum[VX_BENCH_OPERATIONS];
 	struct vx_gro *gro;		/* empty between passes, and adds up to @merged what it emits */
 	uint64_t merged;

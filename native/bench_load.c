@@ -24,6 +24,7 @@
 #include "csum.h"
 #include "eth.h"
 #include "fdb.h"
+#include "gso.h"
 #include "nbr.h"
 #include "switch.h"
 #include "vxlan.h"
@@ -38,6 +39,7 @@ struct source {
 	const uint8_t *frames;
 	const uint32_t *lengths;
 	uint32_t count;
+	uint32_t longest;
 	uint64_t bytes;
 };
 
@@ -94,7 +96,7 @@ static struct vx_frame decide(struct vx_bench *bench, unsigned host, const struc
 
 	vx_bench_fill(bench, &frame, item, 1, tunnel);
 	vx_switch(bench->host[host], &frame, 1, (struct vx_when){ .now_ns = bench->now_ns });
-	bench->now_ns += 1000000000u;
+	bench->now_ns += VX_BENCH_STEP_NS;
 	return frame;
 }
 
@@ -155,6 +157,8 @@ static int settle_mac(struct vx_bench *bench, uint64_t mac, bool ours)
 			return id;
 		bench->guests++;
 		place = (struct vx_place){ VX_AT_PORT, (uint32_t)id };
+	} else {
+		bench->strangers++;
 	}
 	return vx_fdb_record(vx_bench_network(bench, VX_BENCH_SENDER), mac, place);
 }
@@ -164,7 +168,17 @@ static bool is_endpoint(uint64_t mac, const uint8_t *bytes)
 	return mac && !vx_mac_is_group(bytes);
 }
 
-/** settle_both() - Where the two ends of a frame are; who is not known yet is opposite of who is. Return: 0, -errno */
+/** is_ours() - Whether a new MAC is to be here: opposite of who it speaks with, else where fewer are */
+static bool is_ours(const struct vx_bench *bench, uint64_t other, const uint8_t *other_bytes)
+{
+	unsigned kind = vx_fdb_find(vx_bench_network(bench, VX_BENCH_SENDER), other).kind;
+
+	if (kind)
+		return kind == VX_AT_VTEP;
+	return !vx_mac_is_group(other_bytes) || bench->guests <= bench->strangers;
+}
+
+/** settle_both() - Where the two ends of a frame are. Return: 0, -errno */
 static int settle_both(struct vx_bench *bench, const uint8_t *frame)
 {
 	const struct vx_network *network = vx_bench_network(bench, VX_BENCH_SENDER);
@@ -172,9 +186,9 @@ static int settle_both(struct vx_bench *bench, const uint8_t *frame)
 	int error = 0;
 
 	if (is_endpoint(from, frame + VX_MAC_LEN) && !vx_fdb_find(network, from).kind)
-		error = settle_mac(bench, from, vx_fdb_find(network, to).kind != VX_AT_PORT);
+		error = settle_mac(bench, from, is_ours(bench, to, frame));
 	if (!error && is_endpoint(to, frame) && !vx_fdb_find(network, to).kind)
-		error = settle_mac(bench, to, vx_fdb_find(network, from).kind != VX_AT_PORT);
+		error = settle_mac(bench, to, is_ours(bench, from, frame + VX_MAC_LEN));
 	return error;
 }
 
@@ -220,14 +234,39 @@ static int mix(struct vx_bench *bench, const uint8_t *bytes, uint32_t len, vx_be
 	frame = decide(bench, VX_BENCH_SENDER, &item, false);
 	if (!frame.reason && frame.act != VX_ACT_REPLY && !is_untouched(&frame, &item, bytes))
 		return -EILSEQ;
-	if (frame.reason)
-		census->drops[frame.reason]++;
-	else
-		census->acts[frame.act]++;
 	census->bytes += len;
 	census->segments++;
 	keep(bench, &item);
 	return 1;
+}
+
+/** count_decisions() - What is decided about a mix, in vectors as in every pass: storm control sees those */
+static void count_decisions(struct vx_bench *bench, vx_bench_census *census)
+{
+	struct vx_frame frames[VX_BATCH];
+
+	for (unsigned at = 0; at < bench->items; at += VX_BATCH) {
+		unsigned count = bench->items - at < VX_BATCH ? bench->items - at : VX_BATCH;
+
+		vx_bench_fill(bench, frames, &bench->item[at], count, false);
+		vx_switch(bench->host[VX_BENCH_SENDER], frames, count, (struct vx_when){ .now_ns = bench->now_ns });
+		bench->now_ns += VX_BENCH_STEP_NS;
+		for (unsigned i = 0; i < count && at + i < census->used; i++) {
+			if (frames[i].reason)
+				census->drops[frames[i].reason]++;
+			else
+				census->acts[frames[i].act]++;
+		}
+	}
+}
+
+/** finish_ip() - Sum an IPv4 header, as every stack does: captures of its inside may lack that */
+static void finish_ip(uint8_t *ip, const struct vx_eth *eth)
+{
+	if (eth->version != 4)
+		return;
+	vx_put16(ip + 10, 0);
+	vx_put16(ip + 10, (uint16_t)~vx_csum_fold(vx_csum_add(ip, (uint32_t)eth->l4 - eth->l3, 0)));
 }
 
 /** claim() - Make a TCP frame what a TAP hands over of it. Return: whether it has more than one segment */
@@ -253,6 +292,7 @@ static bool claim(const struct vx_bench *bench, struct vx_frame *frame)
 	};
 	pseudo = vx_csum_fold(vx_csum_pseudo(frame->data + eth->l3, eth->version, eth->protocol, eth->end - eth->l4));
 	vx_put16(frame->data + eth->l4 + offset, pseudo);
+	finish_ip(frame->data + eth->l3, eth);
 	return vx_gso_check(frame) == VX_OK && frame->vnet.gso_type != VX_GSO_NONE;
 }
 
@@ -393,7 +433,7 @@ static int load(struct vx_bench *bench, const struct source *source, uint32_t wa
 		uint32_t len = source->lengths[i];
 
 		census->wrong = i;
-		if (len < VX_ETH_LEN || len > VX_FRAME_MAX) {
+		if (len < VX_ETH_LEN || len > VX_BENCH_LEN_MAX) {
 			census->drops[len < VX_ETH_LEN ? VX_HDR_TRUNC : VX_PKT_TOO_BIG]++;
 			continue;
 		}
@@ -416,11 +456,11 @@ static int allocate(struct vx_bench *bench, const struct source *source, uint32_
 {
 	size_t items = source->count > wanted ? source->count : wanted;
 	size_t each = source->bytes + (size_t)source->count * (VX_HEADROOM + ALIGN);
-	size_t segments;
+	size_t copies = (size_t)wanted * (VX_HEADROOM + source->longest + ALIGN), segments;
 
-	bench->arena_max = each + COPIES_LEN;
+	bench->arena_max = each + (copies < COPIES_LEN ? copies : COPIES_LEN);
 	segments = bench->arena_max / (bench->config.mtu - VX_GSO_HEADERS_MAX) + items;
-	bench->arena_max *= with_segments ? 4 : 1;	/* headers may be longer than what they carry */
+	bench->arena_max = with_segments ? bench->arena_max * 4 + ALIGN : bench->arena_max; /* for their headers too */
 	bench->arena = aligned_alloc(ALIGN, (bench->arena_max + ALIGN - 1) / ALIGN * ALIGN);
 	bench->item = calloc(items, sizeof(*bench->item));
 	if (with_segments) {
@@ -447,7 +487,7 @@ static int allocate(struct vx_bench *bench, const struct source *source, uint32_
 int vx_bench_load(vx_bench *bench, int kind, const uint8_t *frames, const uint32_t *lengths, uint32_t count,
 		  uint32_t wanted, vx_bench_census *census)
 {
-	struct source source = { frames, lengths, count, 0 };
+	struct source source = { .frames = frames, .lengths = lengths, .count = count };
 	load_one *one = kind == VX_BENCH_CARRY ? carry : kind == VX_BENCH_MIX ? mix : super;
 	int error;
 
@@ -457,13 +497,17 @@ int vx_bench_load(vx_bench *bench, int kind, const uint8_t *frames, const uint32
 		return -EINVAL;
 	if (kind == VX_BENCH_SUPER && bench->config.mtu <= VX_GSO_HEADERS_MAX * 2)
 		return -EINVAL;
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < count; i++) {
 		source.bytes += lengths[i];
+		source.longest = lengths[i] > source.longest ? lengths[i] : source.longest;
+	}
 	error = allocate(bench, &source, wanted, kind == VX_BENCH_SUPER);
 	if (!error)
 		error = load(bench, &source, wanted, one, census);
 	if (!error && kind == VX_BENCH_SUPER)
 		error = check_merges(bench, census);
+	if (!error && kind == VX_BENCH_MIX)
+		count_decisions(bench, census);
 	if (error) {
 		vx_bench_unload(bench);
 		return error;

@@ -5,18 +5,17 @@
  *   and calls the rooms of the fast path. It leaves the arena as it found it: a VXLAN header is written where the
  *   same one stood, an answer is built in a spare, and what merging overwrites is given back (vx_gro_undo(), which is
  *   in the time that coalescing is said to take: a store per frame and a few per train).
- *   The clock of the decision moves on by a second per vector: what storm control lets through is refilled.
+ *   The clock of the decision moves on between vectors, so that storm control decides alike in every pass.
  *
  *   Two floors stand beside the figures: the memcpy of the same bytes, and filling in vectors alone.
  */
 #define _GNU_SOURCE
 #include "bench.h"
 
-#include "csum.h"
+#include "burst.h"
 #include "switch.h"
 #include "vxlan.h"
 
-#define SECOND_NS	1000000000u
 #define SEGMENTS_MAX	128	/* of one send; UDP_MAX_SEGMENTS since 6.9 */
 
 /** seen() - Tell the compiler that memory is read: what was copied or written has to be there */
@@ -90,7 +89,7 @@ static uint64_t pass_of_decisions(struct vx_bench *bench, unsigned host, bool tu
 		vx_bench_fill(bench, frames, &bench->item[at], count, tunnel);
 		if (decide)
 			vx_switch(bench->host[host], frames, count, (struct vx_when){ .now_ns = bench->now_ns });
-		bench->now_ns += SECOND_NS;
+		bench->now_ns += VX_BENCH_STEP_NS;
 		seen(frames);
 		sum += decide ? add_up(frames, count) : count;
 	}

@@ -45,6 +45,7 @@ ffibuilder.set_source(
     '#include "vx.h"\n',
     sources=[str(HERE / f"{name}.c") for name in PURE + TABLES + DECISION + WIRE + CAPTURE + MOTION + BENCH],
     depends=[str(path) for path in sorted(HERE.glob("*.h"))],
+    define_macros=[("VX_BUILD_OPTIONS", '"' + " ".join(COMPILE_ARGS) + '"')],
     extra_compile_args=COMPILE_ARGS,
     extra_link_args=["-O3", "-flto=auto"],
     libraries=["pthread"],

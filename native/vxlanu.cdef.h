@@ -332,3 +332,4 @@ void vx_bench_free(vx_bench *bench);
 int vx_bench_load(vx_bench *bench, int kind, const uint8_t *frames, const uint32_t *lengths, uint32_t count,
 		  uint32_t wanted, vx_bench_census *census);
 int vx_bench_run(vx_bench *bench, int operation, uint32_t passes, uint64_t *ns);
+const char *vx_bench_compiler(void);    /* what the fast path was compiled with */

@@ -94,3 +94,9 @@ def gso_inputs(frame: bytes) -> Iterator[bytes]:
     """A frame as fuzz_gso takes it: to be cut small and large, made plausible and fit, plausible only, and as it is."""
     for ways, size in ((3, 3), (3, 1000), (1, 1000), (0, 0)):
         yield bytes([ways]) + struct.pack("<BBHHHH", 0, 0, 0, size, 0, 0) + frame
+
+
+def bench_inputs(several: list[bytes]) -> Iterator[bytes]:
+    """Frames as fuzz_bench takes them, in each of its kinds."""
+    for kind in range(3):
+        yield bytes([kind]) + b"".join(len(frame).to_bytes(2, "big") + frame for frame in several)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from inputs import FAR, TUNNEL, A, frames, switch_inputs
+from inputs import FAR, TUNNEL, A, bench_inputs, frames, switch_inputs
 from needs import require
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
@@ -67,6 +67,16 @@ def replayed() -> Iterator[bytes]:
 def test_every_captured_frame_gets_a_verdict(objects: list[str], tmp_path: Path) -> None:
     program = link("fuzz_switch", str(HERE / "replay_bundle.c"), objects, tmp_path)
     records = bundled(replayed(), tmp_path / "bundle")
+    run = subprocess.run([program, tmp_path / "bundle"], capture_output=True, text=True, timeout=250, check=False)
+    assert run.returncode == 0, run.stderr[-4000:]
+    assert int(run.stdout) == records > 0
+
+
+def test_every_captured_frame_goes_through_the_bench(objects: list[str], tmp_path: Path) -> None:
+    program = link("fuzz_bench", str(HERE / "replay_bundle.c"), objects, tmp_path)
+    several = [frame[:65000] for frame in captured()]
+    batches = (several[at : at + 64] for at in range(0, len(several), 64))
+    records = bundled((record for batch in batches for record in bench_inputs(batch)), tmp_path / "bundle")
     run = subprocess.run([program, tmp_path / "bundle"], capture_output=True, text=True, timeout=250, check=False)
     assert run.returncode == 0, run.stderr[-4000:]
     assert int(run.stdout) == records > 0

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from inputs import frames, gro_inputs, gso_inputs, switch_inputs
+from inputs import bench_inputs, frames, gro_inputs, gso_inputs, switch_inputs
 from targets import link
 
 RUNS = {
     "fuzz_arp_nd": 300_000,
+    "fuzz_bench": 4_000,
     "fuzz_gro": 100_000,
     "fuzz_gso": 150_000,
     "fuzz_headers": 300_000,
@@ -31,6 +32,8 @@ def seeds(target: str) -> Iterator[bytes]:
     for frame in frames():
         if target == "fuzz_switch":
             yield from switch_inputs(frame)
+        elif target == "fuzz_bench":
+            yield from bench_inputs([frame, frame])
         elif target == "fuzz_gro":
             yield from gro_inputs(frame)
         elif target == "fuzz_gso":

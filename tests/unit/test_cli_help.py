@@ -104,8 +104,9 @@ def loaded_by(code: str, **environment: str) -> set[str]:
 def test_no_command_line_call_loads_what_only_the_agent_needs(agent: SampleAgent) -> None:
     path = str(agent.path)
     run = "from vxlanu.cli.main import main\nassert main({!r}) == 0"
-    for line in (["--help"], ["member", "ls"], ["lab", "--help"], ["network", "create", "n"], ["agent", "--check"], []):
-        told = [*line, "--socket", path] if line[:1] != ["lab"] else line
+    helps = [["--help"], ["lab", "--help"], ["bench", "pcap", "--help"]]
+    for line in (*helps, ["member", "ls"], ["network", "create", "n"], ["agent", "--check"], []):
+        told = [*line, "--socket", path] if "--help" not in line[1:] else line
         assert loaded_by(run.format(told)) == set(), line
     completing = loaded_by(
         run.format([]), _VXLANU_COMPLETE="bash_complete", COMP_WORDS="vxlanu member forget ", COMP_CWORD="3"

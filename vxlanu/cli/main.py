@@ -61,6 +61,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "More": {
         "lab": ("vxlanu.lab.commands:lab", "Several hosts on this machine, to try things out"),
         "help": ("vxlanu.cli.topics:topics", "Explain more than one command: vxlanu help"),
+        "bench": ("vxlanu.cli.bench:bench", "Time the fast path over the frames of captures"),
         "reset": ("vxlanu.cli.reset:reset", "Remove everything that a stopped agent keeps here"),
         "completion": ("vxlanu.cli.completion:completion", "Print the completion script of a shell"),
     },
