@@ -152,8 +152,20 @@ static bool replicate(struct vx_worker *worker, struct vx_frame *frame, uint32_t
 	return copies < VX_TURN_COPIES;
 }
 
-/** defer() - Put the rest of a replication aside */
-static void defer(struct vx_worker *worker, const struct vx_frame *frame, uint32_t next_port, uint32_t next_vtep)
+/** lose() - Count the copies that will not be made, each against whom it was for */
+static void lose(struct vx_worker *worker, const struct vx_frame *frame, uint32_t next_port, uint32_t next_vtep,
+		 enum vx_reason reason)
+{
+	uint32_t own = frame->from == VX_AT_PORT ? frame->from_id : VX_NONE, id, net = frame->network->id;
+
+	while ((frame->scope & VX_TO_LOCAL) && vx_flood_next_local(frame->network, own, &next_port, &id))
+		vx_deliver_lost(worker, frame, (struct vx_owner){ VX_AT_PORT, id, net }, reason);
+	while (vx_flood_next_vtep(frame->network, frame->scope, &next_vtep, &id))
+		vx_deliver_lost(worker, frame, (struct vx_owner){ VX_AT_VTEP, id, net }, reason);
+}
+
+/** defer() - Put the rest of a replication aside. Return: false if no job is free for it */
+static bool defer(struct vx_worker *worker, const struct vx_frame *frame, uint32_t next_port, uint32_t next_vtep)
 {
 	for (unsigned i = 0; i < VX_FLOOD_JOBS; i++) {
 		struct vx_flood_job *job = &worker->jobs[i];
@@ -169,41 +181,74 @@ static void defer(struct vx_worker *worker, const struct vx_frame *frame, uint32
 		job->frame.data = job->buffer + VX_HEADROOM;
 		memcpy(job->frame.data - VX_VXLAN_LEN, frame->data - VX_VXLAN_LEN, frame->len + VX_VXLAN_LEN);
 		worker->jobs_active++;
-		return;
+		return true;
 	}
-	vx_deliver_lost(worker, frame, sender_of(frame), VX_RING_FULL);
+	return false;
 }
 
+/** flood() - Make the copies of a frame, as many as a turn may; without a free job a frame from a port gets all of
+ * them at once, since storm control has limited what a vector of those can ask for, and one from the tunnel no more
+ */
 static void flood(struct vx_worker *worker, struct vx_frame *frame)
 {
 	uint32_t next_port = 0, next_vtep = 0;
 
-	if (!replicate(worker, frame, &next_port, &next_vtep))
-		defer(worker, frame, next_port, next_vtep);
+	while (!replicate(worker, frame, &next_port, &next_vtep)) {
+		if (defer(worker, frame, next_port, next_vtep))
+			return;
+		if (frame->from == VX_AT_VTEP) {
+			lose(worker, frame, next_port, next_vtep, VX_RING_FULL);
+			return;
+		}
+	}
 }
 
-/** vx_deliver_jobs() - A turn for each replication under way */
+/** renew() - Find a job's network, which may be gone: then nobody is left to lose a copy */
+static bool renew(struct vx_worker *worker, struct vx_flood_job *job)
+{
+	job->frame.network = vx_net_get(worker->tables, job->network);
+	job->frame.port = NULL;
+	if (job->frame.network && job->frame.network->generation == job->generation)
+		return true;
+	vx_stats_drops(&worker->stats, (struct vx_owner){ 0, VX_NONE, VX_NONE }, VX_SHUTDOWN, job->frame.segments);
+	return false;
+}
+
+/** vx_deliver_jobs() - A turn for each replication under way; whom a full underlay leaves out comes first */
 void vx_deliver_jobs(struct vx_worker *worker)
 {
+	unsigned first = worker->job_first;
+
 	for (unsigned i = 0; i < VX_FLOOD_JOBS && worker->jobs_active; i++) {
-		struct vx_flood_job *job = &worker->jobs[i];
+		struct vx_flood_job *job = &worker->jobs[(first + i) % VX_FLOOD_JOBS];
 		bool over = true;
 
-		if (!job->active || worker->transmitter.blocked)
+		worker->job_first = (first + i) % VX_FLOOD_JOBS;
+		if (worker->transmitter.blocked)
+			return;
+		if (!job->active)
 			continue;
-		job->frame.network = vx_net_get(worker->tables, job->network);
-		job->frame.port = NULL;
-		if (job->frame.network && job->frame.network->generation == job->generation)
+		if (renew(worker, job))
 			over = replicate(worker, &job->frame, &job->next_port, &job->next_vtep);
-		else
-			vx_stats_drops(&worker->stats, (struct vx_owner){ 0, VX_NONE, VX_NONE }, VX_SHUTDOWN,
-				       job->frame.segments);
 		vx_transmitter_flush(&worker->transmitter, true);
 		if (!over || worker->transmitter.blocked)
 			continue;	/* messages that are kept refer to the job's buffer */
 		job->active = false;
 		worker->jobs_active--;
 	}
+}
+
+/** vx_deliver_abandon() - Count as shutdown what replications of a stopped worker have not made */
+void vx_deliver_abandon(struct vx_worker *worker)
+{
+	for (unsigned i = 0; i < VX_FLOOD_JOBS; i++) {
+		struct vx_flood_job *job = &worker->jobs[i];
+
+		if (job->active && renew(worker, job))
+			lose(worker, &job->frame, job->next_port, job->next_vtep, VX_SHUTDOWN);
+		job->active = false;
+	}
+	worker->jobs_active = 0;
 }
 
 static void send_back(struct vx_worker *worker, const struct vx_frame *frame)

@@ -29,6 +29,7 @@
 /* A turn of one endpoint ends at whichever comes first, so that nobody starves the others. */
 #define VX_VECTOR_BYTES		(48u * 1024) /* read before any leaves: one super-frame, still in the cache then */
 #define VX_TURN_BYTES		(256u * 1024)
+#define VX_SEGMENT_WEIGHT	512	/* bytes that a segment counts as at least: it is a send's work */
 #define VX_TURN_NS		500000u	/* the receiver's whole stack runs inside our write to its TAP */
 #define VX_TURN_COPIES		64	/* of a replicated frame; the rest waits for the next turn */
 #define VX_FLOOD_JOBS		16	/* replications under way; with none free, TAPs are not read */

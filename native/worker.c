@@ -67,6 +67,15 @@ static void tell_of_vtep(void *context, unsigned kind, uint32_t vtep, uint32_t v
 	vx_ring_push(worker->ring, &event);
 }
 
+/** weight() - What a frame takes of a turn: its bytes, but tiny segments (not checked yet) count more */
+static uint32_t weight(const struct vx_frame *frame)
+{
+	uint32_t size = frame->vnet.gso_type == VX_GSO_NONE ? 0 : frame->vnet.gso_size;
+	uint32_t segments = size ? (frame->len + size - 1) / size : 0;
+
+	return segments * VX_SEGMENT_WEIGHT > frame->len ? segments * VX_SEGMENT_WEIGHT : frame->len;
+}
+
 /** take_from_tap() - Read what a turn may. Return: how many frames; @error says why reading ended early */
 static unsigned take_from_tap(struct vx_worker *worker, int fd, uint32_t port, uint32_t *bytes, int *error)
 {
@@ -86,7 +95,7 @@ static unsigned take_from_tap(struct vx_worker *worker, int fd, uint32_t port, u
 		frame->from = VX_AT_PORT;
 		frame->from_id = port;
 		frame->packet = 0;
-		*bytes += frame->len;
+		*bytes += weight(frame);
 		n++;
 	}
 	return n;
@@ -443,15 +452,7 @@ void vx_worker_stop(struct vx_worker *worker)
 void vx_worker_abandon(struct vx_worker *worker)
 {
 	vx_transmitter_abandon(&worker->transmitter);
-	for (unsigned i = 0; i < VX_FLOOD_JOBS; i++) {
-		struct vx_flood_job *job = &worker->jobs[i];
-
-		if (job->active)
-			vx_stats_drops(&worker->stats, (struct vx_owner){ 0, VX_NONE, job->network }, VX_SHUTDOWN,
-				       job->frame.segments);
-		job->active = false;
-	}
-	worker->jobs_active = 0;
+	vx_deliver_abandon(worker);
 }
 
 /** vx_worker_add_port() - Watch this worker's queue of a port, if it has one. Return: 0 or -errno */

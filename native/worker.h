@@ -40,6 +40,7 @@ struct vx_worker {
 	uint8_t *pieces;		/* VX_PIECES_LEN of fragments, and a frame that they are made from */
 	struct vx_flood_job jobs[VX_FLOOD_JOBS];
 	unsigned jobs_active;
+	unsigned job_first;		/* that has its turn first */
 	uint64_t now_ns;
 	uint64_t stalled_ns;		/* since when the blocked transmitter takes nothing, 0: it is not blocked */
 	uint64_t taken;			/* what it had taken by then */
@@ -69,6 +70,7 @@ void vx_worker_del_port(struct vx_worker *worker, const struct vx_port *port);
 void vx_deliver(struct vx_worker *worker, struct vx_frame *frames, unsigned count);
 void vx_deliver_lost(struct vx_worker *worker, const struct vx_frame *frame, struct vx_owner owner,
 		     enum vx_reason reason);
+void vx_deliver_abandon(struct vx_worker *worker);
 void vx_deliver_jobs(struct vx_worker *worker);
 
 void vx_local_merge(struct vx_worker *worker, const struct vx_frame *frame, uint32_t port);

@@ -4,6 +4,10 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -141,20 +145,79 @@ static void a_replication_survives_its_network(void)
 	rig_free(rig);
 }
 
-static void more_replications_than_jobs_are_counted(void)
+/** fill_jobs() - Broadcast until no job is free */
+static void fill_jobs(struct rig *rig)
 {
-	struct rig *rig = set_up();
-
-	add_many(rig);
 	for (unsigned i = 0; i < VX_FLOOD_JOBS; i++) {
 		rig->scene->now_ns += 1000000000u;
 		send_broadcast(rig);
 	}
-	EQUAL(dropped(rig, rig->scene->a, VX_RING_FULL), 0);
+	EQUAL(rig->worker.jobs_active, VX_FLOOD_JOBS);
+}
+
+static void without_a_free_job_a_ports_broadcast_reaches_everyone_at_once(void)
+{
+	struct rig *rig = set_up();
+
+	add_many(rig);
+	fill_jobs(rig);
+	EQUAL(rig->worker.stats.ports[rig->scene->a].flooded, VX_FLOOD_JOBS * VX_TURN_COPIES);
 	rig->scene->now_ns += 1000000000u;
 	send_broadcast(rig);
-	EQUAL(dropped(rig, rig->scene->a, VX_RING_FULL), 1);
-	rig->worker.running = false;
+	EQUAL(rig->worker.stats.ports[rig->scene->a].flooded, VX_FLOOD_JOBS * VX_TURN_COPIES + MANY + 1);
+	EQUAL(sends.count, VX_FLOOD_JOBS * (VX_TURN_COPIES - 1) + MANY);
+	EQUAL(rig->worker.stats.engine->drops[VX_RING_FULL], 0);
+	rig_free(rig);
+}
+
+static void without_a_free_job_each_copy_of_the_tunnels_is_counted(void)
+{
+	struct rig *rig = set_up();
+	struct packet packet = packet_between(MAC_FAR, 0x21, 0xffffffffffff, 0xff);
+	uint8_t *inner = calloc(1, VX_FRAME_MAX);
+	unsigned ports = 2;
+
+	add_many(rig);
+	fill_jobs(rig);
+	for (; ports < VX_TURN_COPIES + 6; ports++) {
+		struct vx_port *port = calloc(1, sizeof(*port));
+
+		port->mtu = MTU;
+		CHECK(vx_net_port_add(rig->scene->tables, port, (uint32_t)rig->scene->net) >= 0);
+		port->fds[0] = open("/dev/null", O_RDWR | O_CLOEXEC);
+		port->queues = 1;
+	}
+	write_error = EIO;
+	vx_net_vteps(rig->scene->tables, (uint32_t)rig->scene->net,
+		     &(vx_member){ (uint32_t)rig->scene->member, VX_MEMBER_FLOOD }, 1);
+	rig_arrives(rig, inner, put_packet(inner, &packet, 4), 0);
+	EQUAL(rig->worker.stats.engine->drops[VX_TAP_DOWN], VX_TURN_COPIES);
+	EQUAL(rig->worker.stats.engine->drops[VX_RING_FULL], ports - VX_TURN_COPIES);
+	EQUAL(dropped(rig, (int)ports - 1, VX_RING_FULL), 1);
+	free(inner);
+	rig_free(rig);
+}
+
+static void a_full_underlay_does_not_keep_the_turns_to_the_first_job(void)
+{
+	struct rig *rig = set_up();
+	uint32_t begun;
+
+	add_many(rig);
+	for (unsigned i = 0; i < 3; i++) {
+		rig->scene->now_ns += 1000000000u;
+		send_broadcast(rig);
+	}
+	begun = rig->worker.jobs[0].next_vtep;
+	for (unsigned turn = 0; turn < 3; turn++) {
+		sends.step[sends.calls] = -EAGAIN;
+		vx_deliver_jobs(&rig->worker);
+		CHECK(rig->worker.transmitter.blocked);
+		for (unsigned job = 0; job < 3; job++)
+			EQUAL(rig->worker.jobs[job].next_vtep > begun, job <= turn);
+		vx_transmitter_flush(&rig->worker.transmitter, true);
+		CHECK(!rig->worker.transmitter.blocked);
+	}
 	rig_free(rig);
 }
 
@@ -169,7 +232,7 @@ static void what_a_stopped_worker_holds_counts_as_shutdown(void)
 	send_broadcast(rig);
 	EQUAL(rig->worker.jobs_active, 1);
 	vx_worker_abandon(&rig->worker);
-	EQUAL(rig->worker.stats.engine->drops[VX_SHUTDOWN], 1);
+	EQUAL(rig->worker.stats.engine->drops[VX_SHUTDOWN], MANY + 1 - VX_TURN_COPIES);	/* each copy not made */
 	rig_free(rig);
 }
 
@@ -235,9 +298,70 @@ static void what_the_kernel_dropped_is_counted(void)
 	rig_free(rig);
 }
 
-CASES(CASE(own_namespace), CASE(each_write_error_counts_against_the_receiver),
+static int waiting_socket;
+static _Atomic int waiting;		/* bytes not yet read when the first send was made; -1: none was */
+
+static int look(const struct attempt *attempt)
+{
+	int left = 0;
+
+	(void)attempt;
+	if (atomic_load(&waiting) < 0) {
+		EQUAL(ioctl(waiting_socket, SIOCOUTQ, &left), 0);
+		atomic_store(&waiting, left);
+	}
+	return 0;
+}
+
+/** left_at_the_first_send() - How much of 8 frames with 800 bytes in segments of @size is not read, in percent */
+static int left_at_the_first_send(uint16_t size)
+{
+	struct rig *rig = rig_new(VX_OFFLOAD_ALL);
+	struct vx_port *port = vx_net_port(rig->scene->tables, (uint32_t)rig->scene->a);
+	struct packet packet = packet_between(MAC_A, 0x11, MAC_FAR, 0x21);
+	uint8_t *room = tap_room(rig->scene);
+	uint8_t vnet[VX_VNET_LEN] = { 1, 1, 0, 0, (uint8_t)size, size >> 8, 34, 0, 16, 0 };
+	int pair[2], all = 0;
+
+	packet.protocol = 6;
+	packet.len = 800;
+	EQUAL(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	close(port->fds[0]);
+	port->fds[0] = pair[0];
+	waiting_socket = pair[1];
+	atomic_store(&waiting, -1);
+	sends.judge = look;
+	for (unsigned i = 0; i < 8; i++) {
+		uint32_t len = put_packet(room, &packet, 4);
+
+		memcpy(room - VX_VNET_LEN, vnet, VX_VNET_LEN);
+		EQUAL(write(pair[1], room - VX_VNET_LEN, VX_VNET_LEN + len), VX_VNET_LEN + len);
+	}
+	EQUAL(ioctl(pair[1], SIOCOUTQ, &all), 0);
+	EQUAL(vx_worker_add_port(&rig->worker, port), 0);
+	EQUAL(vx_worker_start(&rig->worker), 0);
+	while (atomic_load(&waiting) < 0)
+		sched_yield();
+	vx_worker_stop(&rig->worker);
+	close(pair[1]);
+	rig_free(rig);
+	return atomic_load(&waiting) * 100 / all;
+}
+
+/* 800 segments are work for as long as 800 small frames: whoever sends them gives way after each. */
+static void tiny_segments_count_as_the_work_they_are(void)
+{
+	EQUAL(left_at_the_first_send(400), 0);
+	CHECK(left_at_the_first_send(1) >= 80);
+}
+
+CASES(CASE(own_namespace), CASE(tiny_segments_count_as_the_work_they_are),
+      CASE(each_write_error_counts_against_the_receiver),
       CASE(a_false_offload_that_the_tap_refuses_is_gso_invalid),
       CASE(a_replication_goes_on_over_turns_and_reaches_each_once), CASE(a_replication_survives_its_network),
-      CASE(more_replications_than_jobs_are_counted), CASE(what_a_stopped_worker_holds_counts_as_shutdown),
+      CASE(without_a_free_job_a_ports_broadcast_reaches_everyone_at_once),
+      CASE(without_a_free_job_each_copy_of_the_tunnels_is_counted),
+      CASE(a_full_underlay_does_not_keep_the_turns_to_the_first_job),
+      CASE(what_a_stopped_worker_holds_counts_as_shutdown),
       CASE(what_a_full_socket_never_took_counts_as_shutdown),
       CASE(a_storm_of_misses_leaves_room_for_what_matters), CASE(what_the_kernel_dropped_is_counted))
