@@ -14,10 +14,11 @@ from click.testing import CliRunner
 from sample_agent import SampleAgent
 
 from vxlanu.cli.command import Command
-from vxlanu.cli.main import COMMANDS, main, root
+from vxlanu.cli.main import COMMANDS, SECTIONS, main, root
 
 HEAVY = ("aiohttp", "pyroute2", "scapy", "uvloop", "cryptography", "asyncio", "pytun", "vxlanu.agent", "vxlanu._native")
 PATIENCE_S = 30
+SUMMARIES = {name: summary for commands in SECTIONS.values() for name, (_where, summary) in commands.items()}
 
 
 def every_command(group: click.Group, path: str = "vxlanu") -> Iterator[tuple[str, click.Command]]:
@@ -112,6 +113,33 @@ def test_no_command_line_call_loads_what_only_the_agent_needs(agent: SampleAgent
         run.format([]), _VXLANU_COMPLETE="bash_complete", COMP_WORDS="vxlanu member forget ", COMP_CWORD="3"
     )
     assert completing == set()
+
+
+def test_what_asks_no_agent_loads_no_client() -> None:
+    """The client's http.client is a third of the start; a person waits for each TAB."""
+    loaded = "assert main({!r}) == 0\nimport sys\nassert {!r}.isdisjoint(sys.modules), {!r} & set(sys.modules)"
+    unneeded = {"http.client", "vxlanu.cli.endpoint", "vxlanu.lab.commands"}
+    for line, said in (["--help"], {}), ([], {"COMP_WORDS": "vxlanu n", "COMP_CWORD": "1"}):
+        completing = {"_VXLANU_COMPLETE": "bash_complete", **said} if said else {}
+        code = "from vxlanu.cli.main import main\n" + loaded.format(line, unneeded, unneeded)
+        assert loaded_by(code, **completing) == set()
+    with pytest.raises(subprocess.CalledProcessError):  # the control: with an argument of an agent it is needed
+        asked = {"_VXLANU_COMPLETE": "bash_complete", "COMP_WORDS": "vxlanu network inspect ", "COMP_CWORD": "3"}
+        loaded_by("from vxlanu.cli.main import main\n" + loaded.format([], unneeded, unneeded), **asked)
+
+
+def test_commands_are_offered_with_their_summaries() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from vxlanu.cli.main import main\nmain([])"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"_VXLANU_COMPLETE": "zsh_complete", "COMP_WORDS": "vxlanu net", "COMP_CWORD": "1"},
+        timeout=PATIENCE_S,
+        check=True,
+    )
+    offered = done.stdout.split("\n")
+    assert offered[1::3] == ["network", "netns", "netcheck"]
+    assert offered[2::3][:3] == [SUMMARIES[name] for name in ("network", "netns", "netcheck")]
 
 
 def test_what_is_heavy_would_be_noticed() -> None:

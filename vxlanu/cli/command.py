@@ -10,14 +10,16 @@ Rules of this file
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import IO, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from vxlanu.api.client import Client, Reply
 from vxlanu.cli.progress import waiting
 from vxlanu.errors import BadRequest, near
+
+if TYPE_CHECKING:  # it loads http.client, a third of the start, which help and the completion of commands do without
+    from vxlanu.api.client import Client, Reply
 
 __all__ = ["Command", "Group", "client", "emit", "global_options", "show", "socket_option", "wants_json"]
 
@@ -148,6 +150,8 @@ def wants_json() -> bool:
 
 def client(doing: str = "asking the agent") -> Client:
     """The agent this command line means; whoever looks on is told what we are `doing` once it takes a while."""
+    from vxlanu.api.client import Client
+
     return Client(socket_option(), around=lambda: waiting(doing))
 
 

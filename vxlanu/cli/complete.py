@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
-from vxlanu.api.client import Client
 from vxlanu.cli.command import SOCKET, Completer
 from vxlanu.errors import VxlanuError
+
+if TYPE_CHECKING:
+    from vxlanu.api.client import Client
 
 __all__ = ["attached_targets", "endpoints", "local_endpoints", "members", "networks", "targets", "vteps"]
 
@@ -29,6 +32,8 @@ Names = Iterable[tuple[str, str]]
 
 def _completer(names: Callable[[Client, click.Context], Names]) -> Completer:
     def complete(context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+        from vxlanu.api.client import Client
+
         asked = Client(context.meta.get(SOCKET, ""), timeout_s=TIMEOUT_S)
         try:
             found = dict(names(asked, context))

@@ -13,17 +13,19 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 import msgspec
 from click.shell_completion import CompletionItem
 
-from vxlanu.api.client import Reply
 from vxlanu.api.schema import Items
 from vxlanu.cli.command import show, wants_json
 from vxlanu.cli.render import printable
 from vxlanu.errors import BadRequest, near
+
+if TYPE_CHECKING:
+    from vxlanu.api.client import Reply
 
 __all__ = ["list_options", "show_list"]
 

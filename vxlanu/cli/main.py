@@ -18,6 +18,7 @@ from importlib import import_module
 
 import click
 import msgspec
+from click.shell_completion import CompletionItem
 
 from vxlanu import __version__
 from vxlanu.cli.command import Group, emit, wants_json
@@ -87,6 +88,12 @@ class Root(Group):
         for title, commands in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([(name, summary) for name, (_where, summary) in commands.items()], col_max=14)
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        """From the table above: click would load every command to ask for its help."""
+        known = [it for commands in SECTIONS.values() for it in commands.items()]
+        found = [CompletionItem(name, help=summary) for name, (_where, summary) in known if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, context, incomplete)
 
     def invoke(self, context: click.Context) -> object:
         """Here and not in `main`, because --json is known only while the context stands."""
