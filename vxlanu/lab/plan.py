@@ -129,7 +129,7 @@ def containers_command(names: Sequence[str]) -> list[str]:
     One shell for all of them: a program started from Python costs three times as much as one from a shell.
     """
     script = 'for name; do ip netns add "$name"; ip -n "$name" link set lo up; done'
-    return ["sh", "-ec", script, "sh", *names]
+    return ["/bin/sh", "-ec", script, "sh", *names]
 
 
 def underlay_address(host: str, family: str) -> str:
