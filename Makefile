@@ -28,7 +28,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .PHONY: help demo test accept fuzz sim kernels lint wheel build setup-demo setup-test clean
 
 help:
-	@echo 'make demo     see it work: three hosts and their containers on this machine, in namespaces (root)'
+	@echo 'make demo     see it work: three hosts and their containers on this machine, in namespaces'
 	@echo 'make test     style, types, packages and all tests (root for most of them)'
 	@echo 'make lint     style and types alone'
 	@echo 'make sim      the control plane in the simulator, 10 000 seeds'

@@ -1,8 +1,9 @@
 """Gates and namespaces for every test.
 
 Rules of this file
-  1. `@pytest.mark.netns` implies the needs root, tun, ip and nsenter; `@pytest.mark.interop("tshark", "kernel-vxlan")`
-     lists its own. Inside a test or fixture, `require("tcpdump")` does the same (needs.py: names and reasons).
+  1. `@pytest.mark.netns` implies the needs root, tun, ip and nsenter, with `@pytest.mark.rootless` user namespaces in
+     the place of root; `@pytest.mark.interop("tshark", "kernel-vxlan")` lists its own. Inside a test or fixture,
+     `require("tcpdump")` does the same (needs.py: names and reasons).
   2. Hypothesis draws the same examples in every run, and no example has a time limit: a slow machine is no bug.
   3. Under pytest-xdist one process runs all of a file, for its tests share a lab; the longest files are handed out
      first. (Not `--dist loadgroup`: with pytest 9.2, xdist 3.8 overlooks the groups.)
@@ -22,7 +23,7 @@ sys.path.append(str(Path(__file__).parent))  # importlib mode leaves tests/ out:
 
 from lab_fixtures import lab, make_lab, make_module_lab, pytest_runtest_makereport
 from lab_ns import Namespaces, Underlay
-from needs import NETNS_NEEDS, require
+from needs import LAB_NEEDS, NETNS_NEEDS, require
 
 __all__ = ["lab", "make_lab", "make_module_lab", "pytest_runtest_makereport"]
 
@@ -58,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("netns"):
-        require(*NETNS_NEEDS)
+        require(*(LAB_NEEDS if item.get_closest_marker("rootless") else NETNS_NEEDS))
     for marker in item.iter_markers("interop"):
         require(*marker.args)
 

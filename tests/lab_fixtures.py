@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from itertools import count
 
 import pytest
-from needs import NETNS_NEEDS, require
+from needs import LAB_NEEDS, require
 
 from vxlanu.lab.topology import Lab
 
@@ -24,7 +24,7 @@ _number = count(1)
 
 
 def _started(stack: ExitStack, **arguments: object) -> Lab:
-    require(*NETNS_NEEDS)
+    require(*LAB_NEEDS)
     if not arguments.get("agent"):
         require("native")
     if rung := os.environ.get("VXLANU_TEST_OFFLOAD"):

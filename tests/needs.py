@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lab_ns import kernel_has_link_kind
 
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
 NETNS_NEEDS = ("root", "tun", "ip", "nsenter")
+LAB_NEEDS = ("namespaces", "tun", "ip", "nsenter")
 
 
 def _has_capabilities() -> str | None:
@@ -26,6 +28,16 @@ def _has_capabilities() -> str | None:
     effective = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff")), 16)
     wanted = 1 << CAP_NET_ADMIN | 1 << CAP_SYS_ADMIN
     return None if effective & wanted == wanted else "needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN)"
+
+
+def _has_namespaces() -> str | None:
+    """As root, or as an ordinary user who may become root of a user namespace: what the lab does."""
+    if _has_capabilities() is None:
+        return None
+    trial = "from vxlanu.lab import namespaces as n; n.become_own_root(); n.unshare(n.CLONE_NEWNET | n.CLONE_NEWNS)"
+    tried = subprocess.run([sys.executable, "-c", trial], capture_output=True, text=True, check=False)
+    said = tried.stderr.strip().rpartition("\n")[2]
+    return f"needs root or user namespaces ({said})" if tried.returncode else None
 
 
 def _has_tun() -> str | None:
@@ -62,6 +74,7 @@ def _has_native() -> str | None:
 
 CHECKS: dict[str, Callable[[], str | None]] = {
     "root": _has_capabilities,
+    "namespaces": _has_namespaces,
     "tun": _has_tun,
     "kernel-vxlan": _has_kernel_vxlan,
     "native": _has_native,

@@ -16,7 +16,7 @@ from vxlanu.api.client import Client
 from vxlanu.lab.plan import agent_socket
 from vxlanu.lab.topology import Completed, Lab, poll
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.rootless]
 
 
 @pytest.fixture(scope="module")

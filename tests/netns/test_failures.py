@@ -15,7 +15,7 @@ from trio import HOSTS, THREE, agree, attach, differences, joined, member_state,
 
 from vxlanu.lab.topology import Lab, poll
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.rootless]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ import pytest
 from vxlanu.errors import Conflict, NotFound, VxlanuError
 from vxlanu.lab.topology import Lab, poll, running_labs
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.rootless]
 
 SLEEPER = ("/bin/sh", "-c", "echo started; exec sleep 1000")
 _numbers = count(1)

@@ -14,7 +14,7 @@ from streams import answer_of, exactly, once, pairs, pings, ready, watching
 
 from vxlanu.lab.topology import Lab, poll
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.rootless]
 
 SIX = ("c1-1", "c1-2", "c2-1", "c2-2", "c3-1", "c3-2")
 

@@ -131,7 +131,7 @@ def _bind(path: Path) -> socket.socket:
     if os.geteuid() == 0:
         try:
             os.chown(path, 0, grp.getgrnam(SOCKET_GROUP).gr_gid)
-        except KeyError:
+        except (KeyError, OSError):  # no such group, or, as root of a user namespace, none that this one knows
             log.debug("no group %s: the socket stays with root", SOCKET_GROUP, extra={"event": "api_group"})
         path.chmod(0o660)
     listener.listen(64)

@@ -130,7 +130,7 @@ def receive_buffer(facts: Facts) -> Iterator[Finding]:
 
 
 def user_namespaces(facts: Facts) -> Iterator[Finding]:
-    barrier = _userns_barrier(facts.host)
+    barrier = userns_barrier(facts.host)
     if barrier is None:
         yield ok("user-namespaces", "may be made by ordinary users")
     elif facts.host.uid == 0:
@@ -139,7 +139,7 @@ def user_namespaces(facts: Facts) -> Iterator[Finding]:
         yield warn("user-namespaces", barrier[0], "rootless containers and the rootless lab cannot start", barrier[1])
 
 
-def _userns_barrier(host: Host) -> tuple[str, str] | None:
+def userns_barrier(host: Host) -> tuple[str, str] | None:
     """The switch that forbids them to ordinary users, and its opposite."""
     if host.max_user_namespaces == 0:
         return "user.max_user_namespaces is 0", "sysctl -w user.max_user_namespaces=15000"

@@ -6,6 +6,7 @@ Who calls whom
   wire        explains a frame of the underlay where tshark is missing
   topology    `Lab`: what the commands, the demo and the tests hold in their hands
   supervisor  the one process that holds everything: first process of its own mount, pid and network namespaces
+  barrier     why it cannot start here, and what to try
   plan        names, addresses and the commands that build the topology: pure
   namespaces  the four system calls behind it, and the small program that enters a lab
 

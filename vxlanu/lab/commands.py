@@ -27,7 +27,7 @@ DEFAULT_LAB = "lab"
 lab = Group(
     "lab",
     examples=["vxlanu lab demo", "vxlanu lab up --hosts 3", "vxlanu lab exec h2 -- vxlanu member ls"],
-    help="Several hosts and their containers on this machine, to try things and to look at them (needs root).",
+    help="Several hosts and their containers on this machine, to try things and to look at them. Needs no root.",
 )
 
 lab_option = click.option(

@@ -3,7 +3,7 @@
     python -I -S namespaces.py PID NAME -- COMMAND...
 
 runs COMMAND in the network namespace NAME of the lab whose supervisor is PID (`underlay`: the supervisor's own), and in
-its mount and pid namespaces. Run by path, so that it starts in 20 ms: it imports nothing of the project.
+its mount, pid and user namespaces. Run by path, so that it starts in 20 ms: it imports nothing of the project.
 
 Rules of this file
   1. Standard library only, and no import at the top that the program does not need.
@@ -20,6 +20,7 @@ import signal
 import sys
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
@@ -38,6 +39,15 @@ def _checked(result: int, what: str) -> None:
 def unshare(flags: int) -> None:
     """Leave the parent's namespaces; with CLONE_NEWPID only children are in the new one."""
     _checked(_libc.unshare(flags), "unshare")
+
+
+def become_own_root() -> None:
+    """Into a new user namespace in which this user, and nobody else, is root: `unshare --map-root-user`."""
+    user, group = os.geteuid(), os.getegid()
+    unshare(CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
 
 
 def setns(path: str, kind: int) -> None:
@@ -97,6 +107,8 @@ def main(arguments: list[str]) -> int:
         return 2
     cwd = os.getcwd()  # noqa: PTH109 - pathlib would double the start time
     try:
+        if os.stat(f"/proc/{pid}/ns/user").st_ino != os.stat("/proc/self/ns/user").st_ino:  # noqa: PTH116 - as above
+            setns(f"/proc/{pid}/ns/user", CLONE_NEWUSER)
         setns(f"/proc/{pid}/ns/pid", CLONE_NEWPID)
     except OSError as error:
         print(f"vxlanu: lab exec {name}: {error.strerror}: is the lab still up?", file=sys.stderr)

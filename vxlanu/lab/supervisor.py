@@ -1,4 +1,4 @@
-"""The process that holds a lab: pid 1 of its own pid, mount and network namespaces.
+"""The process that holds a lab: pid 1 of its own pid, mount and network namespaces (without root, user namespace too).
 
 How it works
   Everything of the lab hangs from this one process. Network namespaces are pinned by files in a tmpfs of its private
@@ -11,6 +11,10 @@ How it works
   the process. The process id of the listener (SO_PEERCRED) is where `lab exec` enters.
 
     start: bind the name -> unshare -> fork (the parent ends) -> listen -> mount -> build -> start agents -> serve
+
+  An ordinary user becomes root of a user namespace first, with no other user in it: that is enough for namespaces,
+  links and TAPs (if /dev/net/tun may be opened), and for nothing outside the lab. What it does not give is larger
+  socket buffers than net.core.rmem_max (SO_RCVBUFFORCE asks for the machine's own CAP_NET_ADMIN).
 
 Rules of this file
   1. Single-threaded, standard library only: it forks, and it should stay small.
@@ -215,6 +219,16 @@ class Supervisor:
         return {"done": True}
 
 
+def _leave_the_machine() -> None:
+    """Into namespaces of our own: as root, or as root of a user namespace that is made for it."""
+    wanted = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWPID | namespaces.CLONE_NEWNET
+    try:
+        namespaces.unshare(wanted)
+    except PermissionError:
+        namespaces.become_own_root()
+        namespaces.unshare(wanted)
+
+
 def main(arguments: list[str]) -> int:
     """supervisor PLAN PROGRESS_FD [LIFELINE_FD]: returns 0 in the parent as soon as the child is on its way."""
     plan, progress = Plan.from_json(arguments[0]), int(arguments[1])
@@ -223,11 +237,13 @@ def main(arguments: list[str]) -> int:
     for fd in (progress, lifeline):
         if fd is not None:
             os.set_inheritable(fd, False)
+    step = "bind"
     try:
         listener.bind(address_of(plan.lab))
-        namespaces.unshare(namespaces.CLONE_NEWNS | namespaces.CLONE_NEWPID | namespaces.CLONE_NEWNET)
+        step = "unshare"
+        _leave_the_machine()
     except OSError as error:
-        os.write(progress, json.dumps({"error": error.strerror, "errno": error.errno}).encode() + b"\n")
+        os.write(progress, json.dumps({"error": error.strerror, "errno": error.errno, "step": step}).encode() + b"\n")
         return 1
     if os.fork():
         return 0

@@ -32,7 +32,7 @@ from types import TracebackType
 from typing import IO
 
 from vxlanu.errors import AgentUnreachable, BadRequest, Conflict, NotFound, Refused, TryAgain, VxlanuError
-from vxlanu.lab import namespaces, supervisor
+from vxlanu.lab import barrier, namespaces, supervisor
 from vxlanu.lab.plan import (
     UNDERLAY,
     Plan,
@@ -134,10 +134,10 @@ class Lab:
 
     def start(self, *, detached: bool = False, progress: Callable[[str], None] = lambda text: None) -> None:
         """Start the supervisor and wait until the topology stands; unless `detached`, the lab ends with us."""
-        if os.geteuid() != 0:
-            raise Refused("lab", "namespaces need root", hint="sudo vxlanu lab up", name="need_root")
         if shutil.which("ip") is None:
             raise NotFound("lab", "the command ip is missing", hint="apt-get install iproute2", name="tool_missing")
+        if not self.plan.agent:
+            barrier.check_tun()
         reader, writer = os.pipe()
         alive, lifeline = os.pipe()
         passed = [writer] if detached else [writer, alive]
@@ -165,10 +165,10 @@ class Lab:
             if "ready" in report:
                 return
             if report.get("errno") == errno.EADDRINUSE:
-                hint = f"vxlanu lab --id {self.plan.lab} down"
+                hint = f"vxlanu lab down --lab {self.plan.lab}"
                 raise Conflict("lab", f"lab {self.plan.lab} is running already", hint=hint, name="lab_running")
-            if report.get("errno") == errno.EPERM:
-                raise Refused("lab", "this machine allows no new namespaces", hint="a container needs CAP_SYS_ADMIN")
+            if report.get("step") == "unshare":
+                raise barrier.namespaces_refused(report["errno"])
             if "error" in report:
                 raise VxlanuError("lab", str(report["error"]))
         raise VxlanuError("lab", "the supervisor ended before the lab stood")

@@ -1,0 +1,73 @@
+"""A command as an ordinary user, on a machine whose tree and Python may belong to root alone: `ordinary_user.py`.
+
+    python ordinary_user.py UID HOME TUN_MODE -- COMMAND...      (as root)
+
+How it works
+  In a mount namespace of its own: where a folder above this tree or above its Python may not be passed by others
+  (/root, mostly), an empty one is mounted over it, with nothing in it but those two at their old places; and
+  /dev/net/tun gets the mode TUN_MODE (octal; most distributions: 666). Then it becomes user UID, without groups and
+  capabilities, in HOME. No account is needed, and nothing on the machine is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from vxlanu.lab import namespaces
+
+MS_BIND = 0x1000
+TUN, TUN_NUMBER = Path("/dev/net/tun"), os.makedev(10, 200)
+PASSED_ON = ("PATH", "VXLANU_REQUIRE", "VXLANU_TEST_OFFLOAD")
+NEEDED = [Path(__file__).resolve().parents[1], Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
+
+
+def barred_by(path: Path) -> Path | None:
+    """The topmost folder above `path` that others may not pass."""
+    for folder in reversed(path.parents):
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            return folder
+    return None
+
+
+def open_the_way(stage: Path) -> None:
+    """Put what is needed where it was, under folders that may be passed. `stage` is an empty folder of our own."""
+    barred = {path: folder for path in NEEDED if (folder := barred_by(path))}
+    kept = {path: stage / str(number) for number, path in enumerate(barred)}
+    for path, place in kept.items():
+        place.mkdir()
+        namespaces.mount(str(path), str(place), None, MS_BIND | namespaces.MS_REC)
+    for folder in set(barred.values()):
+        namespaces.mount("tmpfs", str(folder), "tmpfs", namespaces.MS_NOSUID, "mode=755")
+    for path, place in kept.items():
+        path.mkdir(parents=True, exist_ok=True)
+        namespaces.mount(str(place), str(path), None, MS_BIND | namespaces.MS_REC)
+
+
+def main(uid: int, home: Path, tun_mode: int, command: list[str]) -> None:
+    namespaces.unshare(namespaces.CLONE_NEWNS)
+    namespaces.mount("none", "/", None, namespaces.MS_REC | namespaces.MS_PRIVATE)
+    os.umask(0o022)
+    stage = home / "stage"
+    stage.mkdir(exist_ok=True)
+    namespaces.mount("tmpfs", str(stage), "tmpfs", 0, "mode=755")
+    open_the_way(stage)
+    tun = stage / "tun"
+    os.mknod(tun, stat.S_IFCHR | 0o600, TUN_NUMBER)
+    tun.chmod(tun_mode)
+    namespaces.mount(str(tun), str(TUN), None, MS_BIND)
+    os.setgroups([])
+    os.setgid(uid)
+    os.setuid(uid)
+    os.chdir(home)
+    environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    environment |= {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
+    os.execvpe(command[0], command, environment)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3], 8), sys.argv[5:])
