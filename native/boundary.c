@@ -56,7 +56,11 @@ int vx_network_flags(vx_engine *engine, int network, uint32_t flags)
 
 int vx_network_del(vx_engine *engine, int network)
 {
-	return network < 0 ? -ENOENT : vx_net_del(engine->tables, (uint32_t)network);
+	int error = network < 0 ? -ENOENT : vx_net_del(engine->tables, (uint32_t)network);
+
+	if (!error)
+		vx_captures_forget(engine->captures, VX_AT_NETWORK, (uint32_t)network);
+	return error;
 }
 
 int vx_network_vteps(vx_engine *engine, int network, const vx_member *members, int count)
@@ -101,7 +105,11 @@ int vx_port_allow(vx_engine *engine, int port, const vx_prefix *prefixes, int co
 
 int vx_port_del(vx_engine *engine, int port)
 {
-	return port < 0 ? -ENOENT : vx_net_port_del(engine->tables, (uint32_t)port);
+	int error = port < 0 ? -ENOENT : vx_net_port_del(engine->tables, (uint32_t)port);
+
+	if (!error)
+		vx_captures_forget(engine->captures, VX_AT_PORT, (uint32_t)port);
+	return error;
 }
 
 int vx_port_info_get(const vx_engine *engine, int port, vx_port_info *info)
@@ -131,7 +139,11 @@ int vx_vtep_add(vx_engine *engine, const uint8_t *address, uint16_t data_port, u
 
 int vx_vtep_del(vx_engine *engine, int vtep)
 {
-	return vtep < 0 ? -ENOENT : vx_net_vtep_del(engine->tables, (uint32_t)vtep);
+	int error = vtep < 0 ? -ENOENT : vx_net_vtep_del(engine->tables, (uint32_t)vtep);
+
+	if (!error)
+		vx_captures_forget(engine->captures, VX_AT_VTEP, (uint32_t)vtep);
+	return error;
 }
 
 int vx_vtep_path_mtu(vx_engine *engine, int vtep, uint32_t mtu)

@@ -148,6 +148,7 @@ void vx_capture_lost(struct vx_watch *watch, const struct vx_sight *sight, enum 
 const struct vx_slice *vx_slices_peek(struct vx_slices *ring, uint64_t head);
 void vx_slices_drop(struct vx_slices *ring, const struct vx_slice *slice);
 
+void vx_captures_forget(struct vx_captures *captures, int kind, uint32_t id);
 void vx_captures_release(struct vx_captures *captures);
 void vx_captures_free(struct vx_captures *captures);
 

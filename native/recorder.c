@@ -239,6 +239,7 @@ static struct vx_capture *make(struct vx_engine *engine, const vx_capture_config
  */
 int vx_capture_new(vx_engine *engine, const vx_capture_config *config)
 {
+	vx_captures_release(engine->captures);
 	for (unsigned i = 0; i < VX_CAPTURES_MAX; i++) {
 		if (engine->captures->slot[i])
 			continue;
@@ -361,6 +362,21 @@ int vx_capture_info_get(const vx_engine *engine, int id, vx_capture_info *info)
 	for (unsigned i = 0; i < engine->workers; i++)
 		info->lost += atomic_load(&capture->ring[i].lost_total);
 	return 0;
+}
+
+/** vx_captures_forget() - An id goes back and may soon be another's: nothing is selected by it any more */
+void vx_captures_forget(struct vx_captures *captures, int kind, uint32_t id)
+{
+	for (unsigned i = 0; i < VX_CAPTURES_MAX; i++) {
+		struct vx_capture *capture = captures->slot[i];
+
+		if (capture && kind == VX_AT_PORT)
+			atomic_store(&capture->interface[id], 0);
+		else if (capture && kind == VX_AT_VTEP)
+			atomic_store(&capture->vtep[id], false);
+		else if (capture && kind == VX_AT_NETWORK)
+			atomic_store(&capture->network[id], false);
+	}
 }
 
 /** release() - Free a capture that nobody wants and whose writer has ended, or, with @wait, is about to */

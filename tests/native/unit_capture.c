@@ -259,6 +259,19 @@ static void a_port_that_is_not_selected_is_not_seen(void)
 	close_looker(looker);
 }
 
+static void whoever_gets_a_freed_id_is_not_selected_by_it(void)
+{
+	int fd = memory();
+	struct looker *looker = open_looker(fd, config_of(fd, EVERYTHING));
+
+	moves(looker, packet_between(MAC_A, 0x11, MAC_FAR, 0x21), VX_OK);
+	vx_captures_forget(looker->engine.captures, VX_AT_PORT, (uint32_t)looker->rig->scene->a);
+	moves(looker, packet_between(MAC_A, 0x11, MAC_FAR, 0x21), VX_OK);
+	end(looker);
+	EQUAL(info_of(looker).frames, 2);	/* inner and outer of the first */
+	close_looker(looker);
+}
+
 static void an_unfinished_checksum_is_finished_in_the_copy_alone(void)
 {
 	int fd = memory();
@@ -379,6 +392,7 @@ static void a_reader_that_sleeps_does_not_keep_the_engine_from_ending(void)
 
 CASES(CASE(own_namespace), CASE(a_packet_has_one_number_wherever_it_is_seen),
       CASE(a_drop_says_its_reason_and_who_sent_it), CASE(only_the_reasons_that_were_asked_for_are_kept),
-      CASE(a_port_that_is_not_selected_is_not_seen), CASE(an_unfinished_checksum_is_finished_in_the_copy_alone),
+      CASE(a_port_that_is_not_selected_is_not_seen), CASE(whoever_gets_a_freed_id_is_not_selected_by_it),
+      CASE(an_unfinished_checksum_is_finished_in_the_copy_alone),
       CASE(what_does_not_fit_the_ring_is_counted_to_the_frame), CASE(a_capture_ends_by_itself_when_it_has_enough),
       CASE(a_reader_that_is_gone_ends_the_capture), CASE(a_reader_that_sleeps_does_not_keep_the_engine_from_ending))
