@@ -56,6 +56,8 @@ class SampleService:
         self.gate.set()
         self.differences = True
         self.reached = True
+        self.captured: list[bytes] = []
+        self.capture_broken = False
         self.fdb_rows = 1
         self.network_endpoints = 2
         self.stream: SampleStream | None = None
@@ -179,6 +181,35 @@ class SampleService:
         self._note("events", names, network, endpoint)
         self.stream = SampleStream()
         return self.stream
+
+    async def capture(self, wanted: s.CaptureWanted) -> SampleCapture:
+        self._note(wanted)
+        return SampleCapture(list(self.captured), self.capture_broken)
+
+    async def stop_capture(self, number: str) -> s.CaptureStopped:
+        self._note("stop_capture", number)
+        return golden(s.CaptureStopped)
+
+
+class SampleCapture:
+    """`pieces`, one a read, then the end; or, when `broken`, a failure instead of it."""
+
+    number = "7"
+
+    def __init__(self, pieces: list[bytes], broken: bool) -> None:
+        self.pieces = pieces
+        self.broken = broken
+
+    async def read(self, patience_s: float) -> bytes | None:
+        if not self.pieces and self.broken:
+            raise RuntimeError("what a test asked for")
+        return self.pieces.pop(0) if self.pieces else b""
+
+    def stop(self) -> s.CaptureStopped:
+        return golden(s.CaptureStopped)
+
+    def close(self) -> None:
+        pass
 
 
 class SampleAgent:

@@ -21,6 +21,7 @@ EVENTS = {
     "watchdog": "a worker is stuck, so the service manager's watchdog is not fed",
     "kept_odd": "descriptors kept over the restart do not fit and were closed; what was queued in them is lost",
     "helper": "the helper process, which opens interfaces in namespaces, ended or was started again",
+    "capture": "a capture ended: how many frames it has, and how many it lost",
     "task_failed": "a task of the agent failed, with its trace: a bug, please report it",
     "internal": "a part of the agent failed and goes on, with its trace: a bug, please report it",
     "journal": "the state directory cannot be written; what depends on it waits",

@@ -28,6 +28,7 @@ from vxlanu.agent.supervisor import Supervisor
 from vxlanu.agent.traffic import Traffic
 from vxlanu.agent.watchdog import feed
 from vxlanu.api.schema import Event as Told
+from vxlanu.capture.session import Captures
 from vxlanu.config import AgentConfig
 from vxlanu.control.core.effects import (
     Changed,
@@ -85,7 +86,7 @@ class Agent:
         self.netcheck = Netcheck(self)
         self.traffic = Traffic(dataplane)
         self.feed = Feed()
-        self.observer = Observer(self, self.feed)
+        self.observer, self.captures = Observer(self, self.feed), Captures(self)
         self.opened: dict[str, LocalEndpoint] = {}
         self.names_in_use: set[tuple[bytes, str]] = set()
         self.leaving: set[str] = set()
@@ -152,6 +153,7 @@ class Agent:
     def _changed(self, change: Changed) -> None:
         self.reconciler.changed(change.keys)
         self.observer.changed(change)
+        self.captures.changed()
 
     def _happened(self, effect: Effect) -> None:
         """What the control plane reports beside changes of the records."""

@@ -76,7 +76,8 @@ async def live(
             agent.spawn(take_down(agent, key))
         await server.start(AgentService(agent))
         open_things.push_async_callback(server.close)
-        open_things.callback(agent.feed.end)  # before the server closes, which waits for its streams
+        open_things.callback(agent.captures.end)
+        open_things.callback(agent.feed.end)  # both before the server closes, which waits for its streams
         _announce(agent)
         on_hangup(agent, reread)
         await agent.stopping.wait()

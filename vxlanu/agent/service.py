@@ -17,6 +17,7 @@ from vxlanu.agent.refusals import as_error
 from vxlanu.agent.why import why
 from vxlanu.api import schema
 from vxlanu.api.events import EVENTS
+from vxlanu.capture.session import Session
 from vxlanu.control.core.effects import State
 from vxlanu.control.core.errors import LocalError, Refusal
 from vxlanu.control.core.records import EndpointId, NetworkId, short
@@ -178,6 +179,12 @@ class AgentService:
         reader = self._agent.feed.listen(names, place.name if place else "", endpoint)
         reader.greet(self._agent.config.name)
         return reader
+
+    async def capture(self, wanted: schema.CaptureWanted) -> Session:
+        return await self._agent.captures.open(wanted)
+
+    async def stop_capture(self, number: str) -> schema.CaptureStopped:
+        return self._agent.captures.stop(number)
 
     async def verify(self) -> schema.Verify:
         """Compare every table with the full recomputation."""

@@ -13,7 +13,7 @@ import http.client
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -24,7 +24,7 @@ import msgspec
 from vxlanu.api import schema as s
 from vxlanu.errors import AgentUnreachable, BadRequest, NotFound, Refused, VxlanuError, from_reply
 
-__all__ = ["Client", "Reply", "socket_path"]
+__all__ = ["CaptureReply", "Client", "Reply", "socket_path"]
 
 T = TypeVar("T")
 
@@ -37,6 +37,8 @@ NETCHECK_TIMEOUT_S = 600.0
 """It asks 16 members at a time, each of which may take 4 s: 1 000 that are dead take four minutes."""
 LINE_MAX = 1 << 20
 """One event; an endpoint with hundreds of addresses is some 20 KB."""
+CAPTURE_PIECE = 1 << 20
+"""What the agent's pipe holds."""
 BODY_MAX = 256 << 20
 """An FDB of a million entries is about 200 MB of JSON; more than this is not an answer."""
 
@@ -218,6 +220,27 @@ class Client:
         finally:
             connection.close()
 
+    def capture(self, wanted: s.CaptureWanted) -> CaptureReply:
+        """Start a capture; its frames come with the reply, as pcapng."""
+        connection = _UnixConnection(self.path, self.timeout_s)
+        try:
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", "/v1/captures", body=msgspec.json.encode(wanted), headers=headers)
+            connection.sock.settimeout(None)  # from here on silence is no fault
+            answer = connection.getresponse()
+            if answer.status != HTTPStatus.OK:
+                raise _refusal(answer.status, answer.read(BODY_MAX))
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise _blame(error, self.path, self.timeout_s) from error
+        except VxlanuError:
+            connection.close()
+            raise
+        return CaptureReply(Client(self.path, timeout_s=self.timeout_s), connection, answer)
+
+    def capture_stop(self, number: str) -> Reply[s.CaptureStopped]:
+        return self._ask("DELETE", f"/v1/captures/{_segment(number)}", s.CaptureStopped)
+
     def _ask(
         self,
         method: str,
@@ -256,6 +279,39 @@ class Client:
         if len(body) > BODY_MAX:
             raise http.client.HTTPException(f"more than {BODY_MAX >> 20} MiB")
         return answer.status, body
+
+
+class CaptureReply:
+    """A capture that runs: iterate for the pieces of its file; leaving the block ends it."""
+
+    def __init__(self, client: Client, connection: _UnixConnection, answer: http.client.HTTPResponse) -> None:
+        self.number = answer.headers.get("Capture-Id", "")
+        self._client = client
+        self._connection = connection
+        self._answer = answer
+
+    def __enter__(self) -> CaptureReply:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._connection.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """To the end of the file.
+
+        Raises:
+            AgentUnreachable: the agent is gone; what came is good up to the last whole block.
+        """
+        try:
+            while piece := self._answer.read1(CAPTURE_PIECE):
+                yield piece
+        except (OSError, http.client.HTTPException) as error:
+            raise _blame(error, self._client.path, self._client.timeout_s) from error
+
+    def stop(self) -> None:
+        """Let it come to its end; nothing if it has."""
+        with suppress(VxlanuError):
+            self._client.capture_stop(self.number)
 
 
 def _segment(ref: str) -> str:

@@ -7,6 +7,8 @@ Rules of this file
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
@@ -18,6 +20,8 @@ from vxlanu.api.schema import Items
 from vxlanu.errors import BadRequest
 
 T = TypeVar("T")
+
+log = logging.getLogger("vxlanu.api")
 
 
 class Service(Protocol):
@@ -51,6 +55,8 @@ class Service(Protocol):
     async def verify(self) -> schema.Verify: ...
     async def why(self, target: str, source: str) -> schema.Why: ...
     async def events(self, names: list[str], network: str, endpoint: str) -> Stream: ...
+    async def capture(self, wanted: schema.CaptureWanted) -> CaptureStream: ...
+    async def stop_capture(self, number: str) -> schema.CaptureStopped: ...
 
 
 class Stream(Protocol):
@@ -62,8 +68,19 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
+class CaptureStream(Protocol):
+    """A capture file on its way to one reader."""
+
+    number: str
+
+    async def read(self, patience_s: float) -> bytes | None: ...
+    def stop(self) -> schema.CaptureStopped: ...
+    def close(self) -> None: ...
+
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 READER_CHECKED_S = 5.0  # how soon a reader that is gone is noticed when nothing happens
+CAPTURE_CHECKED_S = 0.5  # the same of a capture: there are few places
 
 
 def answer(body: object, status: int = 200) -> web.Response:
@@ -170,6 +187,40 @@ def _events(service: Service) -> Handler:
     return handle
 
 
+def _capture(service: Service) -> Handler:
+    """pcapng until the capture ends or its reader goes."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        wanted = await _body(request, schema.CaptureWanted)
+        stream = await service.capture(wanted)
+        headers = {"Content-Type": "application/x-pcapng", "Capture-Id": stream.number}
+        response = web.StreamResponse(headers=headers)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(wanted.duration_s, stream.stop) if wanted.duration_s else None
+        try:
+            await response.prepare(request)
+            while not (request.transport is None or request.transport.is_closing()):
+                piece = await stream.read(CAPTURE_CHECKED_S)
+                if piece == b"":
+                    break
+                if piece:
+                    await response.write(piece)
+        except ConnectionError:
+            pass  # the reader went
+        except Exception:
+            if not response.prepared or request.transport is None:
+                raise
+            log.exception("a capture broke off", extra={"event": "api_failed"})
+            request.transport.abort()  # no end: the reader sees that it is not whole
+        finally:
+            if timer is not None:
+                timer.cancel()
+            stream.close()
+        return response
+
+    return handle
+
+
 def routes(service: Service) -> list[web.RouteDef]:
     """The table at the head of `schema`, as code."""
     return [
@@ -201,4 +252,6 @@ def routes(service: Service) -> list[web.RouteDef]:
         web.get("/v1/verify", _get(service.verify)),
         web.get("/v1/why", _why(service)),
         web.get("/v1/events", _events(service)),
+        web.post("/v1/captures", _capture(service)),
+        web.delete("/v1/captures/{ref}", _by_ref(service.stop_capture)),
     ]

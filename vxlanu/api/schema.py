@@ -34,6 +34,8 @@ Routes (each answers 200 with the struct named, or an ErrorReply with the status
   GET    /v1/verify                                  Verify
   GET    /v1/why?target=REF[&from=REF]               Why                target: NAME, NAME.NETWORK, IP or MAC
   GET    /v1/events[?event=NAME,…][&network=REF][&endpoint=NAME]   a stream of Event, one a line (api/events.py)
+  POST   /v1/captures            CaptureWanted       a stream of pcapng; the header Capture-Id names it
+  DELETE /v1/captures/{id}                           CaptureStopped     what it has is still streamed, then it ends
 """
 
 from __future__ import annotations
@@ -535,3 +537,25 @@ class Overview(Status):
 
     overlays: list[Overlay] = []
     tunnels: list[Tunnel] = []
+
+
+class CaptureWanted(Struct, forbid_unknown_fields=True):
+    """`capture`. `references`: endpoints, networks, VTEPs (none: everything). `view`: inner, outer, both; empty: only
+    drops if `drops`, else inner, or outer where only VTEPs are named. `count`, `duration_s`, `snaplen`: 0 is no limit.
+    """
+
+    references: list[str] = []
+    view: str = ""
+    direction: str = ""
+    drops: bool = False
+    reasons: list[str] = []
+    count: int = 0
+    duration_s: float = 0.0
+    snaplen: int = 0
+
+
+class CaptureStopped(Struct):
+    """Frames that are in the stream, or about to be, and frames that did not fit the ring."""
+
+    frames: int
+    lost: int

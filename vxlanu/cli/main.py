@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "drops": ("vxlanu.cli.tables:drops", "Show what was not delivered, and why"),
         "stats": ("vxlanu.cli.tables:stats", "Show traffic counters"),
         "events": ("vxlanu.cli.events:events", "Show what happens, as it happens"),
+        "capture": ("vxlanu.cli.capture:capture", "Show frames, or write them for Wireshark"),
         "doctor": ("vxlanu.cli.doctor:doctor", "Find out what is wrong on this host, and what to do"),
         "verify": ("vxlanu.cli.tables:verify", "Compare forwarding tables with the records"),
     },

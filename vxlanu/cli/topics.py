@@ -21,6 +21,7 @@ from vxlanu.share import shipped
 __all__ = ["ADVICE", "TOPICS", "topics"]
 
 TOPICS = {
+    "capture": "What a capture has in it, for people and for Wireshark",
     "concepts": "What the words mean: member, network, endpoint, target, VTEP",
     "config": "Every setting of the agent, with its default",
     "drops": "Why a frame was not delivered, and what to do about it",
@@ -36,7 +37,7 @@ TOPICS = {
 ADVICE = {
     "vxlan_invalid_hdr": "something else sends to the data port: see who, with tshark -f 'udp port 4789'",
     "vxlan_vni_not_found": "normal for a moment after a detach; else the sender has a static VTEP too many",
-    "hdr_trunc": "the sender or a middlebox is broken; capture one and look",
+    "hdr_trunc": "the sender or a middlebox is broken; look at one: vxlanu capture --reason hdr_trunc -w FILE",
     "vtep_unknown": "vxlanu member ls here: is the sender a member? A foreign VTEP needs vxlanu vtep add",
     "vtep_mac": "two containers with one MAC, or a spoofing host: vxlanu fdb show",
     "mac_invalid_source": "the container sends broken frames; look inside it",

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from vxlanu._native import ffi, lib
 from vxlanu.config import OFFLOADS, WORKERS_MAX
+from vxlanu.dataplane.captures import Capture, CaptureConfig
 from vxlanu.dataplane.offloads import offload_bits, offload_names
 from vxlanu.dataplane.reading import Reader
 from vxlanu.dataplane.values import (
@@ -114,6 +115,8 @@ class Dataplane:
         self._vteps: dict[VtepRef, int] = {}
         self._vtep_users: Counter[VtepRef] = Counter()
         self._reader = Reader(self._engine)
+        self.changes = 0
+        """Grows when a network, a port or a VTEP comes or goes."""
         self.workers = lib.vx_engine_workers(self._engine)
 
     # life
@@ -179,6 +182,7 @@ class Dataplane:
             _checked(result, f"VNI {config.vni}")
             entry.config = config
             return
+        self.changes += 1
         if entry:
             self._drop_network(network, entry)
         if config:
@@ -209,6 +213,7 @@ class Dataplane:
             for fd in fds:
                 os.close(fd)
         _checked(index, f"port of endpoint {endpoint[:12]}")
+        self.changes += 1
         self._ports[endpoint] = index
         self._port_networks[endpoint] = network
         prefixes = [(*packed_prefix(prefix), 0) for prefix in config.allowed]
@@ -221,6 +226,7 @@ class Dataplane:
         index = self._ports.pop(endpoint, None)
         if index is None:
             return
+        self.changes += 1
         network = self._port_networks.pop(endpoint)
         entry = self._networks[network]
         for mac in [mac for mac, to in entry.fdb.items() if to == PortRef(endpoint)]:
@@ -304,6 +310,7 @@ class Dataplane:
         if index is None:
             index = _checked(lib.vx_vtep_add(self._engine, packed(vtep.address), vtep.port, 0), str(vtep))
             self._vteps[vtep] = index
+            self.changes += 1
         self._vtep_users[vtep] += 1
         return index
 
@@ -311,6 +318,7 @@ class Dataplane:
         self._vtep_users[vtep] -= 1
         if self._vtep_users[vtep] == 0:
             del self._vtep_users[vtep]
+            self.changes += 1
             _checked(lib.vx_vtep_del(self._engine, self._vteps.pop(vtep)), str(vtep))
 
     # looking in: what the tables really hold, not what was written
@@ -334,6 +342,19 @@ class Dataplane:
         ports = {index: PortRef(known) for known, index in self._ports.items()}
         vteps = {index: vtep for vtep, index in self._vteps.items()}
         return self._reader.trace(self._ports.get(endpoint, NO_PORT), frame, ports, vteps)
+
+    def open_capture(self, config: CaptureConfig, fd: int) -> Capture:
+        """A capture that is written to `fd`, which belongs to the engine from then on; OSError leaves it alone."""
+        return Capture(self._engine, config, fd)
+
+    def network_index(self, network: bytes) -> int | None:
+        """The number of a network in the switch."""
+        entry = self._networks.get(network)
+        return entry.index if entry else None
+
+    def vtep_indexes(self, address: str) -> list[int]:
+        """The numbers of the VTEPs of an outer address."""
+        return [index for vtep, index in self._vteps.items() if vtep.address == address]
 
     def totals(self) -> Totals:
         """Counters of the whole engine."""
