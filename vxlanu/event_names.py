@@ -24,6 +24,7 @@ EVENTS = {
     "capture": "a capture ended: how many frames it has, and how many it lost",
     "task_failed": "a task of the agent failed, with its trace: a bug, please report it",
     "internal": "a part of the agent failed and goes on, with its trace: a bug, please report it",
+    "library": "a library that the agent uses says something; `logger` is which",
     "journal": "the state directory cannot be written; what depends on it waits",
     # members
     "member": "a member is alive, suspect, dead, left or forgotten",

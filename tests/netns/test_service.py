@@ -25,6 +25,8 @@ from needs import require
 from service_unit import Unit
 from streams import words
 
+from vxlanu.event_names import EVENTS
+
 pytestmark = pytest.mark.netns
 
 VXLANU = str(Path(sys.executable).with_name("vxlanu"))
@@ -300,6 +302,24 @@ def test_a_reload_with_mistakes_names_each_and_changes_nothing(hosts: Callable[.
     file.write_text('log-format = "json"\n')
     unit.signal(signal.SIGHUP)
     poll(lambda: '"event": "reloaded"' in unit.log.read_text(), what="JSON from now on", story=unit.story)
+
+
+def test_a_json_log_is_an_object_a_line_each_with_a_name_from_the_list(
+    hosts: Callable[..., list[Host]], namespaces: Namespaces
+) -> None:
+    """A life with a failure in it: every line that the agent writes is for a program to read."""
+    pair = hosts(flags=("--log-format", "json", "--log-level", "debug"))
+    host = pair[0]
+    attached(pair, namespaces)
+    assert host.refuses("attach", "blue", "nothing-here")[0] == 4
+    host.unit.signal(signal.SIGHUP)
+    poll(lambda: host.unit.count("READY") == 2, timeout=10, what="READY=1 after the reload", story=host.unit.story)
+    assert host.unit.stop() == 0
+    lines = [json.loads(line) for line in host.unit.log.read_text().splitlines()]
+    assert all({"time", "level", "event", "message"} <= line.keys() for line in lines)
+    said = {line["event"] for line in lines}
+    assert {"ready", "attached", "network_created", "api_refused", "reloaded", "stopping"} <= said
+    assert said <= set(EVENTS), said - set(EVENTS)
 
 
 def test_ready_fd_gets_its_line_when_the_agent_answers(hosts: Callable[..., list[Host]], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import vxlanu
+from vxlanu.agent.logs import OF_A_LIBRARY
 from vxlanu.event_names import EVENTS
 
 PACKAGE = Path(vxlanu.__file__).parent
@@ -58,7 +59,7 @@ def test_every_listed_event_is_said_somewhere() -> None:
 
     kinds = {kind.value for kind in EventKind}
     assert kinds <= EVENTS.keys()
-    assert EVENTS.keys() - said().keys() - kinds == set()
+    assert EVENTS.keys() - said().keys() - kinds == {OF_A_LIBRARY}
 
 
 def test_a_call_without_an_event_would_be_noticed() -> None:

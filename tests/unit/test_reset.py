@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -39,6 +40,15 @@ def test_reset_shows_then_removes(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["reset", "--yes", *flags]) == 0
     assert not place.exists() and not left.exists()
     assert main(["reset", "--yes", *flags]) == 4
+
+
+def test_reset_with_json_says_the_same_as_one_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, left, flags = state(tmp_path)
+    (place / "photo.jpg").write_text("mine")
+    assert main(["reset", "--yes", "--json", *flags]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["dry_run"] is False and told["keep"] == [str(place / "photo.jpg")]
+    assert {str(left), str(place / "node.key"), str(place / "vxlanu.db")} <= set(told["remove"])
 
 
 def test_reset_asks_and_takes_no_for_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

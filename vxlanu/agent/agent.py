@@ -214,13 +214,24 @@ class Agent:
             await asyncio.sleep(HELPER_PAUSE_S)
 
     async def _housekeep(self) -> None:
+        """Each by itself: what one of them stumbles over must not end the reclaiming of memory, nor fill the log."""
+        chores: dict[str, Callable[[float], None]] = {
+            "the data plane": lambda _: self.dataplane.housekeep(),
+            "paths": self.paths.check,
+            "traffic": self.traffic.look,
+            "events": self.observer.look,
+            "workers": self._watch_workers,
+        }
+        stumbled: set[str] = set()
         while True:
             await asyncio.sleep(HOUSEKEEPING_S)
-            self.dataplane.housekeep()
-            self.paths.check()
-            self.traffic.look(time.monotonic())
-            self.observer.look(time.monotonic())
-            self._watch_workers(time.monotonic())
+            for name, chore in chores.items():
+                try:
+                    chore(time.monotonic())
+                except Exception:
+                    if name not in stumbled:
+                        log.exception("housekeeping of %s failed", name, extra={"event": "internal"})
+                    stumbled.add(name)
 
     def _watch_workers(self, now: float) -> None:
         """Say it, once, when a worker makes no turn any more."""

@@ -11,6 +11,8 @@ import logging
 import sys
 import time
 
+OF_A_LIBRARY = "library"
+
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -24,9 +26,11 @@ class _Json(logging.Formatter):
         body = {
             "time": round(record.created, 3),
             "level": record.levelname.lower(),
-            "event": getattr(record, "event", record.name),
+            "event": getattr(record, "event", OF_A_LIBRARY),
             "message": record.getMessage(),
         }
+        if body["event"] == OF_A_LIBRARY:
+            body["logger"] = record.name
         if record.exc_info:
             body["traceback"] = self.formatException(record.exc_info)
         return json.dumps(body)

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
-from vxlanu.cli.command import Command, socket_option
+from vxlanu.cli.command import Command, emit, socket_option, wants_json
 from vxlanu.cli.render import printable
 from vxlanu.config import load
 from vxlanu.errors import Conflict, NotFound, Refused
@@ -79,8 +80,7 @@ def reset(config: str | None, state_dir: str | None, dry_run: bool, yes: bool, f
     _acquire(lock, force=force, dry_run=dry_run)
     try:
         traces = _find(directory, socket)
-        for line in traces.lines():
-            click.echo(f"{'would remove' if dry_run else 'remove'} {line}")
+        _tell(traces, dry_run=dry_run)
         if traces.taps and os.geteuid() != 0:
             raise Refused("reset", "interfaces in namespaces need root", hint="sudo vxlanu reset", name="need_root")
         if dry_run:
@@ -92,6 +92,15 @@ def reset(config: str | None, state_dir: str | None, dry_run: bool, yes: bool, f
         lock.release()
     _remove_directories(traces, directory, socket)
     return 0
+
+
+def _tell(traces: Traces, *, dry_run: bool) -> None:
+    if wants_json():
+        kept = [str(path) for path in traces.left]
+        emit(msgspec.json.encode({"dry_run": dry_run, "remove": list(traces.lines()), "keep": kept}))
+        return
+    for line in traces.lines():
+        click.echo(f"{'would remove' if dry_run else 'remove'} {line}")
 
 
 def _acquire(lock: StateLock, *, force: bool, dry_run: bool) -> None:
@@ -107,7 +116,7 @@ def _acquire(lock: StateLock, *, force: bool, dry_run: bool) -> None:
             why = f"an agent runs on {lock.directory} (pid {pid})"
             hint = "vxlanu member leave, or systemctl stop vxlanu; or --force"
             raise Conflict("reset", why, hint=hint, name="agent_running", detail=refusal.detail) from None
-    click.echo(f"stop the agent, pid {pid}")
+    click.echo(f"stop the agent, pid {pid}", err=wants_json())
     try:
         os.kill(int(pid), signal.SIGTERM)
     except ProcessLookupError:
