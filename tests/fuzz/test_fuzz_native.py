@@ -19,7 +19,7 @@ from targets import link
 
 RUNS = {
     "fuzz_arp_nd": 300_000,
-    "fuzz_bench": 4_000,
+    "fuzz_bench": 2_000,
     "fuzz_gro": 100_000,
     "fuzz_gso": 150_000,
     "fuzz_headers": 300_000,

@@ -23,6 +23,8 @@ ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 SMALL = bytes(ETHER / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=1, dport=2) / bytes(22))
 LARGE = bytes(ETHER / IP(src="10.0.0.1", dst="10.0.0.2") / TCP(flags="PA") / bytes(9000))
 QUESTION = bytes(Ether(src="02:00:00:00:00:01", dst="ff:ff:ff:ff:ff:ff") / ARP(psrc="10.0.0.1", pdst="10.0.0.2"))
+CORPORA = Path(__file__).resolve().parents[3] / "shared" / "pcaps"
+HOSTILE = ("fuzz", "vxlan-odd", "formats", "inner-gso", "encrypted")
 QUICK = ["--tables", "1,50", "--repeats", "2"]
 
 
@@ -108,6 +110,18 @@ def test_a_capture_of_nothing_that_can_be_carried_says_why_and_has_no_figure(tmp
     output = run(tmp_path / "cut.pcap", *QUICK)
     assert "not for encapsulate: 1 hdr_trunc" in output and "decide: 1 dropped: hdr_trunc" in output
     assert "encapsulate (TAP" not in output and "decide (as captured)" in output
+
+
+def test_hostile_captures_are_carried_or_left_out_by_name(tmp_path: Path) -> None:
+    (tmp_path / "cut.pcap").write_bytes(struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1) + b"\xff" * 40)
+    wrpcap(str(tmp_path / "odd.pcap"), [Ether(SMALL[:length]) for length in range(14, len(SMALL) + 1)])
+    beside = [path for group in HOSTILE for path in sorted((CORPORA / group).glob("*"))]
+    got = json.loads(run(tmp_path / "cut.pcap", tmp_path / "odd.pcap", *beside, "--json", "--tables", "9"))
+    assert "cut.pcap: stopped at byte 40: a packet of 4294967295 bytes" in got["warnings"][0]
+    packets = sum(file["packets"] for file in got["captures"])
+    carried = next(it["frames"] for it in got["results"] if (it["operation"], it["size"]) == ("encapsulate", "all"))
+    left_out = [*got["left_out"].values(), *carried["left_out"].values()]
+    assert carried["used"] + sum(left_out) == packets and carried["left_out"]["hdr_trunc"] >= 20
 
 
 def test_every_frame_of_every_kind_is_counted(capture: Path) -> None:
