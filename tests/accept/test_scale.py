@@ -2,6 +2,8 @@
 
     c1-crowd1 … c1-crowd1000      c2-1        blue
                 h1 ──────────────── h2
+
+How soon all are reached is the kernel's figure (crowd.GIVE_UP_S), and only shown.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def run(config: AgentConfig, reread: Callable[[], AgentConfig]) -> None:
     lock = StateLock(Path(config.state_dir))
     lock.acquire()
     helper = NamespaceHelper.start()
+    _allow_descriptors()
     try:
         import uvloop
 
@@ -40,6 +42,15 @@ def run(config: AgentConfig, reread: Callable[[], AgentConfig]) -> None:
     finally:
         helper.close()
         lock.release()
+
+
+def _allow_descriptors() -> None:
+    """As many as the hard limit has: an endpoint takes two or more, and the usual soft limit of 1024 is for select(2).
+
+    After the helper was forked: it needs few, and closes at its start every number that it could have.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _check_ready_fd(fd: int | None) -> None:
