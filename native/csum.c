@@ -38,29 +38,38 @@ typedef uint64_t lanes __attribute__((vector_size(32)));
 #define LANES_MIN	128	/* bytes from which lanes pay for their set-up: payloads, not headers */
 #define ALWAYS_INLINE	static inline __attribute__((always_inline))
 
+ALWAYS_INLINE void add_block(const uint8_t *data, lanes *words, lanes *high)
+{
+	lanes block;
+
+	memcpy(&block, data, LANES_LEN);
+	*words += block;
+	*high += block >> 32;
+}
+
 /** sum_lanes() - Sum of whole blocks of LANES_LEN bytes, in the machine's order
  *
- * Two blocks at a time go to accumulators of their own, so that one addition need not wait for the other.
+ * Of each 64-bit word the high half is summed, and the whole word, whose carries are lost. The low halves need no
+ * mask of their own: their sum is the sum of words less that of high halves, exact since it has 64 bits to itself.
+ * Blocks go to two accumulators in turn, so that one addition need not wait for the other.
  */
 ALWAYS_INLINE uint64_t sum_lanes(const uint8_t *data, uint32_t blocks)
 {
-	lanes low = { 0 }, high = { 0 }, low2 = { 0 }, high2 = { 0 }, word, word2;
+	lanes words = { 0 }, high = { 0 }, words2 = { 0 }, high2 = { 0 };
 
-	for (; blocks >= 2; blocks -= 2, data += 2 * LANES_LEN) {
-		memcpy(&word, data, LANES_LEN);
-		memcpy(&word2, data + LANES_LEN, LANES_LEN);
-		low += word & 0xffffffff;
-		high += word >> 32;
-		low2 += word2 & 0xffffffff;
-		high2 += word2 >> 32;
+	for (; blocks >= 4; blocks -= 4, data += 4 * LANES_LEN) {
+		add_block(data, &words, &high);
+		add_block(data + LANES_LEN, &words2, &high2);
+		add_block(data + 2 * LANES_LEN, &words, &high);
+		add_block(data + 3 * LANES_LEN, &words2, &high2);
 	}
-	if (blocks) {
-		memcpy(&word, data, LANES_LEN);
-		low += word & 0xffffffff;
-		high += word >> 32;
-	}
-	low += high + low2 + high2;
-	return low[0] + low[1] + low[2] + low[3];
+	for (; blocks; blocks--, data += LANES_LEN)
+		add_block(data, &words, &high);
+	words += words2;
+	high += high2;
+	words -= high << 32;
+	words = (words & 0xffffffff) + (words >> 32) + high;
+	return words[0] + words[1] + words[2] + words[3];
 }
 
 static uint64_t add_carry(uint64_t sum, uint64_t word)
@@ -74,6 +83,8 @@ static uint64_t sum_words(const uint8_t *data, uint32_t len, uint64_t sum)
 {
 	uint64_t word;
 	uint32_t half;
+	uint16_t quarter;
+	uint8_t last[2] = { 0 };
 
 	for (; len >= 8; data += 8, len -= 8) {
 		memcpy(&word, data, 8);
@@ -84,10 +95,15 @@ static uint64_t sum_words(const uint8_t *data, uint32_t len, uint64_t sum)
 		sum = add_carry(sum, half);
 		data += 4;
 	}
-	if (len & 3) {
-		half = 0;
-		memcpy(&half, data, len & 3);
-		sum = add_carry(sum, half);
+	if (len & 2) {
+		memcpy(&quarter, data, 2);
+		sum = add_carry(sum, quarter);
+		data += 2;
+	}
+	if (len & 1) {
+		last[0] = *data;
+		memcpy(&quarter, last, 2);
+		sum = add_carry(sum, quarter);
 	}
 	return sum;
 }

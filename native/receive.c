@@ -1,8 +1,10 @@
 /* receive.c - datagrams from the underlay, and the frames in them
  *
  * How it works
- *   One recvmmsg() fills as many buffers as there are datagrams. Buffers hold 64 KB although the underlay's MTU is
- *   small, since a "datagram" may be any of three things:
+ *   One recvmmsg() fills as many buffers as there are datagrams, up to about VX_RX_BYTES: of small ones many, for
+ *   then the call is what costs; of large ones two, for then it is the copying, and what waits to be delivered falls
+ *   out of the cache. Buffers hold 64 KB although the underlay's MTU is small, since a "datagram" may be any of
+ *   three things:
  *     a plain one     one frame;
  *     a train         many datagrams of one size (the last may be shorter) that UDP_GRO merged, or that a peer on
  *                     this kernel sent with UDP_SEGMENT and nobody cut; a control message tells the size;
@@ -99,6 +101,7 @@ int vx_receiver_open(struct vx_receiver *receiver, int fd, const vx_config *conf
 
 	receiver->fd = -1;
 	receiver->count = receiver->at = 0;
+	receiver->ask = VX_RX_DATAGRAMS;
 	if (!error)
 		error = map_buffers(receiver);
 	if (error) {
@@ -185,18 +188,31 @@ static uint32_t take(struct vx_receiver *receiver, unsigned i)
 	return overflow;
 }
 
+/** how_many() - Datagrams to ask for next: VX_RX_BYTES of them, if they are like the last */
+static unsigned how_many(const struct vx_receiver *receiver)
+{
+	uint32_t bytes = 0, fit;
+
+	for (unsigned i = 0; i < receiver->count; i++)
+		bytes += receiver->datagram[i].len;
+	fit = bytes ? VX_RX_BYTES * receiver->count / bytes : VX_RX_DATAGRAMS;
+	return fit < VX_RX_DATAGRAMS ? fit : VX_RX_DATAGRAMS;
+}
+
 /**
  * vx_receiver_read() - Read up to VX_RX_DATAGRAMS datagrams, for vx_receiver_next()
  * @receiver:	Receiver; what the last read brought is gone
  * @overflow:	How many datagrams (of trains: trains) the kernel dropped since the last call
  *
- * Return: how many datagrams, -EAGAIN when there is none, another -errno
+ * Return: how many datagrams, -EAGAIN when there is none, another -errno. @receiver->more says whether it was as many
+ * as were asked for
  */
 int vx_receiver_read(struct vx_receiver *receiver, uint32_t *overflow)
 {
-	int count = recvmmsg(receiver->fd, receiver->header, VX_RX_DATAGRAMS, 0, NULL);
+	int count = recvmmsg(receiver->fd, receiver->header, receiver->ask, 0, NULL);
 
 	*overflow = 0;
+	receiver->more = false;
 	receiver->count = receiver->at = 0;
 	receiver->offset = 0;
 	if (count < 0)
@@ -204,6 +220,8 @@ int vx_receiver_read(struct vx_receiver *receiver, uint32_t *overflow)
 	receiver->count = (unsigned)count;
 	for (unsigned i = 0; i < receiver->count; i++)
 		*overflow += take(receiver, i);
+	receiver->more = receiver->count == receiver->ask;
+	receiver->ask = how_many(receiver);
 	return count;
 }
 

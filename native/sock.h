@@ -29,6 +29,8 @@ struct vx_receiver {
 	bool same_kernel;		/* peers may be on this kernel: super-frames may come */
 	uint32_t overflow;		/* SO_RXQ_OVFL as last seen */
 	uint8_t *buffers;		/* VX_RX_DATAGRAMS times VX_HEADROOM + VX_FRAME_MAX */
+	unsigned ask;			/* datagrams that the next read asks for */
+	bool more;			/* the last one got as many as it asked for: others may wait */
 	unsigned count;			/* datagrams of the last read */
 	unsigned at;			/* the one that the next frame is in, */
 	uint32_t offset;		/* and where */

@@ -158,16 +158,14 @@ static void turn_of_tunnel(struct vx_worker *worker)
 	static const struct vx_owner nobody = { 0, VX_NONE, VX_NONE };
 	uint64_t begun = worker->now_ns;
 	uint32_t bytes = 0, overflow;
-	int n;
 
 	do {
-		n = vx_receiver_read(&worker->receiver, &overflow);
-		if (n <= 0)
+		if (vx_receiver_read(&worker->receiver, &overflow) <= 0)
 			return;
 		if (overflow)
 			vx_stats_drops(&worker->stats, nobody, VX_RX_OVERFLOW, overflow);
 		bytes += take_from_tunnel(worker);
-	} while (n == VX_RX_DATAGRAMS && bytes < VX_TURN_BYTES && clock_ns() - begun < VX_TURN_NS);
+	} while (worker->receiver.more && bytes < VX_TURN_BYTES && clock_ns() - begun < VX_TURN_NS);
 }
 
 static void drain_wake(struct vx_worker *worker)
