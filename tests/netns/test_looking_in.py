@@ -174,6 +174,7 @@ def test_link_show_says_of_network_and_tap_what_the_kernel_says(pair: Lab) -> No
     kernel = json.loads(pair.exec("c1-1", ["ip", "-d", "-j", "link", "show", "eth0"]).stdout)[0]
     assert (port.ifname, port.ifindex, port.mac) == ("eth0", kernel["ifindex"], kernel["address"])
     assert (port.queue_length, port.gso_max_bytes) == (kernel["txqlen"], kernel["gso_max_size"])
+    assert port.queue_length == 1000, "of super-frames"
     assert (port.mtu, port.queues, port.state) == (kernel["mtu"], kernel["num_tx_queues"], "up")
     shown = pair.exec("h1", ["vxlanu", "link", "show", "A"]).stdout.splitlines()
     assert len(shown) == 5 and shown[0] == "look: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1450 state UP", shown

@@ -26,7 +26,6 @@ from vxlanu.errors import VxlanuError
 from vxlanu.nsopen import tun
 from vxlanu.nsopen.place import Place
 from vxlanu.nsopen.wire import (
-    TAP_QUEUE_FRAMES,
     AddressFailed,
     AdoptTap,
     InterfaceTaken,
@@ -140,17 +139,17 @@ def _open_again(name: str, wanted: TapQueues) -> tuple[list[int], TapQueues]:
                 raise
             refusal = why
             continue
-        _discard(fds if tried.count > 1 else [])
+        _discard(fds if tried.count > 1 else [], tried.frames)
         return fds, tried
     raise refusal
 
 
-def _discard(fds: list[int]) -> None:
+def _discard(fds: list[int], frames: int) -> None:
     """Forget the frames that came while queue after queue was opened: each one moves flows to itself, and another
     worker would send their later frames first."""
     for fd in fds:
         with contextlib.suppress(OSError):  # EAGAIN: empty
-            for _ in range(TAP_QUEUE_FRAMES):
+            for _ in range(frames):
                 os.read(fd, FRAME_BYTES)
 
 
@@ -184,7 +183,7 @@ def _dress(place: Place, plan: TapPlan) -> None:
     with IPRoute() as netlink:
         index = netlink.link_lookup(ifname=name)[0]
         with _blame(f"give the TAP MAC {plan.mac} and MTU {plan.mtu}", AddressFailed):
-            netlink.link("set", index=index, address=plan.mac, mtu=plan.mtu, txqlen=TAP_QUEUE_FRAMES)
+            netlink.link("set", index=index, address=plan.mac, mtu=plan.mtu, txqlen=plan.queues.frames)
         with _blame(f"bound the TAP's super-frames to {gso_bytes(plan.mtu)} bytes"):
             netlink.link("set", index=index, gso_max_size=gso_bytes(plan.mtu))
         with _blame(f"name the TAP {altname}"):
