@@ -77,9 +77,10 @@
 
 /* Captures */
 #define VX_CAPTURES_MAX		4	/* at once; the low bits of vx_frame.packet have one for each */
-#define VX_CAPTURE_RING		(4u << 20) /* per capture and worker: 40 ms of 1 000 000 small frames a second */
+#define VX_CAPTURE_RING		(4u << 20) /* per capture and worker: 20 ms of 1 000 000 small frames a second */
 #define VX_CAPTURE_INTERFACES	8192	/* of one file: underlay, drops, and every endpoint that comes and goes */
 #define VX_CAPTURE_LABEL	64	/* of an endpoint, in comments; longer names are cut */
-#define VX_CAPTURE_PAUSE_NS	5000000	/* the writer looks this often: no delay that an eye sees */
+#define VX_CAPTURE_PAUSE_NS	10000000 /* the writer looks this often: half a ring, and no delay that an eye sees */
+#define VX_CAPTURE_NICE		10	/* of the writer: where there is no CPU for both, forwarding comes first */
 
 #endif

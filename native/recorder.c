@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -148,6 +149,7 @@ static void *record(void *argument)
 	struct log log = { .capture = capture };
 	bool last = false;
 
+	setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + VX_CAPTURE_NICE);	/* of this thread alone */
 	log.written = calloc(VX_CAPTURE_INTERFACES, sizeof(*log.written));
 	log.offset_ns = read_clock(CLOCK_REALTIME) - read_clock(CLOCK_MONOTONIC);
 	log.start_ns = read_clock(CLOCK_REALTIME);

@@ -7,14 +7,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, Popen
 
 import pytest
+from capture_command import PATIENCE_S, capturing
 from capture_file import fields, frames_in, interfaces_of, named, tshark
 from lab_ns import poll as poll_value
 from streams import once, pings, ready
@@ -22,9 +20,6 @@ from streams import once, pings, ready
 from vxlanu.lab.topology import Lab, poll
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop("tshark", "capinfos")]
-
-PATIENCE_S = 30.0
-
 
 @pytest.fixture(scope="module")
 def pair(make_module_lab: Callable[..., Lab]) -> Lab:
@@ -39,48 +34,6 @@ def build(lab: Lab) -> None:
     lab.vxlanu("h2", "attach", "look", "c2-1", "--name", "B", "--ip", "192.168.0.20")
     poll(lambda: len(lab.vxlanu("h1", "endpoint", "ls", "look")) == 2, "both endpoints on h1", 10)
     assert pings(lab, "c1-1", "192.168.0.20")
-
-
-class Capturing:
-    """One `vxlanu capture` on h1 that has begun."""
-
-    def __init__(self, lab: Lab, *arguments: str | Path) -> None:
-        command = lab.command("h1", ["vxlanu", "capture", *map(str, arguments)])
-        self.process = Popen(command, env=lab.environment("h1"), stdin=DEVNULL, stdout=PIPE, stderr=PIPE, text=True)
-        assert self.process.stderr
-        self.first = self.process.stderr.readline()
-
-    def refused(self) -> None:
-        self.process.communicate(timeout=PATIENCE_S)
-        assert "as many captures run" in self.first, self.first
-
-    def signal(self, number: signal.Signals) -> None:
-        """To the command itself, which is the child of the program that entered the host."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        os.kill(int(children.read_text().split()[0]), number)
-
-    def end(self, number: signal.Signals | None = None) -> tuple[int, str, str]:
-        """Exit code, output and complaints, after a signal or by itself."""
-        if number is not None:
-            self.signal(number)
-        out, err = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, out, err
-
-
-def begun(lab: Lab, *arguments: str | Path) -> Capturing | None:
-    """None: there is no place, since one that was killed gives its back only when the agent has noticed."""
-    made = Capturing(lab, *arguments)
-    return made if made.first.startswith("capturing on ") else made.refused()
-
-
-@contextmanager
-def capturing(lab: Lab, *arguments: str | Path) -> Iterator[Capturing]:
-    made = poll_value(lambda: begun(lab, *arguments), what="a place for the capture")
-    try:
-        yield made
-    finally:
-        made.process.kill()
-        made.process.communicate()
 
 
 def ping(lab: Lab, address: str, count: int) -> None:

@@ -18,6 +18,7 @@ from vxlanu.cli.main import main
 @pytest.fixture
 def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SampleAgent]:
     monkeypatch.setenv("VXLANU_SOCKET", str(tmp_path / "agent.sock"))
+    monkeypatch.setattr("os.nice", lambda more: more)  # of the process that runs the tests
     with SampleAgent(tmp_path / "agent.sock") as serving:
         data = ours(packet(ARP), packet(PING), block(5, bytes(12) + option(5, (3).to_bytes(8, "little"))))
         serving.service.captured = [data[:200], data[200:]]

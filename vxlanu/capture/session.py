@@ -36,6 +36,7 @@ log = logging.getLogger("vxlanu.capture")
 
 PIPE_BYTES = 1 << 20  # the most an unprivileged pipe holds: some milliseconds of full rate
 LOOK_S = 0.1  # how soon a new endpoint is seen
+GATHER_S = 0.02  # a piece grows for so long before it is passed on: a piece is what costs
 ENDED_S = 2.0  # a writer looks every 50 ms whether its reader has gone
 OUTER_TEXT = "datagrams as cut for the wire; outer addresses, ports, TOS and lengths are real, the rest is 0"
 DROPS_TEXT = "frames that were not delivered; those of no known network as datagrams"
@@ -145,6 +146,8 @@ class Session:
         loop.add_reader(self._reader, ready.set)
         try:
             await asyncio.wait_for(ready.wait(), LOOK_S)
+            loop.remove_reader(self._reader)
+            await asyncio.sleep(GATHER_S)
         except TimeoutError:
             pass
         finally:

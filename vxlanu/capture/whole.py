@@ -8,10 +8,10 @@ Rules of this file
 from __future__ import annotations
 
 import struct
+import sys
 
 __all__ = ["Whole"]
 
-HEAD = struct.Struct("=II")
 FRAME, STATISTICS = 6, 5
 STATISTICS_OPTIONS = 20  # where the options of a statistics block begin
 OPTION_DROPPED = 5
@@ -28,18 +28,21 @@ class Whole:
     def take(self, piece: bytes) -> bytes:
         """The blocks that `piece` makes whole."""
         buffer = self._rest + piece if self._rest else piece
-        at, end, unpack = 0, len(buffer) - HEAD.size, HEAD.unpack_from
-        while at <= end:
-            kind, length = unpack(buffer, at)
-            if length < HEAD.size or at + length > len(buffer):
+        words = memoryview(buffer)[: len(buffer) // 4 * 4].cast("I")  # quicker than struct
+        at, end, frames = 0, len(words), 0
+        while at + 1 < end:
+            length = words[at + 1] >> 2
+            if not 3 <= length <= end - at:
                 break
+            kind = words[at]
             if kind == FRAME:
-                self.frames += 1
+                frames += 1
             elif kind == STATISTICS:
-                self.lost += _dropped(buffer[at + STATISTICS_OPTIONS : at + length - 4])
+                self.lost += _dropped(buffer[4 * at + STATISTICS_OPTIONS : 4 * (at + length) - 4])
             at += length
-        self._rest = buffer[at:]
-        return buffer[:at]
+        self.frames += frames
+        self._rest = buffer[4 * at :]
+        return buffer[: 4 * at]
 
 
 def _dropped(options: bytes) -> int:
@@ -48,6 +51,6 @@ def _dropped(options: bytes) -> int:
     while at + 4 <= len(options):
         code, length = struct.unpack_from("=HH", options, at)
         if code == OPTION_DROPPED:
-            return int.from_bytes(options[at + 4 : at + 4 + length], "little" if HEAD.pack(1, 0)[0] else "big")
+            return int.from_bytes(options[at + 4 : at + 4 + length], sys.byteorder)
         at += 4 + (length + 3) // 4 * 4
     return 0

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["capture"]
 
 PIECE = 1 << 18
+NICE = 10  # where there is no CPU for both, forwarding comes first
 GZIP = b"\x1f\x8b"
 
 
@@ -112,6 +113,7 @@ def capture(
 
 def _run(wanted: CaptureWanted, write: str | None) -> None:
     reply = client().capture(wanted)
+    os.nice(NICE)
     sink: _Lines | _File = _Lines() if write is None else _File(write)
     broken: VxlanuError | None = None
     try:
