@@ -28,9 +28,14 @@ def fields(path: Path, *names: str, only: str = "") -> list[list[str]]:
     return [line.split("|") for line in told]
 
 
+def counted_in(path: Path) -> int:
+    """How many frames a file has; capinfos is quick where tshark takes seconds."""
+    return int(_run(["capinfos", "-M", "-r", "-T", "-c", path]).split("\t")[1])
+
+
 def frames_in(path: Path) -> int:
     """How many frames a file has, where capinfos and tshark agree; both find it whole."""
-    counted = int(_run(["capinfos", "-M", "-r", "-T", "-c", path]).split("\t")[1])
+    counted = counted_in(path)
     assert counted == len(tshark(path))
     return counted
 
