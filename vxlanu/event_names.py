@@ -53,6 +53,7 @@ EVENTS = {
     "events_lost": "events of the fast path came faster than they were read",
     "port_gone": "the TAP of an endpoint died with its namespace",
     "port_closed": "the descriptors of an endpoint are closed",
+    "drops": "frames of a network were dropped, how many and for which reason; at most once a minute for each reason",
     "fdb_miss": "a frame to a MAC that nobody has",
     "neighbor_miss": "ARP or ND asked for an address that nobody has",
     "mac_learned": "a MAC behind a foreign VTEP is new or moved",

@@ -36,6 +36,7 @@ def test_housekeeping_goes_on_when_a_part_of_it_fails(
         paths=SimpleNamespace(check=lambda now: None),
         traffic=SimpleNamespace(look=lambda now: None),
         observer=SimpleNamespace(look=broken),
+        drop_log=SimpleNamespace(look=lambda now: None),
         _watch_workers=watch,
     )
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Coroutine
 
 from vxlanu.agent.advertise import Underlay
+from vxlanu.agent.drops import DropLog
 from vxlanu.agent.feed import Feed
 from vxlanu.agent.journal import EndpointJournal
 from vxlanu.agent.kept import Kept
@@ -84,7 +85,7 @@ class Agent:
         self.endpoints = Endpoints(helper, watch, self.vanished, ladder.tap_queues(dataplane.workers))
         self.paths = Paths(helper, dataplane)
         self.netcheck = Netcheck(self)
-        self.traffic = Traffic(dataplane)
+        self.traffic, self.drop_log = Traffic(dataplane), DropLog(self)
         self.feed = Feed()
         self.observer, self.captures = Observer(self, self.feed), Captures(self)
         self.opened: dict[str, LocalEndpoint] = {}
@@ -220,6 +221,7 @@ class Agent:
             "paths": self.paths.check,
             "traffic": self.traffic.look,
             "events": self.observer.look,
+            "drops": self.drop_log.look,
             "workers": self._watch_workers,
         }
         stumbled: set[str] = set()

@@ -17,6 +17,7 @@ import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
+from vxlanu.agent.drops import Tally
 from vxlanu.agent.feed import Feed
 from vxlanu.api.schema import Event
 from vxlanu.control.core.effects import Changed, MemberChanged, State
@@ -33,8 +34,6 @@ LEARNED_MAX = 4096  # MACs whose VTEP is remembered, to tell moved from learned
 
 Networks = dict[bytes, tuple[str, str, int]]
 """Name, state, VNI."""
-Drops = dict[tuple[str, str], int]
-"""Frames by network (none: no network's) and reason."""
 
 PASSED_ON = {
     EventKind.MAC_LEARNED,
@@ -72,8 +71,7 @@ class Observer:
         self._networks: Networks = {}
         self._endpoints: dict[bytes, dict[str, _Place]] = {}
         self._mtus: dict[str, int] = {}
-        self._drops: Drops = {}
-        self._drops_told: dict[tuple[str, str], float] = {}
+        self._drops = Tally(agent.dataplane, DROPS_EVERY_S)
         self._learned: OrderedDict[tuple[bytes, str], str] = OrderedDict()
         feed.on_first = self._picture
 
@@ -83,8 +81,7 @@ class Observer:
         self._networks = {view.id: _shown(view) for view in views}
         self._endpoints = {view.id: self._endpoints_of(view.id) for view in views}
         self._mtus = self._paths()
-        self._drops = self._dropped()
-        self._drops_told.clear()
+        self._drops.begin()
         self._learned.clear()
 
     # records and members
@@ -216,28 +213,12 @@ class Observer:
             was = before.get(vtep, 0)
             if was != mtu and was:
                 self._feed.tell(Event("path_mtu", vtep=vtep, mtu=mtu, mtu_was=was))
-        for key, frames in self._dropped().items():
-            last = self._drops_told.get(key)
-            grown = frames - self._drops.get(key, 0)
-            if grown > 0 and (last is None or now - last >= DROPS_EVERY_S):
-                seconds = round(now - last, 1) if last is not None else 0.0
-                self._feed.tell(Event("drops", network=key[0], reason=key[1], frames=grown, seconds=seconds))
-                self._drops[key], self._drops_told[key] = frames, now
+        for loss in self._drops.look(now):
+            name = self._networks.get(loss.network, ("", "", 0))[0]
+            self._feed.tell(Event("drops", network=name, reason=loss.reason, frames=loss.frames, seconds=loss.seconds))
 
     def _paths(self) -> dict[str, int]:
         return {_text(vtep): mtu for vtep, mtu in self._agent.dataplane.path_mtus().items()}
-
-    def _dropped(self) -> Drops:
-        """Of each network, and of the host what no network counts."""
-        plane = self._agent.dataplane
-        rest = dict(plane.totals().drops)
-        found: Drops = {}
-        for network in plane.networks():
-            name = self._networks.get(network, ("", "", 0))[0]
-            for reason, frames in plane.network_totals(network).drops.items():
-                found[name, reason] = found.get((name, reason), 0) + frames
-                rest[reason] = rest.get(reason, 0) - frames
-        return found | {("", reason): frames for reason, frames in rest.items() if frames > 0}
 
 
 def _text(vtep: VtepRef) -> str:
