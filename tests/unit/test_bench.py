@@ -117,7 +117,7 @@ def test_hostile_captures_are_carried_or_left_out_by_name(tmp_path: Path) -> Non
     wrpcap(str(tmp_path / "odd.pcap"), [Ether(SMALL[:length]) for length in range(14, len(SMALL) + 1)])
     beside = [path for group in HOSTILE for path in sorted((CORPORA / group).glob("*"))]
     got = json.loads(run(tmp_path / "cut.pcap", tmp_path / "odd.pcap", *beside, "--json", "--tables", "9"))
-    assert "cut.pcap: stopped at byte 40: a packet of 4294967295 bytes" in got["warnings"][0]
+    assert "cut.pcap: stopped at byte 24: a packet of 4294967295 bytes" in got["warnings"][0]
     packets = sum(file["packets"] for file in got["captures"])
     carried = next(it["frames"] for it in got["results"] if (it["operation"], it["size"]) == ("encapsulate", "all"))
     left_out = [*got["left_out"].values(), *carried["left_out"].values()]

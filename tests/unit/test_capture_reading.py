@@ -15,14 +15,17 @@ import pytest
 from capture_blocks import ARP, PING, block, option, ours, packet
 from click.testing import CliRunner
 
+from vxlanu.capfile import Cut, Damaged
 from vxlanu.capture.dissect import dissect
 from vxlanu.capture.lines import line_of, text_of
-from vxlanu.capture.reading import Damaged, Frame, Reader
+from vxlanu.capture.reading import Frame, Reader
 from vxlanu.capture.whole import Whole
 from vxlanu.cli.capture import capture
 from vxlanu.cli.main import main
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "pcaps"
+
+
 def read(data: bytes, piece: int = 1 << 16) -> list[Frame]:
     reader = Reader()
     return [frame for at in range(0, len(data), piece) for frame in reader.feed(data[at : at + piece])]
@@ -81,23 +84,46 @@ def test_a_second_section_may_have_the_other_byte_order() -> None:
     assert [frame.data for frame in read(data)] == [ARP, PING]
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_interfaces_say_when_a_packet_was_and_how_much_of_it_is_kept(order: str) -> None:
+    def section(major: int) -> bytes:
+        return block(0x0A0D0D0A, struct.pack(f"{order}IHHq", 0x1A2B3C4D, major, 0, -1), order)
+
+    def interface(snaplen: int, options: bytes = b"") -> bytes:
+        return block(1, struct.pack(f"{order}HHI", 1, 0, snaplen) + options, order)
+
+    late = option(14, struct.pack(f"{order}q", 3600), order) + option(2, b"late", order)
+    old = struct.pack(f"{order}HHIIII", 1, 7, 0, 5, len(ARP), 1) + ARP + bytes(-len(ARP) % 4)
+    simple = struct.pack(f"{order}I", len(PING)) + PING[:20]
+    found = read(section(1) + interface(20) + interface(0, late) + block(2, old, order) + block(3, simple, order))
+    assert [(frame.interface.name, frame.time_ns) for frame in found] == [
+        ("late", 3600_000_005_000),
+        ("interface 0", 0),
+    ]
+    assert [(frame.data, frame.length) for frame in found] == [(ARP, len(ARP)), (PING[:20], len(PING))]
+    with pytest.raises(Damaged, match="pcapng version 2 is unknown"):
+        read(section(2))
+
+
 def test_what_is_cut_off_is_good_up_to_there_and_what_cannot_be_is_damaged() -> None:
     data = ours(packet(ARP), packet(PING))
     reader = Reader()
-    assert len(list(reader.feed(data[:-1]))) == 1 and reader.end() == len(packet(PING)) - 1
+    assert len(list(reader.feed(data[:-1]))) == 1
+    with pytest.raises(Cut, match=f"in the middle of a block at offset {len(data) - 1}"):
+        reader.end()
     for broken, why in (
         (data[:-4] + b"\1\1\1\1", "lengths differ"),
         (data + struct.pack("=2I", 6, 1 << 30) + bytes(4), "a block of 1073741824 bytes"),
         (data + struct.pack("=2I", 6, 8) + bytes(4), "a block of 8 bytes"),
         (data + packet(ARP, interface=7), "interface 7"),
         (data + block(6, bytes(8)), "too short"),
-        (data + block(6, struct.pack("=5I", 0, 0, 0, 5000, 5000)), "a frame of 5000 bytes"),
+        (data + block(6, struct.pack("=5I", 0, 0, 0, 5000, 5000)), "a packet of 5000 bytes"),
         (data + packet(ARP, struct.pack("=2H", 1, 500)), "an option that is longer"),
         (b"GET / HTTP/1.1\r\n\r\n", "neither pcapng nor pcap"),
     ):
         with pytest.raises(Damaged, match=why):
             read(broken)
-    with pytest.raises(Damaged, match="3 bytes are too few"):
+    with pytest.raises(Damaged, match="in the middle of the first four bytes"):
         cut = Reader()
         list(cut.feed(b"abc"))
         cut.end()
@@ -156,14 +182,17 @@ def test_dash_r_says_what_is_wrong_in_one_line(tmp_path: Path, capsys: pytest.Ca
     for path, code, lines, said in (
         (good, 0, 2, ""),
         (packed, 0, 2, ""),
-        (cut, 0, 1, "cut off in the middle of a block"),
+        (cut, 0, 1, "the file ends in the middle of a block at offset "),
         (bad, 2, 1, "a block whose two lengths differ at offset "),
     ):
         assert main(["capture", "-r", str(path)]) == code
         shown = capsys.readouterr()
         assert len(shown.out.splitlines()) == lines and said in shown.err, (path, shown)
-    packed.write_bytes(packed.read_bytes()[:-9])
-    assert main(["capture", "-r", str(packed)]) == 2
+    whole = packed.read_bytes()
+    for broken in (whole[:-9], whole[:-8] + bytes(8), whole[:10] + b"\xff" * 40):
+        packed.write_bytes(broken)
+        assert main(["capture", "-r", str(packed)]) == 2
+        assert "compressed data is damaged or ends early" in capsys.readouterr().err
     assert main(["capture", "C0", "-r", str(good)]) == 2
 
 

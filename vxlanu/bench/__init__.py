@@ -1,8 +1,7 @@
 """`vxlanu bench pcap`: the frames of captures through the C fast path, checked and timed.
 
 Files
-  capfile  capture files to records, strictly
-  frames   which of them are carried, and which are not and why
+  frames   which packets of capture files are carried, and which are not and why
   measure  what is timed: operations, sizes, tables, repeats
   report   results as text and as JSON, with what they were taken on
 

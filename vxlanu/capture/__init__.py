@@ -4,7 +4,7 @@ Files
   blocks    pcapng blocks that Python makes: section, interfaces, names
   wanted    what a request names, resolved: endpoints, networks, VTEPs
   session   a capture of this host: follows endpoints that come and go, and empties the pipe that the frames come by
-  reading   capture files, block by block, without trust in any byte of them
+  reading   frames of capture files, with what the files say of each
   dissect   what a frame says, in a line
   lines     frames of a file, with names, for people and for programs
 

@@ -8,12 +8,12 @@ Rules of this file
 
 from __future__ import annotations
 
-import gzip
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -22,23 +22,22 @@ import msgspec
 from click.shell_completion import CompletionItem
 
 from vxlanu.api.schema import CaptureWanted
+from vxlanu.capfile import Cut, Damaged, pieces
 from vxlanu.capture.lines import line_of, text_of
-from vxlanu.capture.reading import Damaged, Reader
+from vxlanu.capture.reading import Reader
 from vxlanu.capture.whole import Whole
 from vxlanu.cli import complete
 from vxlanu.cli.command import Command, client, wants_json
 from vxlanu.cli.render import printable
 from vxlanu.cli.topics import ADVICE
-from vxlanu.errors import AgentUnreachable, BadRequest, NotFound, VxlanuError, near
+from vxlanu.errors import AgentUnreachable, BadRequest, VxlanuError, near
 
 if TYPE_CHECKING:
     from vxlanu.api.client import CaptureReply
 
 __all__ = ["capture"]
 
-PIECE = 1 << 18
 NICE = 10  # where there is no CPU for both, forwarding comes first
-GZIP = b"\x1f\x8b"
 
 
 def _reasons(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
@@ -205,7 +204,7 @@ def _show_file(path: str, wanted: CaptureWanted, write: str | None) -> None:
     reader = Reader()
     shown = 0
     try:
-        for piece in _file_pieces(path):
+        for piece in pieces(None if path == "-" else Path(path)):
             for frame in reader.feed(piece):
                 line = line_of(frame, reader.names)
                 if not _matches(wanted, line.direction, line.drop):
@@ -214,11 +213,11 @@ def _show_file(path: str, wanted: CaptureWanted, write: str | None) -> None:
                 shown += 1
                 if shown == wanted.count:
                     return
-        hanging = reader.end()
+        reader.end()
+    except Cut as cut:
+        _say(f"vxlanu: capture {path}: {cut}")
     except Damaged as error:
         raise BadRequest(f"capture {path}", str(error), hint=f"capinfos {path}", name="bad_capture") from error
-    if hanging:
-        _say(f"vxlanu: capture {path}: cut off in the middle of a block: {hanging} bytes of it are there")
 
 
 def _matches(wanted: CaptureWanted, direction: str, drop: str) -> bool:
@@ -227,16 +226,3 @@ def _matches(wanted: CaptureWanted, direction: str, drop: str) -> bool:
     if wanted.reasons:
         return drop in wanted.reasons
     return bool(drop) or not wanted.drops
-
-
-def _file_pieces(path: str) -> Iterator[bytes]:
-    """A file, unpacked if it is packed."""
-    try:
-        with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
-            source = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == GZIP else file
-            while piece := source.read1(PIECE):
-                yield piece
-    except FileNotFoundError as error:
-        raise NotFound(f"capture {path}", "no such file", name="no_file") from error
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise BadRequest(f"capture {path}", f"gzip: {error}", name="bad_capture") from error

@@ -16,8 +16,8 @@ import pytest
 from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap, wrpcapng
 
-from vxlanu.bench.capfile import ETHERNET, PACKET_MAX, Capture, Record, link_name
-from vxlanu.bench.frames import read_frames
+from vxlanu.bench.frames import Capture, link_name, read_frames
+from vxlanu.capfile import ETHERNET, PACKET_MAX, Record
 from vxlanu.errors import BadRequest, NotFound
 
 CORPORA = Path(__file__).resolve().parents[3] / "shared" / "pcaps"
@@ -64,7 +64,7 @@ def test_a_pcap_of_any_order_and_unit_is_read(order: str, unit: int, tmp_path: P
     records, capture = read(tmp_path / "a", pcap(order, unit))
     assert [record.data for record in records] == FRAMES
     assert [record.time_ns for record in records] == [(1 + n) * 10**9 + 7000 for n in range(5)]
-    assert not capture.warnings and {record.link for record in records} == {ETHERNET}
+    assert not capture.warnings and {record.interface.link for record in records} == {ETHERNET}
     assert [record.data for record in read(tmp_path / "z", gzip.compress(pcap(order, unit)))[0]] == FRAMES
 
 
@@ -79,7 +79,7 @@ def test_sections_interfaces_and_resolutions_may_differ_in_a_pcapng(order: str, 
     records, capture = read(tmp_path / "a", content)
     assert [record.data for record in records] == [FRAMES[0], b"raw", *FRAMES[1:4]]
     assert [record.time_ns for record in records] == [7000, 8000, 0, 9, 10]
-    assert [record.link for record in records] == [1, 101, 1, 1, 1]
+    assert [record.interface.link for record in records] == [1, 101, 1, 1, 1]
     assert records[-1].length == 99
     assert capture.passed_over == {"block of unknown type 0x4d": 1} and not capture.warnings
 
