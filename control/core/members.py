@@ -32,7 +32,7 @@ _RANK = {State.ALIVE: 0, State.SUSPECT: 1, State.DEAD: 2, State.GONE: 2, State.L
 
 @dataclass(slots=True)
 class Member:
-    """One row. `since`: when it entered `state`, on our clock."""
+    """One row. `since`: when it entered `state`, on our clock. `rtt`: of the last probe it answered itself, seconds."""
 
     id: NodeId
     name: str
@@ -41,6 +41,7 @@ class Member:
     instance: int
     state: State
     since: float
+    rtt: float | None = None
 
 
 class MemberTable:

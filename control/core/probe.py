@@ -31,6 +31,7 @@ class _Cycle:
 
     target: NodeId
     seq: int
+    began: float
     timeout: float | None  # when to ask others; None: asked
     end: float
     acked: bool = False
@@ -104,12 +105,19 @@ class Probe:
         """An answer to our ping, direct, by an errand, or for one."""
         cycle = self._cycle
         if cycle is not None and message.seq == cycle.seq and message.node == cycle.target:
+            self._measure(cycle, now)
             cycle.acked = True
             return
         errand = self._errands.get(message.seq)
         if errand is not None and errand.target == message.node:
             del self._errands[message.seq]
             self._out.send(errand.asker, Ack(errand.asker_seq, message.node, message.instance))
+
+    def _measure(self, cycle: _Cycle, now: float) -> None:
+        """The round trip, from the first ack alone, and only while no helper may have sent it."""
+        member = self._swim.table.by_id.get(cycle.target)
+        if member is not None and cycle.timeout is not None and not cycle.acked:
+            member.rtt = now - cycle.began
 
     def nack(self, message: Nack, addr: Address) -> None:
         """A helper is well, and our target did not answer it."""
@@ -124,7 +132,7 @@ class Probe:
             self._cycle = None
             return
         seq = self._next_seq()
-        self._cycle = _Cycle(target.id, seq, now + self._profile.probe_timeout, now + interval)
+        self._cycle = _Cycle(target.id, seq, now, now + self._profile.probe_timeout, now + interval)
         messages = [encode_message(Ping(seq, target.id))]
         if target.state is not State.ALIVE:
             messages.append(encode_message(Suspect(target.id, *target.stamp, self._swim.me.id)))

@@ -60,7 +60,10 @@ class EndpointView:
 
 @dataclass(frozen=True, slots=True)
 class MemberView:
-    """A member. `since` is the monotonic time at which it entered `state`; `node` is its record, if known yet."""
+    """A member. `since` is the monotonic time at which it entered `state`; `node` is its record, if known yet.
+
+    `rtt` is that of the last probe, in seconds; None for ourselves, and before the first.
+    """
 
     id: NodeId
     name: str
@@ -71,6 +74,7 @@ class MemberView:
     incarnation: int
     me: bool
     node: Node | None
+    rtt: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +246,9 @@ class View:
     def _member_view(self, member: Member) -> MemberView:
         node = self._index.nodes.get(member.id)
         me = member.id == self._table.me
-        return MemberView(member.id, member.name, member.address, member.state, member.since, *member.stamp, me, node)
+        return MemberView(
+            member.id, member.name, member.address, member.state, member.since, *member.stamp, me, node, member.rtt
+        )
 
 
 _SHOWN = LIVE | {State.DEAD}

@@ -72,14 +72,15 @@ class Wire:
         if data[0] != FORMAT_VERSION:
             raise RemoteError("format_version", f"{data[0]}, not {FORMAT_VERSION}")
         if data[1] == _CANNOT_OPEN:
-            raise WrongKeyError("wrong_key", "the peer cannot open what we send")
+            its = "a cluster key, we have none" if self._sealer is None else "another cluster key, or none"
+            raise WrongKeyError("wrong_key", f"it has {its}")
         if self._sealer is None:
             if data[1] != _CLEAR:
-                raise WrongKeyError("wrong_key", "the peer uses a cluster key, we have none")
+                raise WrongKeyError("wrong_key", "it has a cluster key, we have none")
             return data[2:]
         if data[1] != _SEALED:
-            raise WrongKeyError("wrong_key", "the peer uses no cluster key, we have one")
+            raise WrongKeyError("wrong_key", "it has no cluster key, we have one")
         plain = self._sealer.open(data[2:], context)
         if plain is None:
-            raise WrongKeyError("wrong_key", "the peer uses another cluster key")
+            raise WrongKeyError("wrong_key", "it has another cluster key than we")
         return plain

@@ -94,3 +94,10 @@ def test_a_misspelt_name_is_answered_with_the_nearest(host: Lab, command: str, p
     assert done.stdout == "" and done.stderr.count("\n") == 1, done
     _, _, hint = done.stderr.strip().partition("; try: ")
     assert meant in hint.split(" or "), done.stderr
+
+
+def test_detach_by_the_name_of_an_endpoint_says_what_its_target_is(host: Lab) -> None:
+    done = host.exec("h1", ["vxlanu", "detach", "demonet", "web"], check=False)
+    assert done.returncode == 4 and done.stdout == "", done
+    assert "its target is c1-1; try: vxlanu detach demonet c1-1" in done.stderr
+    assert [it["name"] for it in host.vxlanu("h1", "endpoint", "ls")] == ["web"]

@@ -48,6 +48,29 @@ def test_a_slow_lossy_network_kills_nobody() -> None:
             assert all(member.state in ("alive", "suspect") for member in host.core.view.members())
 
 
+def test_the_round_trip_is_that_of_an_ack_the_member_sent_itself() -> None:
+    cluster = Cluster(4, hosts=3, weather=Weather(delay_min=0.02, delay_max=0.03))
+    cluster.start_all()
+    witness, far, third = cluster.hosts
+
+    def rtt() -> float | None:
+        view = witness.core.view.member(far.node)
+        assert view is not None
+        return view.rtt
+
+    cluster.until(lambda: rtt() is not None, 10.0)
+    before = rtt()
+    assert before is not None and 0.04 <= before <= 0.06
+    cluster.partition([witness], [far])  # the third answers for it: alive, but that is another way
+    cluster.run(20.0)
+    view = witness.core.view.member(far.node)
+    assert view is not None and view.state is State.ALIVE
+    assert rtt() == before
+    cluster.heal()
+    cluster.until(lambda: rtt() != before, 10.0)
+    assert [m.rtt for m in third.core.view.members() if m.me] == [None]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_partition_longer_than_gossip_remembers_heals_by_itself(seed: int) -> None:
     cluster = Cluster(seed, hosts=4, weather=LOSSY)

@@ -168,8 +168,8 @@ class Agent:
             case JoinFailed():
                 log.debug("cannot join %s: %s", effect.address[0], effect.why, extra={"event": "join_failed"})
             case WrongKey():
-                self.wrong_key = f"{effect.why} from {effect.address[0]}"
-                log.warning("%s from %s", effect.why, effect.address[0], extra={"event": "wrong_key"})
+                self.wrong_key = f"{effect.address[0]}: {effect.why}"
+                log.warning("%s; the same key file belongs on every host", self.wrong_key, extra={"event": "wrong_key"})
             case SurveyAsked():
                 self.netcheck.asked(effect)
             case SurveyAnswered():

@@ -147,6 +147,7 @@ def _member_row(view: MemberView, endpoints_of_it: int) -> schema.Member:
         version=view.node.version if view.node else "",
         endpoints=endpoints_of_it,
         self=view.me,
+        rtt_ms=None if view.rtt is None else round(view.rtt * 1000, 3),
     )
 
 
@@ -340,7 +341,7 @@ def _warnings(agent: Agent) -> list[str]:
     if not agent.config.key_file:
         warnings.append("the control channel is clear: anyone who reaches the control port may join (vxlanu key gen)")
     if agent.wrong_key:
-        warnings.append(f"refused a peer: {agent.wrong_key}")
+        warnings.append(f"refused {agent.wrong_key}")
     if agent.helper.restarts:
         times = "once" if agent.helper.restarts == 1 else f"{agent.helper.restarts} times"
         warnings.append(f"the namespace helper ended {times} and was started again: see the log")

@@ -275,13 +275,23 @@ async def detach(agent: Agent, network_reference: str, target_text: str) -> Endp
             await take_down(agent, key)
             log.info("detached %s from %s", view.body.name, network.name, extra={"event": "detached"})
             return view
-    elsewhere = [it for it in agent.view.endpoints(network.id) if target_text in (it.body.target, it.body.name)]
-    why = f"not attached to {network.name} on this host"
-    if elsewhere:
-        why += f"; {elsewhere[0].owner_name} has an endpoint of that name"
-    here = [it.body.target for it in agent.view.endpoints(network.id) if it.id.hex() in agent.journal.rows]
-    hint = near(target_text, here) or "vxlanu endpoint ls"
-    raise NotFound(f"detach {target_text}", why, hint=hint, name="not_attached")
+    raise _not_attached(agent, network, target_text)
+
+
+def _not_attached(agent: Agent, network: NetworkView, target_text: str) -> NotFound:
+    """Says whether an endpoint has the target's text for its name, here or on another host."""
+    endpoints = list(agent.view.endpoints(network.id))
+    here = {it.body.name: it.body.target for it in endpoints if it.id.hex() in agent.journal.rows}
+    elsewhere = [it for it in endpoints if target_text in (it.body.target, it.body.name)]
+    if target_text in here:
+        why = f"that is the endpoint's name, its target is {here[target_text]}"
+        hint = f"vxlanu detach {network.name} {here[target_text]}"
+    else:
+        why = f"not attached to {network.name} on this host"
+        if elsewhere:
+            why += f"; {elsewhere[0].owner_name} has an endpoint of that name"
+        hint = near(target_text, here.values()) or "vxlanu endpoint ls"
+    return NotFound(f"detach {target_text}", why, hint=hint, name="not_attached")
 
 
 async def _identity(target_text: str) -> tuple[int, int]:
