@@ -8,6 +8,7 @@ Rules of this file
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,15 @@ def _has_native() -> str | None:
     return None
 
 
+def _is_x86_64() -> str | None:
+    return None if platform.machine() == "x86_64" else "needs an x86_64: instructions are recorded for it"
+
+
+def _has_gigabyte() -> str | None:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None if memory >= 1 << 30 else "needs a gigabyte of memory"
+
+
 CHECKS: dict[str, Callable[[], str | None]] = {
     "root": _has_capabilities,
     "namespaces": _has_namespaces,
@@ -79,6 +89,8 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "kernel-vxlan": _has_kernel_vxlan,
     "native": _has_native,
     "legacy-tables": _has_legacy_tables,
+    "gigabyte": _has_gigabyte,
+    "x86_64": _is_x86_64,
 }
 _answers: dict[str, str | None] = {}
 

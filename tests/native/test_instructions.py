@@ -14,7 +14,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import platform
 import re
 import subprocess
 from pathlib import Path
@@ -52,9 +51,7 @@ def compiler() -> str:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if platform.machine() != "x86_64":
-        pytest.skip("instructions are recorded for x86_64")
-    require("valgrind")
+    require("x86_64", "valgrind")
     made = tmp_path_factory.mktemp("instructions") / "count_instructions"
     sources = [source for source in sorted(NATIVE.glob("*.c")) if source.name != "ns.c"]
     command = ["gcc", *options(), *map(str, [*sources, HERE / "scene.c", HERE / f"{made.name}.c"]), "-o", str(made)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from needs import require
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 from scapy.utils import wrpcap
@@ -168,8 +168,7 @@ def test_progress_is_told_in_order_and_shown_to_terminals_only(
 
 
 def test_two_hosts_of_a_million_entries_fit() -> None:
-    if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 1 << 30:
-        pytest.skip("needs a gigabyte of memory")
+    require("gigabyte")
     with Bench(Tables(1_000_000, 1000, 1000)) as bench:
         assert bench.load(Kind.CARRY, [SMALL], 4096).frames == 4096
         assert bench.run(Operation.ENCAPSULATE) > 0 and bench.run(Operation.DECAPSULATE) > 0
