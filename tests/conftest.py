@@ -39,6 +39,7 @@ LONGEST = (
     "netns/test_doctor.py",
     "netns/test_ladder.py",
     "netns/test_service.py",
+    "netns/test_drop_reasons.py",
     "native/test_c_units.py",
     "interop/test_kernel_vxlan.py",
     "sim/test_addresses.py",
