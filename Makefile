@@ -16,7 +16,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP ?= yes
 PYTEST := $(BIN)/python -m pytest
-# Tests wait more than they work: PROCESSES=3 runs so many files at once (pytest-xdist), which two processors can bear.
+# Tests wait more than they work: PROCESSES=3 runs so many files at once (pytest-xdist). Not yet tried enough to be
+# the default.
 PROCESSES ?= 0
 PYTEST_FLAGS ?=
 NATIVE := $(wildcard native/*.c native/*.h native/*.py) setup.py

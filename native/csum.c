@@ -3,9 +3,10 @@
  * How it works
  *   Sums are 32-bit numbers in network order that are folded at the end. vx_csum_add() adds in the machine's own
  *   order and swaps once, which is allowed since ones'-complement addition commutes with swapping (RFC 1071
- *   section 2B). Payloads are added as 32-bit words into four 64-bit lanes side by side, where no carry can be
- *   lost: one register of AVX2, where the processor has it, or two of SSE2 or NEON, which are always there. One
- *   source serves all, in the vector types of GCC and Clang. Headers, and what is left, go eight bytes at a time.
+ *   section 2B). Payloads are added in four 64-bit lanes side by side, so that no carry of the 32-bit words is missing
+ *   in the end (sum_lanes()): one register of AVX2, where the processor has it, or two of SSE2 or NEON, which are
+ *   always there. One source serves all, in the vector types of GCC and Clang. Headers, and what is left, go eight
+ *   bytes at a time.
  *
  *   "Partial" is the kernel's word for a checksum field that holds the folded, not complemented, sum of the
  *   pseudo-header, with the rest left to the network card. Our TAPs hand over such frames (NEEDS_CSUM) and a

@@ -94,6 +94,9 @@ def test_a_flood_of_small_frames_leaves_its_neighbour_its_turns(namespaces: Name
             poll(lambda: neighbour.namespace.pings(other.v4, wait=1), what="a ping beside it", story=bench.story)
             got = transfer(other.namespace, neighbour.namespace, other.v4, BYTES)
             assert got == BYTES, f"{len(got)} bytes came\n{bench.story()}"
-            taken = lambda: host.counters(lib.VX_AT_PORT, flooder.port).in_frames  # noqa: E731
-            poll(lambda: taken() > sent + 100, what="frames of the flood, too", story=bench.story)
+            poll(
+                lambda: host.counters(lib.VX_AT_PORT, flooder.port).in_frames > sent + 100,
+                what="frames of the flood, too",
+                story=bench.story,
+            )
             poll(lambda: _lost_to_the_ring(flooder) > lost, what="a ring that was full meanwhile", story=bench.story)
