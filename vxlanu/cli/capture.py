@@ -27,10 +27,10 @@ from vxlanu.capture.lines import line_of, text_of
 from vxlanu.capture.reading import Reader
 from vxlanu.capture.whole import Whole
 from vxlanu.cli import complete
-from vxlanu.cli.command import Command, client, wants_json
+from vxlanu.cli.command import Command, chosen, client, wants_json
 from vxlanu.cli.render import printable
 from vxlanu.cli.topics import ADVICE
-from vxlanu.errors import AgentUnreachable, BadRequest, VxlanuError, near
+from vxlanu.errors import AgentUnreachable, BadRequest, VxlanuError
 
 if TYPE_CHECKING:
     from vxlanu.api.client import CaptureReply
@@ -45,12 +45,7 @@ def _reasons(_context: click.Context, _parameter: click.Parameter, typed: str) -
 
 
 def _known(_context: click.Context, _parameter: click.Parameter, said: Sequence[str]) -> list[str]:
-    names = [name for part in said for name in part.split(",")]
-    for name in names:
-        if name not in ADVICE:
-            hint = near(name, ADVICE) or "vxlanu help drops"
-            raise BadRequest("--reason", f"there is no drop reason {name!r}", hint=hint, name="usage")
-    return names
+    return chosen(said, ADVICE, "--reason", "drop reason", see="vxlanu help drops")
 
 
 @click.command(

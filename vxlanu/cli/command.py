@@ -9,7 +9,7 @@ Rules of this file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import IO, TYPE_CHECKING, TypeVar
 
 import click
@@ -171,3 +171,12 @@ def emit(body: bytes, stream: IO[bytes] | None = None) -> None:
 
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def chosen(said: Sequence[str], known: Collection[str], option: str, what: str, see: str) -> list[str]:
+    """The names that an option was given, singly or with commas between. Errors: BadRequest for one not in `known`."""
+    names = [name for part in said for name in part.split(",")]
+    for name in names:
+        if name not in known:
+            raise BadRequest(option, f"there is no {what} {name!r}", hint=near(name, known) or see, name="usage")
+    return names

@@ -19,9 +19,8 @@ from click.shell_completion import CompletionItem
 from vxlanu.api.events import ALWAYS, EVENTS
 from vxlanu.api.schema import Event
 from vxlanu.cli import complete
-from vxlanu.cli.command import Command, client, wants_json
+from vxlanu.cli.command import Command, chosen, client, wants_json
 from vxlanu.cli.render import printable
-from vxlanu.errors import BadRequest, near
 
 __all__ = ["draw_event", "events"]
 
@@ -31,12 +30,7 @@ def _complete(_context: click.Context, _parameter: click.Parameter, typed: str) 
 
 
 def _known(_context: click.Context, _parameter: click.Parameter, said: Sequence[str]) -> list[str]:
-    names = [name for part in said for name in part.split(",")]
-    for name in names:
-        if name not in EVENTS:
-            hint = near(name, EVENTS) or "vxlanu events --help"
-            raise BadRequest("--only", f"there is no event {name!r}", hint=hint, name="usage")
-    return names
+    return chosen(said, EVENTS, "--only", "event", see="vxlanu events --help")
 
 
 @click.command(
