@@ -1,6 +1,6 @@
 """The shapes of the API are pinned: fields are only added (DESIGN.md 6).
 
-`golden/NAME.json` holds one body of each struct of schema.py with every field away from its default, as clients and
+`golden/NAME.json` holds one body of each struct of vxlanu.api.schema, every field away from its default, as clients and
 agents of this version write it. A field that is removed, renamed or retyped breaks its file; the file is then right and
 the change is wrong. A field that is added makes `test_the_golden_file_knows_every_field` ask for it: add it, once.
 """

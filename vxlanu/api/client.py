@@ -1,7 +1,7 @@
 """The client side of the API: HTTP and JSON over the agent's unix socket, with nothing but the standard library.
 
 Rules of this file
-  1. One method per route of schema.py, taking and returning its structs; a `Reply` keeps the body as the agent sent it.
+  1. One method per route of the schema, with its structs; a `Reply` keeps the body as the agent sent it.
   2. Every failure is one of vxlanu.errors: what the agent answered comes back as the class it was raised in, and an
      agent that is away, hangs or is something else is told apart here.
   3. Synchronous, one connection per request: a command line asks once or twice and ends.
