@@ -1,34 +1,30 @@
-"""Attach, detach, and what vanishes by itself.
+"""Attach and detach: what a person asks for by name.
 
 Rules of this file
-  1. Steps in the order journal, address, TAP, port, record; a step that fails undoes the ones before it, in reverse.
-  2. A name, a target and an interface are taken the moment they are checked, with no await in between, so that two
+  1. A name, a target and an interface are taken the moment they are checked, with no await in between, so that two
      requests at once cannot both pass.
-  3. Taking down is idempotent and starts with the record: the others stop sending before the TAP goes.
+  2. The steps themselves, and their undoing, are those of every endpoint (endpoint_life).
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import ipaddress
 import logging
 import re
 import secrets
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from vxlanu.agent import lookup
+from vxlanu.agent.addressing import check_mac, mac_of, take_address
 from vxlanu.agent.agent import Agent
+from vxlanu.agent.endpoint_life import begin, connect, take_down
 from vxlanu.agent.journal import LocalRow
-from vxlanu.agent.refusals import as_error
 from vxlanu.api.schema import Attach
-from vxlanu.control.core.errors import Refusal
 from vxlanu.control.core.records import Endpoint, EndpointId, Network, NetworkId, is_mac, is_name
 from vxlanu.control.core.view import EndpointView, NetworkState, NetworkView
-from vxlanu.dataplane import PortConfig
-from vxlanu.endpoints import LocalEndpoint, QueuesStale
-from vxlanu.errors import BadRequest, Conflict, NotFound, VxlanuError, near
+from vxlanu.errors import BadRequest, Conflict, NotFound, near
 from vxlanu.netns import Target, resolve
 from vxlanu.nsopen import NamespaceMissing
 
@@ -48,17 +44,6 @@ class Plan:
     wanted: Attach
 
 
-def port_config(body: Endpoint, mtu: int) -> PortConfig:
-    """What the endpoint's port may send: its own addresses, and those that may move to it."""
-    return PortConfig(
-        mac=body.mac,
-        mtu=mtu,
-        allowed=tuple(address.split("/")[0] for address in body.addresses),
-        floating=body.allow_addresses,
-        allow_spoof="allow-spoof" in body.flags,
-    )
-
-
 async def attach(agent: Agent, wanted: Attach) -> EndpointId:
     """Give a target an interface in a network; returns once the endpoint is known to the network's hosts."""
     plan = await _plan(agent, wanted)
@@ -76,14 +61,11 @@ async def attach(agent: Agent, wanted: Attach) -> EndpointId:
 
 async def _carry_out(agent: Agent, plan: Plan, row: LocalRow) -> None:
     """Every step, each with its undoing."""
-    key = plan.endpoint.hex()
     async with AsyncExitStack() as undo:
-        undo.callback(agent.release_network, plan.network.id)
-        undo.push_async_callback(agent.journal.erase, key)
-        await agent.journal.write(row)
+        await begin(agent, row, undo)
         body = await _addressed(agent, plan, undo)
         opened = await agent.endpoints.open(
-            key,
+            plan.endpoint.hex(),
             plan.target,
             mac=body.mac,
             mtu=plan.network.body.mtu,
@@ -91,20 +73,7 @@ async def _carry_out(agent: Agent, plan: Plan, row: LocalRow) -> None:
             ifname=plan.wanted.ifname,
             onlink=_other_subnets(plan.network.body, body),
         )
-        undo.push_async_callback(agent.endpoints.close, key)
-        agent.reconciler.hold(plan.network.id)
-        port = port_config(body, opened.mtu)
-        agent.dataplane.add_port(key, plan.network.id, port, opened.fds, write_queue=opened.write_queue)
-        undo.callback(agent.dataplane.remove_port, key)
-        agent.kept.keep_queues(key, opened.queues)
-        undo.callback(agent.kept.drop_queues, key)
-        agent.opened[key] = opened
-        undo.callback(agent.opened.pop, key, None)
-        await agent.control.put_endpoint(body)
-        if key not in agent.journal.rows:  # taken down meanwhile, when the record was not there yet
-            await agent.control.delete_endpoint(plan.endpoint)
-            raise NamespaceMissing(f"attach {plan.wanted.target}", "its namespace ended meanwhile")
-        agent.reconciler.port_added(plan.endpoint)
+        await connect(agent, body, opened, undo)
         undo.pop_all()
 
 
@@ -122,8 +91,8 @@ def _other_subnets(network: Network, body: Endpoint) -> tuple[str, ...]:
 async def _plan(agent: Agent, wanted: Attach) -> Plan:
     """Check every word of the request; from here to the journal's row nothing is awaited."""
     _check_words(wanted)
-    network = await _network(agent, wanted.network)
-    _check_mtu(agent, network)
+    network = await known_network(agent, wanted.network)
+    check_mtu(agent, network)
     target = await resolve(wanted.target)
     what = f"attach {wanted.target}"
     if network.state is NetworkState.REMOVING:
@@ -171,7 +140,7 @@ def _is_address(text: str, version: int) -> bool:
         return False
 
 
-async def _network(agent: Agent, reference: str) -> NetworkView:
+async def known_network(agent: Agent, reference: str) -> NetworkView:
     """The network, after asking a peer if nobody here has heard of it."""
     try:
         return lookup.network(agent.view, reference)
@@ -180,7 +149,8 @@ async def _network(agent: Agent, reference: str) -> NetworkView:
         return lookup.network(agent.view, reference)
 
 
-def _check_mtu(agent: Agent, network: NetworkView) -> None:
+def check_mtu(agent: Agent, network: NetworkView) -> None:
+    """Raises Conflict where this host's underlay cannot carry the network's frames."""
     fits = agent.underlay.mtu - agent.underlay.overhead
     if network.body.mtu > fits:
         raise Conflict(
@@ -201,23 +171,17 @@ def _default_name(target: Target) -> str:
 
 async def _addressed(agent: Agent, plan: Plan, undo: AsyncExitStack) -> Endpoint:
     """Take the addresses and put the record together; taking is undone by releasing."""
-    network, wanted = plan.network, plan.wanted
+    network, wanted, what = plan.network, plan.wanted, f"attach {plan.wanted.target}"
+    take = partial(take_address, agent, network.id, plan.endpoint, take_over=wanted.take_over)
     undo.push_async_callback(agent.control.release, network.id, plan.endpoint)
     addresses = []
     if lookup.subnet_of(network.body, 4) or wanted.ip:
-        addresses.append(await _allocate(agent, plan, wanted.ip, ipv6=False))
+        addresses.append(await take(wanted.ip, what, ipv6=False))
     if lookup.subnet_of(network.body, 6) or wanted.ip6:
-        addresses.append(await _allocate(agent, plan, wanted.ip6, ipv6=True))
+        addresses.append(await take(wanted.ip6, what, ipv6=True))
     mac = wanted.mac.lower() or mac_of(addresses[0])
-    holder = agent.view.winner(network.id, mac)
-    if holder is not None and not wanted.take_over:
-        raise Conflict(
-            f"attach {wanted.target}",
-            f"MAC {mac} belongs to {holder.body.name} on {holder.owner_name}",
-            hint="another --mac",
-            name="mac_in_use",
-            detail={"holder": holder.body.name},
-        )
+    if not wanted.take_over:
+        check_mac(agent, network.id, mac, what)
     return Endpoint(
         id=plan.endpoint,
         network=network.id,
@@ -232,35 +196,12 @@ async def _addressed(agent: Agent, plan: Plan, undo: AsyncExitStack) -> Endpoint
     )
 
 
-def mac_of(address: str) -> str:
-    """Docker's rule: 02:42 and the IPv4 address; without one, 02:42 and 4 bytes of SHA-256 of the IPv6 address."""
-    packed = ipaddress.ip_interface(address).ip.packed
-    tail = packed if len(packed) == 4 else hashlib.sha256(packed).digest()[:4]
-    return (b"\x02\x42" + tail).hex(":")
-
-
 def _superseded(agent: Agent, network: NetworkId, addresses: list[str]) -> bytes:
     for address in addresses:
         holder = agent.view.winner(network, address.split("/")[0])
         if holder is not None:
             return holder.body.id
     return b""
-
-
-async def _allocate(agent: Agent, plan: Plan, wanted: str, *, ipv6: bool) -> str:
-    network = plan.network
-    what = f"attach {plan.wanted.target}" + (f" with {wanted}" if wanted else "")
-    try:
-        return await agent.control.allocate(
-            network.id, plan.endpoint, wanted=wanted or None, ipv6=ipv6, take_over=plan.wanted.take_over
-        )
-    except Refusal as refusal:
-        holder = agent.view.winner(network.id, wanted) if wanted else None
-        error = as_error(refusal, what)
-        if holder is not None and refusal.name == "address_in_use":
-            error.why = f"{wanted} belongs to {holder.body.name} on {holder.owner_name}"
-            error.detail = {"holder": holder.body.name, "node": holder.owner_name}
-        raise error from refusal
 
 
 async def detach(agent: Agent, network_reference: str, target_text: str) -> EndpointView:
@@ -301,73 +242,3 @@ async def _identity(target_text: str) -> tuple[int, int]:
     except (NamespaceMissing, BadRequest):
         return (0, 0)
     return (target.device, target.inode)
-
-
-async def take_down(agent: Agent, key: str) -> None:
-    """Remove a local endpoint: record, port, device, journal, and the network if it was the last."""
-    row = agent.journal.rows.get(key)
-    if row is None or key in agent.leaving:
-        return
-    agent.leaving.add(key)
-    try:
-        await agent.control.delete_endpoint(EndpointId(row.endpoint))
-        await agent.control.release(NetworkId(row.network), EndpointId(row.endpoint))  # also without a record
-        agent.dataplane.remove_port(key)
-        agent.opened.pop(key, None)
-        agent.kept.drop_queues(key)
-        await agent.endpoints.close(key)
-        await agent.journal.erase(key)
-        agent.release_network(row.network)
-    finally:
-        agent.leaving.discard(key)
-
-
-async def adopt(agent: Agent, key: str) -> bool:
-    """Take over the TAP that an earlier run left; False when the endpoint ended meanwhile, or never came to be.
-
-    An attach that a crash cut short has a row and perhaps a TAP, but no record: its TAP is opened only to be deleted.
-    """
-    row = agent.journal.rows[key]
-    try:
-        opened = await _opened_again(agent, key, row.target())
-    except NotFound as gone:
-        log.info("endpoint %s ended while the agent was away: %s", key[:12], gone.why, extra={"event": "vanished"})
-        agent.kept.drop_queues(key)
-        return False
-    view = agent.view.endpoint(EndpointId(row.endpoint))
-    if view is None or agent.view.network(NetworkId(row.network)) is None:
-        opened.close_fds()
-        agent.kept.drop_queues(key)
-        await agent.endpoints.close(key)
-        return False
-    agent.reconciler.hold(row.network)
-    port = port_config(view.body, opened.mtu)
-    agent.dataplane.add_port(key, row.network, port, opened.fds, write_queue=opened.write_queue)
-    agent.kept.keep_queues(key, opened.queues)
-    agent.opened[key] = opened
-    agent.reconciler.port_added(row.endpoint)
-    return True
-
-
-async def _opened_again(agent: Agent, key: str, target: Target) -> LocalEndpoint:
-    """By the descriptors that the service manager kept, with whatever waits in them; else by the device's name."""
-    kept = agent.kept.take_queues(key)
-    if kept is not None:
-        try:
-            return await agent.endpoints.take(key, target, kept)
-        except QueuesStale as why:
-            await agent.kept.refuse_queues(key, str(why))
-    return await agent.endpoints.adopt(key, target)
-
-
-async def adopt_all(agent: Agent) -> None:
-    """Take over everything the journal names; what ended is taken down once the control plane runs."""
-    keys = list(agent.journal.rows)
-    found = await asyncio.gather(*(adopt(agent, key) for key in keys), return_exceptions=True)
-    for key, result in zip(keys, found, strict=True):
-        if isinstance(result, VxlanuError | OSError):
-            log.error("cannot take over endpoint %s: %s", key[:12], result, extra={"event": "adopt_failed"})
-        elif isinstance(result, BaseException):
-            raise result
-        elif not result:
-            agent.ended.add(key)

@@ -29,7 +29,7 @@ from pathlib import Path
 from vxlanu import __version__
 from vxlanu.agent.advertise import choose
 from vxlanu.agent.agent import Agent
-from vxlanu.agent.attach import adopt_all, take_down
+from vxlanu.agent.endpoint_life import adopt_all, take_down
 from vxlanu.agent.journal import ControlJournal, EndpointJournal
 from vxlanu.agent.kept import Kept
 from vxlanu.agent.ladder import Ladder, tell

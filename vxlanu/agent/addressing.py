@@ -1,0 +1,58 @@
+"""An endpoint's addresses and MAC: taken from the cluster, with the holder's name where somebody else has them."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+
+from vxlanu.agent.agent import Agent
+from vxlanu.agent.refusals import as_error
+from vxlanu.control.core.errors import Refusal
+from vxlanu.control.core.records import EndpointId, NetworkId
+from vxlanu.errors import Conflict
+
+__all__ = ["check_mac", "mac_of", "take_address"]
+
+
+async def take_address(
+    agent: Agent,
+    network: NetworkId,
+    endpoint: EndpointId,
+    wanted: str,
+    what: str,
+    *,
+    ipv6: bool,
+    take_over: bool = False,
+) -> str:
+    """`wanted`, or if that is empty any address of the network, with its prefix length; `what` is asked for it."""
+    try:
+        return await agent.control.allocate(
+            network, endpoint, wanted=wanted or None, ipv6=ipv6, take_over=take_over
+        )
+    except Refusal as refusal:
+        holder = agent.view.winner(network, wanted) if wanted else None
+        error = as_error(refusal, f"{what} with {wanted}" if wanted else what)
+        if holder is not None and refusal.name == "address_in_use":
+            error.why = f"{wanted} belongs to {holder.body.name} on {holder.owner_name}"
+            error.detail = {"holder": holder.body.name, "node": holder.owner_name}
+        raise error from refusal
+
+
+def check_mac(agent: Agent, network: NetworkId, mac: str, what: str) -> None:
+    """Raises Conflict where the MAC is somebody's already."""
+    holder = agent.view.winner(network, mac)
+    if holder is not None:
+        raise Conflict(
+            what,
+            f"MAC {mac} belongs to {holder.body.name} on {holder.owner_name}",
+            hint="another --mac",
+            name="mac_in_use",
+            detail={"holder": holder.body.name},
+        )
+
+
+def mac_of(address: str) -> str:
+    """Docker's rule: 02:42 and the IPv4 address; without one, 02:42 and 4 bytes of SHA-256 of the IPv6 address."""
+    packed = ipaddress.ip_interface(address).ip.packed
+    tail = packed if len(packed) == 4 else hashlib.sha256(packed).digest()[:4]
+    return (b"\x02\x42" + tail).hex(":")
