@@ -15,6 +15,7 @@ Files
   helper    the helper process: fork per request, entering, answering
   again     the same as a program, for an agent whose helper has ended
   tap       what a child does to TAPs
+  service   what a child does for a gateway: a namespace that forwards, sockets in it
   probe     what a child tries on a TAP that nobody gets: which offloads this kernel has
   survey    what a child reads: links, addresses, routes, who holds a port
 """
@@ -29,6 +30,7 @@ from vxlanu.nsopen.wire import (
     KernelRefused,
     Link,
     NamespaceMissing,
+    OpenedSockets,
     OpenTap,
     PermissionMissing,
     PortHolder,
@@ -53,6 +55,7 @@ __all__ = [
     "NamespaceHelper",
     "NamespaceMissing",
     "OpenTap",
+    "OpenedSockets",
     "PermissionMissing",
     "PortHolder",
     "Route",

@@ -38,6 +38,9 @@ from vxlanu.nsopen.wire import (
     ListAddresses,
     ListLinks,
     ListRoutes,
+    NewNamespace,
+    OpenedSockets,
+    OpenSockets,
     OpenTap,
     PortHolder,
     ProbeTap,
@@ -52,6 +55,7 @@ from vxlanu.nsopen.wire import (
 TIMEOUT_S = 5.0  # a request takes some 10 ms; a loaded host with thousands of links takes a hundred times that
 AT_ONCE = 16  # children at the same time; each has the helper's 30 MB, shared until written to
 ADDRESSES_AT_ONCE = 1000  # of 41 bytes at most, in a request of wire.REQUEST_BYTES
+SOCKETS_AT_ONCE = wire.DESCRIPTORS_MAX // 2
 CHUNK_BYTES = 256 * 1024
 AGAIN = "vxlanu.nsopen.again"
 
@@ -145,6 +149,15 @@ class NamespaceHelper:
     async def probe_tap(self) -> TapFeatures:
         """What this kernel's TAPs can do. Errors: TunMissing, PermissionMissing."""
         return await self._call(ProbeTap(), None)
+
+    async def new_namespace(self) -> int:
+        """One that forwards, with nothing in it; it ends with the last descriptor. Errors: PermissionMissing."""
+        return await self._call(NewNamespace(), None)
+
+    async def open_sockets(self, target: int, addresses: Sequence[str], port: int) -> OpenedSockets:
+        """UDP and TCP sockets bound to `port` of addresses of the target; at most SOCKETS_AT_ONCE addresses.
+        Errors: AddressFailed."""
+        return await self._call(OpenSockets(tuple(addresses), port), target)
 
     async def links(self, target: int | None = None) -> list[Link]:
         """All interfaces, with their altnames and what the kernel dropped on them."""
@@ -281,6 +294,11 @@ class _Answer:
                 fds, self._fds = tuple(self._fds), []
                 where = answer.namespace_inode
                 return OpenTap(answer.ifname, answer.ifindex, answer.mac, answer.mtu, where, fds, answer.write_queue)
+            case wire.NamespaceMade():
+                return self._fds.pop()
+            case wire.SocketsMade():
+                fds, self._fds = tuple(self._fds), []
+                return OpenedSockets(fds[: answer.count], fds[answer.count :])
             case wire.TapFeatures():
                 return answer
             case wire.Deleted():

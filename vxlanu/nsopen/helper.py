@@ -77,9 +77,9 @@ def _load() -> None:
     No garbage is collected from here on: a child that looked for some would copy every page that it shares with the
     helper, and ends before it matters; what the helper itself does with a request makes no cycles.
     """
-    from vxlanu.nsopen import probe, survey, tap
+    from vxlanu.nsopen import probe, service, survey, tap
 
-    _ = probe, survey, tap
+    _ = probe, service, survey, tap
     gc.disable()
     gc.freeze()
 
@@ -122,7 +122,7 @@ def _perform(raw: bytes, place: Place) -> tuple[wire.Answer, list[int]]:
 
 
 def _do(request: wire.Request, place: Place) -> tuple[wire.Answer, list[int]]:
-    from vxlanu.nsopen import probe, survey, tap
+    from vxlanu.nsopen import probe, service, survey, tap
 
     match request:
         case wire.TapPlan():
@@ -133,6 +133,8 @@ def _do(request: wire.Request, place: Place) -> tuple[wire.Answer, list[int]]:
             return wire.Deleted(tap.delete(place, request.tag)), []
         case wire.ProbeTap():
             return probe.features(place), []
+        case wire.NewNamespace():
+            return wire.NamespaceMade(), [service.new_namespace()]
     place.go_to_target()
     match request:
         case wire.ListLinks():
@@ -147,6 +149,9 @@ def _do(request: wire.Request, place: Place) -> tuple[wire.Answer, list[int]]:
             return wire.PathsAnswer(survey.path_mtus(request.addresses)), []
         case wire.AskUdpPort():
             return wire.PortAnswer(survey.udp_port_holder(request.port)), []
+        case wire.OpenSockets():
+            fds = service.open_sockets(request)
+            return wire.SocketsMade(len(request.addresses)), fds
 
 
 def _send(channel: socket.socket, answer: wire.Answer, fds: list[int]) -> None:

@@ -12,6 +12,7 @@ Both ends are forks of one program, so the shapes have no version.
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar, Generic, TypeVar
 
 import msgspec
@@ -22,7 +23,7 @@ R = TypeVar("R")
 
 REQUEST_BYTES = 64 * 1024  # an endpoint with a few hundred addresses; the kernel takes one message whole
 ANSWER_BYTES = 32 * 1024 * 1024  # a host with a full Internet routing table, some 1.2 million routes, fits
-DESCRIPTORS_MAX = 64  # queues of one TAP; SCM_MAX_FD is 253
+DESCRIPTORS_MAX = 64  # queues of one TAP, sockets of one gateway; SCM_MAX_FD is 253
 TUN_F_CSUM = 0x01  # we take frames whose checksum is still to be filled in
 TUN_F_TSO = 0x02 | 0x04 | 0x08  # TCP super-frames over IPv4 and IPv6, and those whose first segment has CWR
 TUN_F_USO = 0x20 | 0x40  # UDP super-frames over IPv4 and IPv6; the kernel takes the two together only
@@ -137,6 +138,17 @@ class AskUdpPort(Question["PortHolder | None"], frozen=True, forbid_unknown_fiel
     port: int
 
 
+class NewNamespace(Question["int"], frozen=True, forbid_unknown_fields=True, tag="new_namespace"):
+    """Make a namespace that forwards, which lives as long as the descriptor that is answered."""
+
+
+class OpenSockets(Question["OpenedSockets"], frozen=True, forbid_unknown_fields=True, tag="sockets"):
+    """Bind a UDP and a listening TCP socket to `port` of each address of the target."""
+
+    addresses: tuple[str, ...]
+    port: int
+
+
 Request = (
     TapPlan
     | AdoptTap
@@ -148,6 +160,8 @@ Request = (
     | AskRoute
     | AskPaths
     | AskUdpPort
+    | NewNamespace
+    | OpenSockets
 )
 
 
@@ -179,6 +193,28 @@ class OpenTap(msgspec.Struct, frozen=True):
     namespace_inode: int
     fds: tuple[int, ...]
     write_queue: bool = False
+
+
+class NamespaceMade(msgspec.Struct, frozen=True, tag="namespace"):
+    """Its descriptor travels beside."""
+
+
+class SocketsMade(msgspec.Struct, frozen=True, tag="sockets"):
+    """Their descriptors travel beside: as many UDP sockets, then as many TCP sockets."""
+
+    count: int
+
+
+class OpenedSockets(msgspec.Struct, frozen=True):
+    """Sockets in the order of the addresses asked for, which belong to whoever holds this value: non-blocking,
+    close-on-exec. They hold their namespace as long as they are open."""
+
+    udp: tuple[int, ...]
+    tcp: tuple[int, ...]
+
+    def close(self) -> None:
+        for fd in self.udp + self.tcp:
+            os.close(fd)
 
 
 class TapFeatures(msgspec.Struct, frozen=True, tag="tap_features"):
@@ -296,6 +332,8 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
 
 Answer = (
     TapFacts
+    | NamespaceMade
+    | SocketsMade
     | TapFeatures
     | Deleted
     | Links
