@@ -21,11 +21,20 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent))  # importlib mode leaves tests/ out: `from lab_ns import poll` from any test
 
+from docker_fixtures import docker_hosts, docker_pair, make_docker_hosts
 from lab_fixtures import lab, make_lab, make_module_lab, pytest_runtest_makereport
 from lab_ns import Namespaces, Underlay
 from needs import LAB_NEEDS, NETNS_NEEDS, require
 
-__all__ = ["lab", "make_lab", "make_module_lab", "pytest_runtest_makereport"]
+__all__ = [
+    "docker_hosts",
+    "docker_pair",
+    "lab",
+    "make_docker_hosts",
+    "make_lab",
+    "make_module_lab",
+    "pytest_runtest_makereport",
+]
 
 
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from itertools import count
 
 import pytest
+from docker_fixtures import docker_story
 from needs import LAB_NEEDS, require
 
 from vxlanu.lab.topology import Lab
@@ -63,4 +64,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.failed:
         for made in _running:
             report.sections.append((f"lab {made.plan.lab}", made.story()))
+        if told := docker_story():
+            report.sections.append(("docker hosts", told))
     return report

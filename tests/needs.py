@@ -21,6 +21,7 @@ from lab_ns import kernel_has_link_kind
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
 NETNS_NEEDS = ("root", "tun", "ip", "nsenter")
 LAB_NEEDS = ("namespaces", "tun", "ip", "nsenter")
+DOCKER_NEEDS = ("root", "tun", "ip", "nsenter", "docker", "iperf3", "native")
 
 
 def _has_capabilities() -> str | None:
@@ -65,6 +66,13 @@ def _has_legacy_tables() -> str | None:
     return None if asked.returncode == 0 else "needs the kernel's legacy tables (ip_tables)"
 
 
+def _has_docker() -> str | None:
+    """A daemon and its own client, wherever they come from: docker.io of Debian, or Docker's packages."""
+    if not Path("/usr/bin/docker").exists():
+        return "needs /usr/bin/docker (Debian: docker.io)"
+    return missing("dockerd") or missing("busybox")
+
+
 def _has_native() -> str | None:
     try:
         import vxlanu._native  # noqa: F401
@@ -87,6 +95,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "namespaces": _has_namespaces,
     "tun": _has_tun,
     "kernel-vxlan": _has_kernel_vxlan,
+    "docker": _has_docker,
     "native": _has_native,
     "legacy-tables": _has_legacy_tables,
     "gigabyte": _has_gigabyte,
