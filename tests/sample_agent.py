@@ -182,6 +182,15 @@ class SampleService:
         self.stream = SampleStream()
         return self.stream
 
+    async def keys(self, prefix: str) -> tuple[int, list[s.KeyValue]]:
+        self._note("keys", prefix)
+        one = golden(s.KeyValue)
+        return 7, [one] if one.key.startswith(prefix) else []
+
+    async def keys_changed(self, index: int, patience_s: float) -> int:
+        self._note("keys_changed", index)
+        return index
+
     async def capture(self, wanted: s.CaptureWanted) -> SampleCapture:
         self._note(wanted)
         return SampleCapture(list(self.captured), self.capture_broken)

@@ -68,6 +68,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unkn
     socket: Text = "?"
     key_file: str = ""
     """Cluster key; empty: the control channel is clear. `load` fills in /etc/vxlanu/cluster.key where that exists."""
+    http: str = ""
+    """ADDR:PORT at which the records can be read as keys (api/http.py); empty: nowhere."""
     offload: Text = "auto"
     """auto, off, or what not to use: no-tso,no-udp-gro (`refused_offloads`)."""
     workers: Annotated[int, Meta(ge=0, le=WORKERS_MAX)] = 0
@@ -219,6 +221,8 @@ def _check(said: _Said, key: str, value: object, shown: str, place: str, *, stri
             refused_offloads(right)
         for seed in right if key == "join" else ():
             _check_seed(seed)
+        if key == "http":
+            _check_http(right)
     except msgspec.ValidationError as error:
         said.mistake(shown, _in_words(key, str(error)), "vxlanu help config")
     except BadRequest as error:
@@ -265,6 +269,13 @@ def _check_seed(seed: str) -> None:
     host, port = split_host_port(seed)
     if not host or (port and not 0 < int(port) < 65536):
         raise BadRequest("join", f"{seed} is not an address to join", hint="HOST, HOST:PORT or [IPV6]:PORT")
+
+
+def _check_http(text: str) -> None:
+    host, port = split_host_port(text)
+    address = is_ipv6(host) or re.fullmatch(r"\d+(\.\d+){3}", host, re.ASCII)
+    if text and not (address and port and 0 < int(port) < 65536):
+        raise BadRequest("http", f"{text} is not an address and a port", hint="127.0.0.1:8500, or [::1]:8500")
 
 
 def split_host_port(text: str) -> tuple[str, str]:

@@ -66,5 +66,6 @@ EVENTS = {
     "api_change": "somebody asked for a change: method, path, user, process",
     "api_refused": "a request was refused, and why",
     "api_failed": "a request failed, with its trace: a bug, please report it",
+    "http_open": "what --http opens is reached beyond this machine, where anyone may read the records",
     "api_group": "there is no group vxlanu: the socket belongs to root alone",
 }

@@ -21,6 +21,7 @@ from vxlanu.agent.drops import DropLog
 from vxlanu.agent.feed import Feed
 from vxlanu.agent.journal import EndpointJournal
 from vxlanu.agent.kept import Kept
+from vxlanu.agent.keys import Stamps
 from vxlanu.agent.ladder import Ladder
 from vxlanu.agent.netcheck import Netcheck
 from vxlanu.agent.observer import Observer
@@ -86,7 +87,7 @@ class Agent:
         self.paths = Paths(helper, dataplane)
         self.netcheck = Netcheck(self)
         self.traffic, self.drop_log = Traffic(dataplane), DropLog(self)
-        self.feed = Feed()
+        self.feed, self.keys = Feed(), Stamps()
         self.observer, self.captures = Observer(self, self.feed), Captures(self)
         self.opened: dict[str, LocalEndpoint] = {}
         self.names_in_use: set[tuple[bytes, str]] = set()
@@ -154,6 +155,7 @@ class Agent:
     def _changed(self, change: Changed) -> None:
         self.reconciler.changed(change.keys)
         self.observer.changed(change)
+        self.keys.changed(change.keys)
         self.captures.changed()
 
     def _happened(self, effect: Effect) -> None:
@@ -163,6 +165,7 @@ class Agent:
                 after = effect.after.value if effect.after else "forgotten"
                 log.info("member %s is %s", effect.name, after, extra={"event": "member"})
                 self.observer.member(effect)
+                self.keys.changed([("node", effect.node, b"")])
             case Joined():
                 log.info("joined by way of %s", effect.address[0], extra={"event": "joined"})
             case JoinFailed():

@@ -17,6 +17,7 @@ from vxlanu import __version__
 from vxlanu.agent import ladder, losses
 from vxlanu.agent.agent import Agent
 from vxlanu.api import schema
+from vxlanu.api.http import is_local
 from vxlanu.control.core.effects import State
 from vxlanu.control.core.records import NetworkId, NodeId, short
 from vxlanu.control.core.view import EndpointView, MemberView, NetworkState, NetworkView
@@ -340,6 +341,8 @@ def _warnings(agent: Agent) -> list[str]:
     warnings = []
     if not agent.config.key_file:
         warnings.append("the control channel is clear: anyone who reaches the control port may join (vxlanu key gen)")
+    if agent.config.http and not is_local(agent.config.http):
+        warnings.append(f"http at {agent.config.http}: anyone who reaches it may read the records")
     if agent.wrong_key:
         warnings.append(f"refused {agent.wrong_key}")
     if agent.helper.restarts:

@@ -3,7 +3,7 @@
 Order of the start, and why
   store, identity   before anything is announced
   API socket        bound, not yet served: a second agent on it is refused before it touches anything
-  data plane        bound, not yet running
+  data plane, http  bound, not yet running
   endpoints         adopted from the journal by cached records: forwarding needs no peer
   control plane     epoch persisted, then join; a live holder of our name ends the start here
   API, ready        last: whoever is answered finds everything there
@@ -36,6 +36,7 @@ from vxlanu.agent.ladder import Ladder, tell
 from vxlanu.agent.reload import on_hangup
 from vxlanu.agent.service import AgentService
 from vxlanu.agent.supervisor import Supervisor
+from vxlanu.api.http import HttpServer
 from vxlanu.api.server import ApiServer
 from vxlanu.config import AgentConfig
 from vxlanu.control.core.config import PROFILES, Config
@@ -62,6 +63,7 @@ async def live(
     async with AsyncExitStack() as open_things:
         server = ApiServer(Path(config.socket))
         agent = await _open(config, helper, server, supervisor, open_things)
+        http = _open_http(config, open_things)
         agent.take_down = take_down
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, agent.stopping.set)
@@ -74,10 +76,7 @@ async def live(
         await _join(agent, open_things)
         for key in agent.ended:
             agent.spawn(take_down(agent, key))
-        await server.start(AgentService(agent))
-        open_things.push_async_callback(server.close)
-        open_things.callback(agent.captures.end)
-        open_things.callback(agent.feed.end)  # both before the server closes, which waits for its streams
+        await _serve(agent, server, http, open_things)
         _announce(agent)
         on_hangup(agent, reread)
         await agent.stopping.wait()
@@ -109,6 +108,28 @@ async def _open(
     journal = ControlJournal(store)
     control = ControlPlane(_core_config(config, underlay.address), journal.rows(), journal)
     return Agent(config, underlay, helper, EndpointJournal(store), control, dataplane, ladder, kept)
+
+
+def _open_http(config: AgentConfig, open_things: AsyncExitStack) -> HttpServer | None:
+    """Only where it is wanted."""
+    if not config.http:
+        return None
+    http = HttpServer(config.http)
+    http.open()
+    open_things.push_async_callback(http.close)
+    return http
+
+
+async def _serve(agent: Agent, server: ApiServer, http: HttpServer | None, open_things: AsyncExitStack) -> None:
+    """From here on whoever asks is answered."""
+    service = AgentService(agent)
+    await server.start(service)
+    open_things.push_async_callback(server.close)
+    if http is not None:
+        await http.start(service, lambda: [member.name for member in agent.view.members()])
+        open_things.push_async_callback(http.close)
+    open_things.callback(agent.captures.end)
+    open_things.callback(agent.feed.end)  # both before the server closes, which waits for its streams
 
 
 async def _data_plane(

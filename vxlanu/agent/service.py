@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from vxlanu.agent import answers, attach, interior, lookup, losses, networks
+from vxlanu.agent import answers, attach, interior, keys, lookup, losses, networks
 from vxlanu.agent.agent import Agent
 from vxlanu.agent.feed import Reader
 from vxlanu.agent.links import links
@@ -179,6 +179,12 @@ class AgentService:
         reader = self._agent.feed.listen(names, place.name if place else "", endpoint)
         reader.greet(self._agent.config.name)
         return reader
+
+    async def keys(self, prefix: str) -> tuple[int, list[schema.KeyValue]]:
+        return self._agent.keys.index, keys.found(self._agent.view, self._agent.keys, prefix)
+
+    async def keys_changed(self, index: int, patience_s: float) -> int:
+        return await self._agent.keys.wait(index, patience_s)
 
     async def capture(self, wanted: schema.CaptureWanted) -> Session:
         return await self._agent.captures.open(wanted)

@@ -33,6 +33,8 @@ TIMEOUT_S = 10.0
 SLOW_TIMEOUT_S = 60.0
 """For `network create`, `attach`, `join` and `leave`, which wait for peers and for the kernel; for `drops` and
 `link show`, which ask the kernel in every container's namespace."""
+KEYS_WAIT_S = 30.0
+"""How long one question of `kv watch` stays with the agent; then it is asked again."""
 NETCHECK_TIMEOUT_S = 600.0
 """It asks 16 members at a time, each of which may take 4 s: 1 000 that are dead take four minutes."""
 LINE_MAX = 1 << 20
@@ -63,10 +65,11 @@ def socket_path(given: str = "", environ: Mapping[str, str] = os.environ, uid: i
 class Reply(Generic[T]):
     """One good answer: `body` is the agent's JSON, unchanged; `value` is decoded when it is first asked for."""
 
-    __slots__ = ("_kind", "_value", "body")
+    __slots__ = ("_kind", "_value", "body", "index")
 
-    def __init__(self, body: bytes, kind: type[T]) -> None:
+    def __init__(self, body: bytes, kind: type[T], index: int = 0) -> None:
         self.body = body
+        self.index = index  # of the records, for `keys`
         self._kind = kind
         self._value: T | None = None
 
@@ -241,6 +244,22 @@ class Client:
     def capture_stop(self, number: str) -> Reply[s.CaptureStopped]:
         return self._ask("DELETE", f"/v1/captures/{_segment(number)}", s.CaptureStopped)
 
+    def keys(self, prefix: str, *, after: int = 0, wait_s: float = KEYS_WAIT_S) -> Reply[list[s.KeyValue]]:
+        """Every key that begins with `prefix`; `after` an index, once there is a difference, or after `wait_s`."""
+        query = {"recurse": "true"} | ({"index": str(after), "wait": f"{wait_s:.0f}s"} if after else {})
+        path = f"/v1/kv/{quote(prefix)}"
+        return self._ask(
+            "GET", path, list[s.KeyValue], query=query, timeout_s=self.timeout_s + (wait_s if after else 0)
+        )
+
+    def key(self, name: str) -> Reply[list[s.KeyValue]]:
+        """The one key, alone in its list."""
+        return self._ask("GET", f"/v1/kv/{quote(name)}", list[s.KeyValue])
+
+    def key_names(self, prefix: str, separator: str = "") -> Reply[list[str]]:
+        query = {"keys": "true", "separator": separator}
+        return self._ask("GET", f"/v1/kv/{quote(prefix)}", list[str], query=query)
+
     def _ask(
         self,
         method: str,
@@ -258,14 +277,15 @@ class Client:
         timeout = timeout_s or (self.slow_timeout_s if slow else self.timeout_s)
         try:
             with self.around():
-                status, body = self._exchange(method, target, msgspec.json.encode(send) if send else None, timeout)
+                sent = msgspec.json.encode(send) if send else None
+                status, body, index = self._exchange(method, target, sent, timeout)
         except (OSError, http.client.HTTPException) as error:
             raise _blame(error, self.path, timeout) from error
         if 200 <= status < 300:
-            return Reply(body, kind)
+            return Reply(body, kind, index)
         raise _refusal(status, body)
 
-    def _exchange(self, method: str, target: str, send: bytes | None, timeout: float) -> tuple[int, bytes]:
+    def _exchange(self, method: str, target: str, send: bytes | None, timeout: float) -> tuple[int, bytes, int]:
         connection = _UnixConnection(self.path, timeout)
         try:
             headers = {"Content-Type": "application/json"} if send is not None else {}
@@ -278,7 +298,7 @@ class Client:
             connection.close()
         if len(body) > BODY_MAX:
             raise http.client.HTTPException(f"more than {BODY_MAX >> 20} MiB")
-        return answer.status, body
+        return answer.status, body, int(answer.headers.get("X-Consul-Index", 0))
 
 
 class CaptureReply:

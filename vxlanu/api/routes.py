@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 
 from vxlanu.api import schema
+from vxlanu.api.kv import kv
 from vxlanu.api.schema import Items
 from vxlanu.errors import BadRequest
 
@@ -55,6 +56,8 @@ class Service(Protocol):
     async def verify(self) -> schema.Verify: ...
     async def why(self, target: str, source: str) -> schema.Why: ...
     async def events(self, names: list[str], network: str, endpoint: str) -> Stream: ...
+    async def keys(self, prefix: str) -> tuple[int, list[schema.KeyValue]]: ...
+    async def keys_changed(self, index: int, patience_s: float) -> int: ...
     async def capture(self, wanted: schema.CaptureWanted) -> CaptureStream: ...
     async def stop_capture(self, number: str) -> schema.CaptureStopped: ...
 
@@ -252,6 +255,7 @@ def routes(service: Service) -> list[web.RouteDef]:
         web.get("/v1/verify", _get(service.verify)),
         web.get("/v1/why", _why(service)),
         web.get("/v1/events", _events(service)),
+        web.get("/v1/kv/{key:.*}", kv(service)),
         web.post("/v1/captures", _capture(service)),
         web.delete("/v1/captures/{ref}", _by_ref(service.stop_capture)),
     ]

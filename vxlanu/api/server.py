@@ -29,7 +29,7 @@ _UCRED = struct.Struct("3i")
 
 
 @web.middleware
-async def _errors(
+async def errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Turn whatever goes wrong into the reply that the client understands."""
@@ -90,7 +90,7 @@ class ApiServer:
         """Serve until `close`."""
         if self._socket is None:
             raise RuntimeError("open() comes first")
-        app = web.Application(middlewares=[_errors, _log_peer], client_max_size=BODY_BYTES_MAX)
+        app = web.Application(middlewares=[errors, _log_peer], client_max_size=BODY_BYTES_MAX)
         app.add_routes(routes(service))
         self._runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()

@@ -50,6 +50,7 @@ __all__ = ["agent"]
 @click.option("--control-port", type=int, metavar="PORT", help="Gossip, UDP and TCP.  [7946]")
 @click.option("--state-dir", metavar="DIR", help="[/var/lib/vxlanu, or ~/.local/state/vxlanu as a user]")
 @click.option("--key-file", metavar="FILE", help="The cluster key.  [/etc/vxlanu/cluster.key if it exists, else none]")
+@click.option("--http", metavar="ADDR:PORT", help="Serve the records as keys, read-only: vxlanu help kv.  [nowhere]")
 @click.option(
     "--offload",
     metavar="auto|off|LIST",

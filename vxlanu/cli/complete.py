@@ -21,7 +21,17 @@ from vxlanu.errors import VxlanuError
 if TYPE_CHECKING:
     from vxlanu.api.client import Client
 
-__all__ = ["attached_targets", "captured", "endpoints", "local_endpoints", "members", "networks", "targets", "vteps"]
+__all__ = [
+    "attached_targets",
+    "captured",
+    "endpoints",
+    "keys",
+    "local_endpoints",
+    "members",
+    "networks",
+    "targets",
+    "vteps",
+]
 
 TIMEOUT_S = 0.1
 NETNS = Path("/run/netns")
@@ -81,12 +91,18 @@ def _vteps(asked: Client, context: click.Context) -> Names:
     return [(v.address, v.kind) for v in asked.vteps().value.items if v.kind == "static" and network in v.networks]
 
 
+def _keys(asked: Client, context: click.Context) -> Names:
+    """Whole keys: the shell shows what begins as typed."""
+    return [(name, "") for name in asked.key_names("").value]
+
+
 def _captured(asked: Client, context: click.Context) -> Names:
     """What a capture can be of: endpoints of this host, networks, other hosts."""
     return [*_members(asked, context), *_networks(asked, context), *_local_endpoints(asked, context)]
 
 
 captured = _completer(_captured)
+keys = _completer(_keys)
 networks = _completer(_networks)
 endpoints = _completer(_endpoints)
 local_endpoints = _completer(_local_endpoints)

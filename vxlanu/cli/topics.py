@@ -27,6 +27,7 @@ TOPICS = {
     "drops": "Why a frame was not delivered, and what to do about it",
     "events": "The stable event names of the log",
     "exit-codes": "What the exit status of a command says",
+    "kv": "The records as keys and values, here and over HTTP",
     "networks": "What a network has, and what makes two of one name",
     "offload": "What the kernel does for the fast path",
     "service": "The agent under systemd, or another supervisor",

@@ -36,12 +36,14 @@ Routes (each answers 200 with the struct named, or an ErrorReply with the status
   GET    /v1/verify                                  Verify
   GET    /v1/why?target=REF[&from=REF]               Why                target: NAME, NAME.NETWORK, IP or MAC
   GET    /v1/events[?event=NAME,…][&network=REF][&endpoint=NAME]   a stream of Event, one a line (api/events.py)
+  GET    /v1/kv/PREFIX[?recurse][&keys][&separator=TEXT][&raw][&index=N&wait=DURATION]   list[KeyValue] (api/kv.py)
   POST   /v1/captures            CaptureWanted       a stream of pcapng; the header Capture-Id names it
   DELETE /v1/captures/{id}                           CaptureStopped     what it has is still streamed, then it ends
 """
 
 from .body import ErrorBody, ErrorReply, Items
 from .endpoints import Attach, Endpoint, EndpointDetail, EndpointRoute, Namespace
+from .keys import KeyValue
 from .members import Join, Joined, Left, Member, Netcheck, Reach
 from .networks import Network, NetworkCreate, NetworkDetail
 from .status import Offload, Overlay, Overview, Status, Tunnel
@@ -66,6 +68,7 @@ __all__ = [
     "Items",
     "Join",
     "Joined",
+    "KeyValue",
     "Left",
     "Link",
     "LinkPort",
