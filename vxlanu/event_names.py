@@ -41,6 +41,8 @@ EVENTS = {
     "vanished": "the namespace of an endpoint ended, and the endpoint with it",
     "adopt_failed": "an endpoint of an earlier run cannot be taken over",
     "program": "a forwarding entry cannot be written",
+    # names
+    "dns": "the host's resolv.conf cannot be read, or an answer could not be sent",
     # the fast path
     "offloads": "which offloads are in use, and why not the others",
     "probe_failed": "it cannot be tried what the kernel's TAPs can do",

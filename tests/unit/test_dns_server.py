@@ -1,0 +1,333 @@
+"""The server on real sockets of the loopback, and the forwarder behind it before a real resolver.
+
+    client ── 127.0.0.1 ──► Server (demonet: C0, 300 under the alias `many`) ──► Forwarder ──► Responder
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+from dns_resolver import Responder
+from hypothesis import given
+from hypothesis import strategies as st
+from names_world import World
+
+from vxlanu.dns import Counters, Forwarder, Resolvers, Server, Zone, limits, resolvers, wire
+from vxlanu.dns.forward import Busy
+from vxlanu.dns.server import Turns
+from vxlanu.dns.zone import A
+
+Answer = dns.message.Message
+TABLE = {
+    ("www.example.org", "A"): ["203.0.113.9"],
+    ("long.example.org", "TXT"): [f'"{number:0200}"' for number in range(20)],
+}
+
+
+def zone(*, internal: bool = False) -> Zone:
+    world = World()
+    world.node("h1")
+    network = world.network("demonet", "10.0.0.0/16", internal=internal)
+    world.endpoint("h1", "demonet", "C0", "10.0.255.1/16")
+    for number in range(300):
+        world.endpoint("h1", "demonet", f"m{number}", f"10.0.{number >> 8}.{number & 255}/16", aliases=["many"])
+    return Zone(network, world.view)
+
+
+class Bench:
+    """A server that runs, and how to ask it."""
+
+    def __init__(self, server: Server, counters: Counters, port: int) -> None:
+        self.server, self.counters, self.port = server, counters, port
+
+    async def udp(self, name: str, rtype: str = "A", **options: object) -> Answer:
+        query = dns.message.make_query(name, rtype, **options)  # type: ignore[arg-type]  # by keywords
+        return await asyncio.to_thread(dns.query.udp, query, "127.0.0.1", 30, self.port)
+
+    async def tcp(self, name: str, rtype: str = "A") -> Answer:
+        query = dns.message.make_query(name, rtype)
+        return await asyncio.to_thread(dns.query.tcp, query, "127.0.0.1", 30, self.port)
+
+
+@asynccontextmanager
+async def serving(
+    resolver: Responder | None = None, *, internal: bool = False, addresses: tuple[str, ...] = ("127.0.0.1",)
+) -> AsyncIterator[Bench]:
+    """The sockets are made as those of a service port are handed over."""
+    streams = socket.create_server(("127.0.0.1", 0))
+    port = int(streams.getsockname()[1])
+    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagrams.bind(("127.0.0.1", port))
+    found = Resolvers(list)
+    found.now = lambda now: list(addresses) if resolver else []  # type: ignore[method-assign]  # no file
+    counters = Counters()
+    forwarder = Forwarder(found, resolver.port if resolver else 53)
+    server = Server(zone(internal=internal), forwarder, counters, [datagrams], [streams])
+    server.open()
+    try:
+        yield Bench(server, counters, port)
+    finally:
+        await server.close()
+
+
+def runs(scene: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(scene(), 60))  # type: ignore[arg-type]  # a coroutine
+
+
+def addresses(answer: Answer) -> list[str]:
+    return [rdata.to_text() for rrset in answer.answer for rdata in rrset]
+
+
+def test_a_name_is_answered_by_datagram_and_by_stream() -> None:
+    async def scene() -> None:
+        async with serving() as bench:
+            for ask in (bench.udp, bench.tcp):
+                answer = await ask("C0.demonet")
+                assert (addresses(answer), answer.answer[0].ttl) == (["10.0.255.1"], limits.ANSWER_TTL_S)
+            assert (await bench.udp("nobody.vxlanu.internal")).rcode() == dns.rcode.NXDOMAIN
+            assert (await bench.udp("C0", "AAAA")).rcode() == dns.rcode.NOERROR
+            assert (await bench.udp("nobody")).rcode() == dns.rcode.REFUSED
+            assert (bench.counters.answered, bench.counters.refused) == (4, 1)
+
+    runs(scene)
+
+
+def test_an_answer_that_needs_it_comes_by_stream() -> None:
+    async def scene() -> None:
+        async with serving() as bench:
+            cut = await bench.udp("many")
+            assert cut.flags & dns.flags.TC and 0 < len(addresses(cut)) < 300
+            whole = await bench.tcp("many")
+            assert not whole.flags & dns.flags.TC and len(set(addresses(whole))) == 300
+
+    runs(scene)
+
+
+def test_several_holders_are_told_in_turn_also_when_both_families_are_asked() -> None:
+    async def scene() -> None:
+        async with serving() as bench:
+            first = []
+            for _ in range(4):
+                first.append(addresses(await bench.tcp("many"))[0])
+                await bench.tcp("many", "AAAA")
+            assert len(set(first)) == 4, first
+
+    runs(scene)
+
+
+def test_turns_go_round() -> None:
+    turns, query = Turns(), wire.question("many", A)
+    seen = [turns.rotated(b"n", query, ["a", "b", "c"])[0] for _ in range(6)]
+    assert seen == ["a", "b", "c", "a", "b", "c"]
+    assert turns.rotated(b"n", query, ["a"]) == ["a"]
+
+
+def test_foreign_names_are_asked_of_a_resolver_of_the_host() -> None:
+    async def scene() -> None:
+        with Responder(TABLE) as resolver:
+            async with serving(resolver) as bench:
+                for ask in (bench.udp, bench.tcp):
+                    assert addresses(await ask("www.Example.org")) == ["203.0.113.9"]
+                assert (await bench.udp("nobody.example.org")).rcode() == dns.rcode.NXDOMAIN
+                assert bench.counters.forwarded == 3
+                assert resolver.asked[0] == ("www.example.org", "A")
+
+    runs(scene)
+
+
+def test_a_long_answer_of_a_resolver_is_fetched_by_stream_for_a_client_that_came_by_stream() -> None:
+    async def scene() -> None:
+        with Responder(TABLE) as resolver:
+            async with serving(resolver) as bench:
+                cut = await bench.udp("long.example.org", "TXT", use_edns=0, payload=1232)
+                assert cut.flags & dns.flags.TC and resolver.by_stream == 0
+                assert len(addresses(await bench.tcp("long.example.org", "TXT"))) == 20
+                assert resolver.by_stream == 1
+
+    runs(scene)
+
+
+def test_foreign_names_are_refused_on_an_internal_network_and_never_leave() -> None:
+    async def scene() -> None:
+        with Responder(TABLE) as resolver:
+            async with serving(resolver, internal=True) as bench:
+                assert (await bench.udp("www.example.org")).rcode() == dns.rcode.REFUSED
+                assert addresses(await bench.udp("c0")) == ["10.0.255.1"]
+                assert resolver.asked == [] and bench.counters.refused == 1
+
+    runs(scene)
+
+
+def test_the_next_resolver_is_asked_when_one_refuses_or_is_not_there() -> None:
+    async def scene() -> None:
+        with Responder(TABLE, "127.0.0.3") as good, Responder({}, "127.0.0.2", good.port) as refusing:
+            refusing.rcode = dns.rcode.REFUSED
+            async with serving(good, addresses=("127.0.0.4", "127.0.0.2", "127.0.0.3")) as bench:
+                assert addresses(await bench.udp("www.example.org")) == ["203.0.113.9"]
+                assert len(refusing.asked) == 1
+                assert addresses(await bench.udp("www.example.org")) == ["203.0.113.9"]
+                assert len(refusing.asked) == 1, "the one that answered last is asked first"
+
+    runs(scene)
+
+
+def test_without_any_answer_the_client_hears_servfail_while_it_still_listens() -> None:
+    assert limits.TRY_S * limits.TRIES_MAX < 5, "glibc asks again after five seconds"
+
+    async def scene() -> None:
+        with Responder(TABLE) as resolver:
+            resolver.silent = True
+            async with serving(resolver) as bench:
+                assert (await bench.udp("www.example.org")).rcode() == dns.rcode.SERVFAIL
+                assert len(resolver.asked) == limits.TRIES_MAX and bench.counters.failed == 1
+        async with serving() as bench:
+            assert (await bench.udp("www.example.org")).rcode() == dns.rcode.SERVFAIL, "a host without resolvers"
+
+    runs(scene)
+
+
+def test_answers_to_other_questions_are_not_believed() -> None:
+    async def scene() -> None:
+        with Responder(TABLE) as resolver:
+            lie = dns.message.make_response(dns.message.make_query("www.example.org", "A", id=0))
+            lie.answer.append(dns.rrset.from_text("www.example.org.", 60, "IN", "A", "198.51.100.66"))
+            resolver.lies = [b"", b"x", lie.to_wire()]
+            async with serving(resolver) as bench:
+                assert addresses(await bench.udp("www.example.org")) == ["203.0.113.9"]
+
+    runs(scene)
+
+
+def test_a_question_on_its_way_is_not_asked_again_and_a_client_cannot_fill_the_road(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vxlanu.dns.forward.FORWARDS_OF_CLIENT_MAX", 2)
+
+    async def scene() -> None:
+        with Responder(TABLE) as resolver:
+            resolver.silent = True
+            found = Resolvers(list)
+            found.now = lambda now: ["127.0.0.1"]  # type: ignore[method-assign]  # resolv.conf has no ports
+            forwarder = Forwarder(found, resolver.port)
+            queries = [wire.Query(number, wire.RD, "a.b", A, 1, b"\1a\1b\0\0\1\0\1") for number in range(3)]
+            waiting = [asyncio.create_task(forwarder.ask(query, "me", stream=False)) for query in queries[:2]]
+            while forwarder.on_their_way < 2:
+                await asyncio.sleep(0)
+            for query in (queries[0], queries[2]):
+                with pytest.raises(Busy):
+                    await forwarder.ask(query, "me", stream=False)
+            other = asyncio.create_task(forwarder.ask(queries[2], "another", stream=False))
+            while forwarder.on_their_way < 3:
+                await asyncio.sleep(0)
+            for task in (*waiting, other):
+                task.cancel()
+            await asyncio.gather(*waiting, other, return_exceptions=True)
+            assert forwarder.on_their_way == 0
+
+    runs(scene)
+
+
+def test_a_client_over_its_rate_is_not_heard_and_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clients of the loopback: 127.0.0.1 asks far too often."""
+    monkeypatch.setattr("vxlanu.dns.server.BURST", 10.0)
+    monkeypatch.setattr("vxlanu.dns.server.RATE_PER_S", 0.0)
+
+    async def scene() -> None:
+        async with serving() as bench:
+            query = dns.message.make_query("c0", "A")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as greedy:
+                for _ in range(50):
+                    greedy.sendto(query.to_wire(), ("127.0.0.1", bench.port))
+            modest = await asyncio.to_thread(dns.query.udp, query, "127.0.0.1", 30, bench.port, "127.0.0.9")
+            assert addresses(modest) == ["10.0.255.1"]
+            assert (bench.counters.limited, bench.counters.answered) == (40, 11)
+
+    runs(scene)
+
+
+def test_a_stream_that_says_nothing_or_nonsense_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vxlanu.dns.server.STREAM_IDLE_S", 0.2)
+
+    async def scene() -> None:
+        async with serving() as bench:
+            for said in (b"", b"\0", b"\0\5abc", b"\0\0", b"\xff\xff" + b"x" * 100, b"\0\3abc"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
+                writer.write(said)
+                with contextlib.suppress(ConnectionResetError):  # what the server has not read makes it a reset
+                    assert await reader.read() == b"", said
+                writer.close()
+            monkeypatch.undo()
+            assert addresses(await bench.tcp("c0")) == ["10.0.255.1"]
+
+    runs(scene)
+
+
+def test_a_stream_carries_several_questions_and_a_client_has_few_streams() -> None:
+    async def scene() -> None:
+        async with serving() as bench:
+            query = dns.message.make_query("c0", "A").to_wire()
+            streams = [
+                await asyncio.open_connection("127.0.0.1", bench.port) for _ in range(limits.STREAMS_OF_CLIENT_MAX)
+            ]
+            for reader, writer in streams:
+                writer.write((struct.pack("!H", len(query)) + query) * 2)
+                for _ in range(2):
+                    (length,) = struct.unpack("!H", await reader.readexactly(2))
+                    assert addresses(dns.message.from_wire(await reader.readexactly(length))) == ["10.0.255.1"]
+            reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
+            assert await reader.read() == b"", "one too many"
+            for _, each in (*streams, (reader, writer)):
+                each.close()
+
+    runs(scene)
+
+
+@given(st.binary(max_size=600), st.booleans())
+def test_no_bytes_upset_the_server(data: bytes, stream: bool) -> None:
+    said = Server(SMALL, Forwarder(Resolvers(list)), Counters(), [], []).answer(data, stream=stream)
+    assert isinstance(said, wire.Query) or len(said) <= (65535 if stream else 1232)
+
+
+def _small() -> Zone:
+    world = World()
+    world.node("h1")
+    network = world.network("demonet", "10.0.0.0/16")
+    world.endpoint("h1", "demonet", "C0", "10.0.255.1/16")
+    return Zone(network, world.view)
+
+
+SMALL = _small()
+
+
+def test_resolvers_are_those_of_the_file_as_it_is_now(tmp_path: Path) -> None:
+    conf = tmp_path / "resolv.conf"
+    lines = ("# nameserver 1.1.1.1", "nameserver 127.0.0.53", "nameserver nonsense", "nameserver fe80::1%lo")
+    conf.write_text("\n".join(lines))
+    found = Resolvers(lambda: {"192.168.0.1"}, conf)
+    assert found.now(0) == ["127.0.0.53", "fe80::1%lo"]
+    conf.write_text("nameserver 192.168.0.1\n" + "".join(f"nameserver 10.0.0.{number}\n" for number in range(9)))
+    assert found.now(0.5) == ["127.0.0.53", "fe80::1%lo"], "looked at once a second"
+    assert found.now(2) == ["10.0.0.0", "10.0.0.1", "10.0.0.2"], "never ourselves, never more than three"
+    conf.unlink()
+    assert found.now(4) == []
+    conf.write_text("nameserver 10.0.0.7\n")
+    assert found.now(6) == ["10.0.0.7"]
+
+
+def test_a_link_local_resolver_is_asked_on_its_link() -> None:
+    from vxlanu.dns.forward import _place
+
+    assert _place("fe80::1%lo", 53) == (socket.AF_INET6, ("fe80::1", 53, 0, socket.if_nametoindex("lo")))
+    assert _place("192.0.2.1", 53) == (socket.AF_INET, ("192.0.2.1", 53))
+    assert resolvers.nameservers("nameserver\t2001:db8::1\n") == ["2001:db8::1"]
