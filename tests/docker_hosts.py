@@ -1,7 +1,7 @@
 """Two hosts with a dockerd and an agent each, as namespaces of this machine.
 
     outside ── out0 │ h1 │ eth0 ────────── eth0 │ h2 │ out0 ── outside
-    198.51.100.2    │    │ 10.97.0.1  10.97.0.2 │    │   203.0.113.2        (h1, h2: .1 there, default route)
+    198.51.100.2    │    │ 192.0.2.1  192.0.2.2 │    │   203.0.113.2        (h1, h2: .1 there, default route)
 
 How it works
   A host is a network, a mount and a pid namespace. Its /run, /etc and /var/lib are in memory and its own, so dockerd,
@@ -34,7 +34,7 @@ __all__ = ["DOCKER", "IMAGE", "DockerHost", "DockerHosts"]
 
 DOCKER = "/usr/bin/docker"
 IMAGE = "busybox"
-UNDERLAY = "10.97.0"
+UNDERLAY = "192.0.2"
 OUTSIDE = {1: "198.51.100", 2: "203.0.113"}
 SOCKET = Path("/run/vxlanu/agent.sock")
 LOG_TAIL_LINES = 30
@@ -266,9 +266,10 @@ class DockerHosts:
             outside = self._outside(number, network)
             host = DockerHost(number, network, outside, self.folder / f"h{number}")
             self.each.append(host)
+            host.start_agent(*agent_flags, wait=False)
+        for host in self.each:
             host.start_dockerd()
             host.docker("import", str(image), IMAGE)
-            host.start_agent(*agent_flags)
         image.unlink()
         self.wait_joined()
 
@@ -298,7 +299,10 @@ class DockerHosts:
 
     def wait_joined(self) -> None:
         """Until each agent sees both alive."""
-        poll(lambda: all(_alive(host) == {"h1", "h2"} for host in self.each), what="both alive", story=self.story)
+        poll(self._joined, what="both agents see each other", story=self.story)
+
+    def _joined(self) -> bool:
+        return all(host.agent_answers() and _alive(host) == {"h1", "h2"} for host in self.each)
 
     def clean(self) -> None:
         """Everything runs, and nothing is left of what a test made: containers, networks of Docker and of vxlanu."""
@@ -308,19 +312,21 @@ class DockerHosts:
         for host in self.each:
             if not host.runs("dockerd"):
                 host.start_dockerd()
-            host.run("sh", "-c", f"{DOCKER} ps -aq | xargs -r {DOCKER} rm -f")
-            host.docker("network", "prune", "-f")
+            host.run("sh", "-c", f"{DOCKER} ps -aq | xargs -r {DOCKER} rm -f && {DOCKER} network prune -f")
             host.run("sh", "-c", "ip netns list | cut -d' ' -f1 | xargs -r -n 1 ip netns del")
         self.wait_joined()
-        poll(lambda: not any(host.vxlanu("endpoint", "ls") for host in self.each), what="no endpoint", story=self.story)
-        poll(self._no_networks, what="no network", story=self.story)
-
-    def _no_networks(self) -> bool:
-        self.each[0].run("vxlanu", "network", "prune", "--yes")
-        return not any(host.vxlanu("network", "ls") for host in self.each)
+        clients = [host.client() for host in self.each]
+        poll(lambda: not any(it.endpoints().value.items for it in clients), what="no endpoint", story=self.story)
+        clients[0].network_prune()
+        poll(lambda: not any(_global(it) for it in clients), what="no network", story=self.story)
 
     def story(self) -> str:
         return "\n".join(host.story() for host in self.each)
+
+
+def _global(client: Client) -> list[str]:
+    """Networks of the cluster; a bridge for the way out is the host's own affair."""
+    return [network.name for network in client.networks().value.items if network.scope == "global"]
 
 
 def _alive(host: DockerHost) -> set[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,8 +18,8 @@ from needs import require
 
 from vxlanu.errors import BadRequest
 from vxlanu.netns import Target, resolve
-from vxlanu.nsopen import NamespaceHelper, NamespaceMissing, PermissionMissing, PortHolder
-from vxlanu.nsopen.wire import AskRoute, AskUdpPort, ListAddresses, ListLinks, ListRoutes
+from vxlanu.nsopen import NamespaceHelper, NamespaceMissing, PermissionMissing
+from vxlanu.nsopen.wire import AskRoute, ListAddresses, ListLinks, ListRoutes
 
 pytestmark = pytest.mark.netns
 
@@ -169,28 +168,6 @@ def test_links_addresses_and_routes_are_those_of_the_target(namespaces: Namespac
 def test_without_a_target_it_is_the_agents_own_namespace(helper: NamespaceHelper) -> None:
     shown = {line.split(":")[1].strip().split("@")[0] for line in run("ip", "-o", "link").splitlines()}
     assert {link.name for link in helper.call_sync(ListLinks())} == shown
-
-
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_the_process_that_holds_a_port_is_named(helper: NamespaceHelper, family: socket.AddressFamily) -> None:
-    with socket.socket(family, socket.SOCK_DGRAM) as held:
-        held.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
-        port = held.getsockname()[1]
-        name = Path("/proc/self/comm").read_text().strip()
-        assert asyncio.run(helper.udp_port_holder(port)) == PortHolder("process", name, os.getpid())
-    assert asyncio.run(helper.udp_port_holder(port)) is None
-
-
-@pytest.mark.interop("kernel-vxlan")
-def test_the_kernel_vxlan_device_that_holds_a_port_is_named(namespaces: Namespaces, helper: NamespaceHelper) -> None:
-    host = namespaces.make("h")
-    with host.path.open() as namespace:
-        host.ip("link", "add", "vx7", "type", "vxlan", "id", "7", "dstport", "4789", "local", "127.0.0.1", "dev", "lo")
-        host.ip("link", "set", "vx7", "up")
-        assert helper.call_sync(AskUdpPort(4789), namespace.fileno()) == PortHolder("vxlan", "vx7")
-        assert helper.call_sync(AskUdpPort(8472), namespace.fileno()) is None
-        host.ip("link", "del", "vx7")
-        assert helper.call_sync(AskUdpPort(4789), namespace.fileno()) is None
 
 
 def test_a_user_without_privilege_gives_a_tap_to_a_container_of_its_own(tmp_path: Path) -> None:

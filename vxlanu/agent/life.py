@@ -46,6 +46,8 @@ from vxlanu.control.identity import load_or_create, node_id
 from vxlanu.control.net import ControlPlane
 from vxlanu.control.seal import Seal, load_key
 from vxlanu.dataplane import Dataplane, PortHeld, SocketsStale
+from vxlanu.doctor.network import in_the_way
+from vxlanu.doctor.ports import holders
 from vxlanu.errors import Refused
 from vxlanu.nsopen import NamespaceHelper
 from vxlanu.store import Store
@@ -147,16 +149,18 @@ async def _data_plane(
             await kept.drop_sockets(sockets, why.strerror or "")
             return open_it()
     except PortHeld as error:
-        raise await _held("UDP", config.data_port, "--data-port", helper) from error
+        raise await _held("data-port", ("udp",), config.data_port, address) from error
     except OSError as error:
         raise Refused("data plane", error.strerror or str(error), hint="vxlanu agent --advertise IP") from error
 
 
-async def _held(protocol: str, port: int, option: str, helper: NamespaceHelper) -> Refused:
-    """The port is taken: by whom, if the kernel tells."""
-    holder = await helper.udp_port_holder(port)
-    by = f"held by {holder.text()}" if holder else "held by another socket"
-    return Refused(f"{protocol} port {port}", by, hint=f"free it, or {option} N on every host", name="port_held")
+async def _held(option: str, protocols: tuple[str, ...], port: int, address: str) -> Refused:
+    """The port is taken: by whom, and how to part the two, in the doctor's words."""
+    rows = await asyncio.to_thread(holders, [port])
+    others = [it for it in rows if it.protocol in protocols and it.pid != os.getpid()]
+    found = in_the_way(others, option, address)
+    held, by, hint = found or (protocols[0].upper(), "another socket", f"free it, or --{option} N on every host")
+    return Refused(f"{held} port {port}", f"held by {by}", hint=hint, name="port_held")
 
 
 def _core_config(config: AgentConfig, address: str) -> Config:
@@ -192,7 +196,8 @@ async def _join(agent: Agent, open_things: AsyncExitStack) -> None:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise Refused("control plane", error.strerror or str(error), hint="--advertise IP") from error
-        raise await _held("control", agent.config.control_port, "--control-port", agent.helper) from error
+        both, port = ("udp", "tcp"), agent.config.control_port
+        raise await _held("control-port", both, port, agent.underlay.address) from error
 
     async def stop() -> None:
         await agent.control.stop(leave=agent.leave_on_stop)

@@ -14,7 +14,7 @@ from vxlanu.doctor.facts import Facts, Holder
 from vxlanu.doctor.finding import Finding, fail, ok, skip, warn
 from vxlanu.doctor.firewall import ACCEPT, DROP, INWARD, OUTWARD, Chain, Packet, judge
 
-__all__ = ["CHECKS", "findings", "opening"]
+__all__ = ["CHECKS", "findings", "in_the_way", "opening"]
 
 OPEN, SILENT, REFUSED, UNKNOWN = "open", "silent", "refused", "unknown"
 DEFAULT_MTU = {4: 1450, 6: 1430}
@@ -54,20 +54,23 @@ def _port(facts: Facts, check: str, protocols: tuple[str, ...], port: int) -> Fi
     own = facts.status.pid if facts.status else -1
     named = f"{' and '.join(it.upper() for it in protocols)} {port}"
     others = [it for it in facts.holders if it.port == port and it.protocol in protocols and it.pid != own]
-    others = [it for it in others if _in_the_way(it, facts.settings.address)]
     if facts.status is not None:
         return ok(check, f"{named}, held by the agent")
-    if not others:
+    found = in_the_way(others, check, facts.settings.address)
+    if found is None:
         return ok(check, f"{named} free")
-    holder = others[0]
-    held = " and ".join(dict.fromkeys(it.protocol.upper() for it in others))
-    what, hint = _who(holder, check)
+    held, what, hint = found
     return fail(check, f"{held} {port} is held by {what}", "the agent cannot start beside it", hint)
 
 
-def _in_the_way(holder: Holder, address: str) -> bool:
-    """Somebody on another address of this host does not hinder us."""
-    return holder.address in ("", "0.0.0.0", "::", address) or not address
+def in_the_way(holders: list[Holder], check: str, address: str) -> tuple[str, str, str] | None:
+    """Protocols, the first holder and how to part the two, or None: who is on another address of this host does not
+    hinder us. `check` is data-port or control-port, as the option is called."""
+    hindering = [it for it in holders if it.address in ("", "0.0.0.0", "::", address) or not address]
+    if not hindering:
+        return None
+    held = " and ".join(dict.fromkeys(it.protocol.upper() for it in hindering))
+    return held, *_who(hindering[0], check)
 
 
 def _who(holder: Holder, check: str) -> tuple[str, str]:

@@ -29,7 +29,6 @@ from vxlanu.nsopen.wire import (
     AdoptTap,
     AskPaths,
     AskRoute,
-    AskUdpPort,
     DeleteTap,
     HelperGone,
     HelperTimeout,
@@ -42,7 +41,6 @@ from vxlanu.nsopen.wire import (
     OpenedSockets,
     OpenSockets,
     OpenTap,
-    PortHolder,
     ProbeTap,
     Question,
     Route,
@@ -183,10 +181,6 @@ class NamespaceHelper:
             found |= part
         return found
 
-    async def udp_port_holder(self, port: int) -> PortHolder | None:
-        """Who holds UDP `port` in the agent's own namespace; None if it is free."""
-        return await self._call(AskUdpPort(port), None)
-
     def call_sync(self, request: Question[R], target: int | None = None, *, timeout: float = TIMEOUT_S) -> R:
         """The same without a loop, for tests and for the start of the agent."""
         with _Answer() as answer:
@@ -305,8 +299,6 @@ class _Answer:
                 return answer.existed
             case wire.RouteAnswer():
                 return answer.route
-            case wire.PortAnswer():
-                return answer.holder
         return answer.items
 
 

@@ -147,8 +147,6 @@ def _do(request: wire.Request, place: Place) -> tuple[wire.Answer, list[int]]:
             return wire.RouteAnswer(survey.route_to(request.address)), []
         case wire.AskPaths():
             return wire.PathsAnswer(survey.path_mtus(request.addresses)), []
-        case wire.AskUdpPort():
-            return wire.PortAnswer(survey.udp_port_holder(request.port)), []
         case wire.OpenSockets():
             fds = service.open_sockets(request)
             return wire.SocketsMade(len(request.addresses)), fds

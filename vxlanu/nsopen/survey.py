@@ -10,13 +10,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Protocol
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from vxlanu.nsopen.wire import InterfaceAddress, KernelRefused, Link, PortHolder, Route, RouteTo
+from vxlanu.nsopen.wire import InterfaceAddress, KernelRefused, Link, Route, RouteTo
 
 SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 IFF_UP, RTN_UNICAST = 0x1, 1
@@ -85,17 +84,6 @@ def path_mtus(wanted: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def udp_port_holder(port: int) -> PortHolder | None:
-    """A kernel vxlan device first: its socket has no process, and the user knows the device."""
-    for link in links():
-        if link.kind == "vxlan" and link.udp_port == port:
-            return PortHolder("vxlan", link.name)
-    sockets = set(_sockets_on(port))
-    if not sockets:
-        return None
-    return _process_with(sockets - {0}) or PortHolder("kernel", "")
-
-
 def _link(message: Message) -> Link:
     info = _nested(message.get("linkinfo"))
     data = _nested(info.get("data"))
@@ -147,39 +135,6 @@ def _route(message: Message) -> Route:
         metric=_number(message.get("priority")),
         table=_number(message.get("table")) or _number(message["table"]),
     )
-
-
-def _sockets_on(port: int) -> Iterator[int]:
-    """Inodes of the UDP sockets bound to `port` here; 0 for those that the kernel itself has."""
-    for table in ("/proc/self/net/udp", "/proc/self/net/udp6"):
-        try:
-            rows = Path(table).read_text().splitlines()[1:]
-        except OSError:
-            continue  # a kernel without IPv6
-        for row in rows:
-            fields = row.split()
-            if int(fields[1].rpartition(":")[2], 16) == port:
-                yield int(fields[9])
-
-
-def _process_with(inodes: set[int]) -> PortHolder | None:
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            if any(_is_one_of(entry, wanted) for entry in (process / "fd").iterdir()):
-                return PortHolder("process", (process / "comm").read_text().strip(), int(process.name))
-        except OSError:
-            continue  # it ended, or is not ours to look into
-    return None
-
-
-def _is_one_of(entry: Path, wanted: set[str]) -> bool:
-    try:
-        return str(entry.readlink()) in wanted
-    except OSError:
-        return False
 
 
 class _Nothing:

@@ -132,12 +132,6 @@ class AskPaths(Question["dict[str, int]"], frozen=True, forbid_unknown_fields=Tr
     addresses: tuple[str, ...]
 
 
-class AskUdpPort(Question["PortHolder | None"], frozen=True, forbid_unknown_fields=True, tag="udp_port"):
-    """Who holds a UDP port."""
-
-    port: int
-
-
 class NewNamespace(Question["int"], frozen=True, forbid_unknown_fields=True, tag="new_namespace"):
     """Make a namespace that forwards, which lives as long as the descriptor that is answered."""
 
@@ -159,7 +153,6 @@ Request = (
     | ListRoutes
     | AskRoute
     | AskPaths
-    | AskUdpPort
     | NewNamespace
     | OpenSockets
 )
@@ -273,20 +266,6 @@ class RouteTo(msgspec.Struct, frozen=True):
     mtu: int
 
 
-class PortHolder(msgspec.Struct, frozen=True):
-    """Who holds a UDP port. kind: process, vxlan (a kernel device), kernel (another kernel socket)."""
-
-    kind: str
-    name: str
-    pid: int = 0
-
-    def text(self) -> str:
-        """As a user reads it."""
-        if self.kind == "process":
-            return f"process {self.name} (pid {self.pid})"
-        return f"kernel vxlan device {self.name}" if self.kind == "vxlan" else "a socket of the kernel"
-
-
 class Deleted(msgspec.Struct, frozen=True, tag="deleted"):
     """Whether there was something to delete."""
 
@@ -313,10 +292,6 @@ class PathsAnswer(msgspec.Struct, frozen=True, tag="paths"):
     items: dict[str, int]
 
 
-class PortAnswer(msgspec.Struct, frozen=True, tag="port"):
-    holder: PortHolder | None
-
-
 class Failure(msgspec.Struct, frozen=True, tag="failure"):
     """An error of this file by its stable name, to be raised at the caller's."""
 
@@ -341,7 +316,6 @@ Answer = (
     | Routes
     | RouteAnswer
     | PathsAnswer
-    | PortAnswer
     | Failure
 )
 
