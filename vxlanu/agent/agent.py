@@ -51,6 +51,8 @@ from vxlanu.endpoints import Endpoints, LocalEndpoint
 from vxlanu.netns import EndOfLifeWatch
 from vxlanu.nsopen import NamespaceHelper
 from vxlanu.reconcile import Reconciler
+from vxlanu.runtimes.following import Runtimes
+from vxlanu.runtimes.intents import Intents
 
 log = logging.getLogger("vxlanu.agent")
 
@@ -86,6 +88,7 @@ class Agent:
         self.endpoints = Endpoints(helper, watch, self.vanished, ladder.tap_queues(dataplane.workers))
         self.paths = Paths(helper, dataplane)
         self.netcheck = Netcheck(self)
+        self.runtimes, self.intents = Runtimes(self), Intents(self, journal.store)
         self.traffic, self.drop_log = Traffic(dataplane), DropLog(self)
         self.feed, self.keys = Feed(), Stamps()
         self.observer, self.captures = Observer(self, self.feed), Captures(self)
@@ -93,11 +96,9 @@ class Agent:
         self.names_in_use: set[tuple[bytes, str]] = set()
         self.leaving: set[str] = set()
         self.ended: set[str] = set()
-        self.started = time.monotonic()
-        self.stopping = asyncio.Event()
+        self.started, self.stopping = time.monotonic(), asyncio.Event()
         self.failure: Effect | None = None
-        self.leave_on_stop = False
-        self.wrong_key = ""
+        self.leave_on_stop, self.wrong_key = False, ""
         self.pid = os.getpid()
         self.take_down: Callable[[Agent, str], Coroutine[None, None, None]] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -225,6 +226,7 @@ class Agent:
             "traffic": self.traffic.look,
             "events": self.observer.look,
             "drops": self.drop_log.look,
+            "intents": self.intents.check,
             "workers": self._watch_workers,
         }
         stumbled: set[str] = set()

@@ -44,9 +44,12 @@ class Plan:
     wanted: Attach
 
 
-async def attach(agent: Agent, wanted: Attach) -> EndpointId:
-    """Give a target an interface in a network; returns once the endpoint is known to the network's hosts."""
-    plan = await _plan(agent, wanted)
+async def attach(agent: Agent, wanted: Attach, again: EndpointId | None = None) -> EndpointId:
+    """Give a target an interface in a network; returns once the endpoint is known to the network's hosts.
+
+    `again`: the id of an intent whose container has come back.
+    """
+    plan = await _plan(agent, wanted, again)
     key = plan.endpoint.hex()
     row = LocalRow.of(plan.endpoint, plan.network.id, plan.target, wanted.ifname)
     agent.journal.rows[key] = row
@@ -55,6 +58,8 @@ async def attach(agent: Agent, wanted: Attach) -> EndpointId:
         await _carry_out(agent, plan, row)
     finally:
         agent.names_in_use.discard((plan.network.id, plan.name))
+    if key in agent.journal.rows:  # else it has ended already
+        await agent.intents.write(plan.endpoint, plan.network.id, plan.name, plan.target, wanted)
     log.info("attached %s to %s", plan.name, plan.network.name, extra={"event": "attached"})
     return plan.endpoint
 
@@ -82,13 +87,11 @@ def _other_subnets(network: Network, body: Endpoint) -> tuple[str, ...]:
     own = {str(ipaddress.ip_interface(address).network) for address in body.addresses}
     versions = {ipaddress.ip_interface(address).version for address in body.addresses}
     return tuple(
-        subnet
-        for subnet in network.subnets
-        if subnet not in own and ipaddress.ip_network(subnet).version in versions
+        subnet for subnet in network.subnets if subnet not in own and ipaddress.ip_network(subnet).version in versions
     )
 
 
-async def _plan(agent: Agent, wanted: Attach) -> Plan:
+async def _plan(agent: Agent, wanted: Attach, again: EndpointId | None) -> Plan:
     """Check every word of the request; from here to the journal's row nothing is awaited."""
     _check_words(wanted)
     network = await known_network(agent, wanted.network)
@@ -110,7 +113,8 @@ async def _plan(agent: Agent, wanted: Attach) -> Plan:
     if holder is not None or (network.id, name) in agent.names_in_use:
         place = f" on {holder.owner_name}" if holder else ""
         raise Conflict(what, f"{network.name} has an endpoint {name}{place}", hint="--name NAME", name="name_taken")
-    return Plan(EndpointId(secrets.token_bytes(16)), network, target, name, wanted)
+    endpoint = again or agent.intents.place_for(network.id, target) or EndpointId(secrets.token_bytes(16))
+    return Plan(endpoint, network, target, name, wanted)
 
 
 def _check_words(wanted: Attach) -> None:
@@ -173,7 +177,11 @@ async def _addressed(agent: Agent, plan: Plan, undo: AsyncExitStack) -> Endpoint
     """Take the addresses and put the record together; taking is undone by releasing."""
     network, wanted, what = plan.network, plan.wanted, f"attach {plan.wanted.target}"
     take = partial(take_address, agent, network.id, plan.endpoint, take_over=wanted.take_over)
-    undo.push_async_callback(agent.control.release, network.id, plan.endpoint)
+    kept = {address.partition("/")[0] for address in agent.control.addresses_of(network.id, plan.endpoint)}
+    if not kept:
+        undo.push_async_callback(agent.control.release, network.id, plan.endpoint)
+    elif not kept.issuperset(filter(None, (wanted.ip, wanted.ip6))):
+        await agent.control.release(network.id, plan.endpoint)  # it asks for others than were kept for it
     addresses = []
     if lookup.subnet_of(network.body, 4) or wanted.ip:
         addresses.append(await take(wanted.ip, what, ipv6=False))
@@ -213,9 +221,15 @@ async def detach(agent: Agent, network_reference: str, target_text: str) -> Endp
             view = agent.view.endpoint(EndpointId(row.endpoint))
             if view is None:
                 continue  # still being attached
+            await agent.intents.erase(key)
             await take_down(agent, key)
             log.info("detached %s from %s", view.body.name, network.name, extra={"event": "detached"})
             return view
+    if waiting := agent.intents.waiting_for(network.id, target_text):
+        gone = agent.intents.as_endpoint(waiting)
+        await agent.intents.end(waiting)
+        log.info("detached %s from %s", gone.body.name, network.name, extra={"event": "detached"})
+        return gone
     raise _not_attached(agent, network, target_text)
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from vxlanu import __version__
 from vxlanu.agent.advertise import choose
 from vxlanu.agent.agent import Agent
+from vxlanu.agent.attach import attach
 from vxlanu.agent.endpoint_life import adopt_all, take_down
 from vxlanu.agent.journal import ControlJournal, EndpointJournal
 from vxlanu.agent.kept import Kept
@@ -78,6 +79,7 @@ async def live(
         await _join(agent, open_things)
         for key in agent.ended:
             agent.spawn(take_down(agent, key))
+        agent.intents.begin(attach)
         await _serve(agent, server, http, open_things)
         _announce(agent)
         on_hangup(agent, reread)
