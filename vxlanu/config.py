@@ -28,6 +28,7 @@ from vxlanu.errors import BadRequest
 
 __all__ = [
     "CONFIG_FILE",
+    "DOCKER_SOCKET",
     "KEY_FILE",
     "OFFLOADS",
     "AgentConfig",
@@ -41,6 +42,8 @@ __all__ = [
 
 CONFIG_FILE = "/etc/vxlanu/agent.toml"
 KEY_FILE = "/etc/vxlanu/cluster.key"
+DOCKER_SOCKET = "/run/docker/plugins/vxlanu.sock"
+"""Where dockerd looks for a plugin; the file's name is that of the driver."""
 OFFLOADS = ("vnet-hdr", "tso", "uso", "udp-segment", "udp-gro", "mq", "rcvbufforce")
 """The rungs of the ladder, best known by what `--offload no-…` takes away; what is probed is in vxlanu.agent.ladder."""
 NEED_VNET_HDR = {"tso", "uso"}  # the size of the segments stands in the virtio header
@@ -80,6 +83,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unkn
     """Gets one line when everything is up."""
     profile: Literal["lan", "local"] = "lan"
     """Timers of the control plane: `local` is for labs on one machine."""
+    docker: str = ""
+    """Socket on which Docker finds us as its network plugin; empty: none."""
 
 
 Layer = dict[str, object]

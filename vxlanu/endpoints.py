@@ -13,14 +13,19 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vxlanu.errors import Conflict, VxlanuError
-from vxlanu.netns import EndOfLifeWatch, Target
+from vxlanu.netns import EndOfLifeWatch, Target, own
 from vxlanu.nsopen import KernelRefused, Link, NamespaceHelper, OpenTap, TapMissing, TapPlan, TapQueues, tun
-from vxlanu.nsopen.wire import alternative_name
+from vxlanu.nsopen.wire import alternative_name, moved_name
 
 TAG_DIGITS = 12  # of the endpoint's id, in the names of its device: v-<12 digits> is as long as a name may be, less one
+
+
+def waiting_name(endpoint_id: str) -> str:
+    """What a bare TAP is called until a runtime has moved it."""
+    return moved_name(endpoint_id[:TAG_DIGITS])
 
 
 class QueuesStale(Exception):
@@ -92,9 +97,13 @@ class Endpoints:
         addresses: tuple[str, ...],
         ifname: str = "",
         onlink: tuple[str, ...] = (),
+        bare: bool = False,
     ) -> LocalEndpoint:
-        """Make the TAP in `target`, addressed and up. Empty `ifname`: the lowest free ethN."""
-        plan = TapPlan(endpoint_id[:TAG_DIGITS], mac, mtu, addresses, ifname, onlink, self._queues)
+        """Make the TAP in `target`, addressed and up. Empty `ifname`: the lowest free ethN.
+
+        `bare`: down and without addresses, for a runtime that moves it; `moved` tells where to.
+        """
+        plan = TapPlan(endpoint_id[:TAG_DIGITS], mac, mtu, addresses, ifname, onlink, self._queues, bare)
         with self._reserved(endpoint_id), target.open() as namespace:
             made = await self._helper.create_tap(namespace, plan)
         return self._keep(endpoint_id, target, made, adopted=False)
@@ -150,6 +159,47 @@ class Endpoints:
         except OSError as why:
             raise QueuesStale(f"no TAP: {why.strerror}") from why
 
+    def place(self, endpoint_id: str) -> tuple[str, int]:
+        """What the device is called now, and the inode of the namespace it is in: asked of our descriptor alone.
+
+        NotFound: it is not open here, or has gone.
+        """
+        kept = self._open.get(endpoint_id)
+        try:
+            if kept is not None:
+                return tun.interface_of(kept[1])[0], tun.namespace_of(kept[1])
+        except OSError as why:
+            raise TapMissing(f"find {alternative_name(endpoint_id[:TAG_DIGITS])}", why.strerror or str(why)) from why
+        raise TapMissing(f"find {alternative_name(endpoint_id[:TAG_DIGITS])}", "not open here")
+
+    async def moved(self, local: LocalEndpoint, target: Target) -> LocalEndpoint:
+        """The endpoint in the namespace that a runtime has moved its TAP to, which is watched from now on.
+
+        NotFound: the device is not there.
+        """
+        with target.open() as namespace:
+            links = await self._helper.links(namespace)
+        altname = alternative_name(local.endpoint_id[:TAG_DIGITS])
+        link = next((link for link in links if altname in link.altnames), None)
+        kept = self._open.get(local.endpoint_id)
+        if link is None or kept is None:
+            raise TapMissing(f"find {altname}", "the target has no such TAP")
+        self._open[local.endpoint_id] = (target, kept[1])
+        self._watch.add(local.endpoint_id, target, self._vanished)
+        return replace(local, target=target, ifname=link.name, ifindex=link.index)
+
+    def returned(self, endpoint_id: str) -> None:
+        """The runtime takes its TAP back to our own namespace: that of its container may end now."""
+        self._watch.discard(endpoint_id)
+        kept = self._open.get(endpoint_id)
+        if kept is not None:
+            self._open[endpoint_id] = (own(), kept[1])
+
+    async def sweep(self, endpoint_id: str) -> bool:
+        """Delete a TAP of an earlier run that waits in our own namespace for a runtime; False if there is none."""
+        with own().open() as namespace:
+            return await self._helper.delete_tap(namespace, endpoint_id[:TAG_DIGITS])
+
     async def close(self, endpoint_id: str) -> None:
         """Delete the device, end the watch. Idempotent; never fails because the target is gone."""
         self._watch.discard(endpoint_id)
@@ -192,7 +242,8 @@ class Endpoints:
             for fd in tap.fds:
                 os.close(fd)
             raise KernelRefused("keep the TAP open", why.strerror or str(why)) from why
-        self._watch.add(endpoint_id, target, self._vanished)
+        if target.kind != "own":
+            self._watch.add(endpoint_id, target, self._vanished)
         return LocalEndpoint(
             endpoint_id, target, tap.ifname, tap.ifindex, tap.mac, tap.mtu, adopted, tap.fds, tap.write_queue
         )

@@ -21,7 +21,7 @@ import select
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from vxlanu.errors import BadRequest, near
@@ -29,8 +29,10 @@ from vxlanu.nsopen import syscalls
 from vxlanu.nsopen.wire import KernelRefused, NamespaceMissing, PermissionMissing
 
 RUN_NETNS = Path("/run/netns")
+OWN_NETNS = "/proc/self/ns/net"
 NS_GET_NSTYPE = 0xB703  # include/uapi/linux/nsfs.h
 RUNTIMES = ("docker", "podman")
+RUNTIME_TIMEOUT_S = 10.0  # a busy dockerd takes seconds to inspect
 PROCESS_NAMESPACE = re.compile(r"/proc/([1-9][0-9]*)/(?:task/[0-9]+/)?ns/net")
 NAME = re.compile(r"[A-Za-z0-9_.@:+-]+")
 
@@ -45,12 +47,11 @@ EVENT = struct.Struct("iIII")  # struct inotify_event: watch, mask, cookie, leng
 class Target:
     """A network namespace that somebody named.
 
-    kind    name, path, pid, docker, podman
+    kind    name, path, pid, docker, podman; own, plugin (a runtime's sandbox)
     text    as the user wrote it
     path    what to open, now and after a restart
     device, inode   which namespace it was when it was resolved
     pid     process whose end is the end of the target; 0 where the path is what ends
-    container   id of the container, where a runtime was asked
     """
 
     kind: str
@@ -59,7 +60,6 @@ class Target:
     device: int
     inode: int
     pid: int = 0
-    container: str = ""
 
     @contextmanager
     def open(self) -> Iterator[int]:
@@ -82,6 +82,20 @@ class Target:
         return (status.st_dev, status.st_ino) == (self.device, self.inode)
 
 
+def own() -> Target:
+    """The namespace that this process is in: of kind `own`, which never ends as long as anybody looks."""
+    return _identified("own", "this host", OWN_NETNS, 0)
+
+
+def sandbox(text: str, path: str) -> Target:
+    """The namespace that a runtime has promised at `path`. Not there yet, or not to be seen from here: device and
+    inode are 0, and it cannot be opened."""
+    try:
+        return _identified("plugin", text, path, 0)
+    except (NamespaceMissing, PermissionMissing):
+        return Target("plugin", text, path, 0, 0)
+
+
 async def resolve(text: str) -> Target:
     """What a user calls a target: bare word (ip-netns name), /path, pid:N, docker:NAME, podman:NAME.
 
@@ -96,7 +110,7 @@ async def resolve(text: str) -> Target:
             raise BadRequest(f"target {text}", "what follows pid: must be a process id")
         return _of_process("pid", text, int(rest))
     if colon and kind in RUNTIMES:
-        return await _of_container(kind, text, rest)
+        return _of_process(kind, text, await _runtime_pid(kind, text, rest))
     if not NAME.fullmatch(text) or text in (".", ".."):
         forms = "NAME of ip netns, /path, pid:N, docker:NAME, podman:NAME"
         raise BadRequest(f"target {text!r}", "this names no namespace", hint=forms)
@@ -149,21 +163,31 @@ def _near(name: str) -> str:
     return near(name, known) or "ip netns list"
 
 
-async def _of_container(runtime: str, text: str, name: str) -> Target:
-    """The container's first process, asked of the runtime."""
-    from vxlanu.runtimes import containers  # the HTTP client behind it is loaded by who needs it
-
+async def _runtime_pid(runtime: str, text: str, name: str) -> int:
+    """The container's first process, asked of the runtime's own command line."""
     what = f"target {text}"
     if not NAME.fullmatch(name) or name.startswith("-"):
         raise BadRequest(what, f"what follows {runtime}: must be a container's name or id")
+    command = (runtime, "inspect", "--type", "container", "--format", "{{.State.Pid}}", name)
+    pipe = asyncio.subprocess.PIPE
     try:
-        found = await containers.find(runtime, name)
-    except (containers.NoContainer, containers.RuntimeAway) as why:
-        raise NamespaceMissing(what, str(why)) from why
+        asked = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    except OSError as why:
+        raise NamespaceMissing(what, f"cannot run {runtime}: {why.strerror}") from why
+    try:
+        said, complaint = await asyncio.wait_for(asked.communicate(), RUNTIME_TIMEOUT_S)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            asked.kill()
+        raise NamespaceMissing(what, f"{runtime} does not answer within {RUNTIME_TIMEOUT_S:g} s") from None
+    if asked.returncode != 0:
+        lines = complaint.decode(errors="replace").strip().splitlines()
+        raise NamespaceMissing(what, lines[-1] if lines else f"{runtime} inspect failed")
     # A stopped container has pid 0; nothing below 2 is ever a container.
-    if found.pid < 2:
+    answer = said.decode(errors="replace").strip()
+    if not answer.isdigit() or int(answer) < 2:
         raise NamespaceMissing(what, "the container is not running", hint=f"{runtime} start {name}")
-    return replace(_of_process(runtime, text, found.pid), container=found.id)
+    return int(answer)
 
 
 class EndOfLifeWatch:

@@ -46,6 +46,7 @@ def test_every_setting_can_be_said_in_the_file_and_in_the_environment(tmp_path: 
         "log-level": "debug",
         "log-format": "json",
         "profile": "local",
+        "docker": "/s/d",
     }
     assert set(values) | {"config", "ready-fd"} == set(SETTINGS)
     file = written(tmp_path, "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
@@ -127,7 +128,7 @@ def test_the_sample_has_every_key_with_its_default(tmp_path: Path, capsys: pytes
     assert list(said) and set(said) == set(IN_FILE)
     assert load({"config": written(tmp_path, re.sub(r"(?m)^#([a-z-]+ = )", r"\1", sample))}, {}, uid=0)
     defaults = load({}, {}, uid=0)
-    examples = {"name", "advertise", "join", "key-file", "http"}
+    examples = {"name", "advertise", "join", "key-file", "http", "docker"}
     for key in set(said) - examples:
         assert said[key] == getattr(defaults, key.replace("-", "_")), key
 

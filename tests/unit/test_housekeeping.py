@@ -37,7 +37,6 @@ def test_housekeeping_goes_on_when_a_part_of_it_fails(
         traffic=SimpleNamespace(look=lambda now: None),
         observer=SimpleNamespace(look=broken),
         drop_log=SimpleNamespace(look=lambda now: None),
-        intents=SimpleNamespace(check=lambda now: None),
         _watch_workers=watch,
     )
 

@@ -15,6 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING
 
 from vxlanu.agent.advertise import Underlay
 from vxlanu.agent.drops import DropLog
@@ -51,8 +52,9 @@ from vxlanu.endpoints import Endpoints, LocalEndpoint
 from vxlanu.netns import EndOfLifeWatch
 from vxlanu.nsopen import NamespaceHelper
 from vxlanu.reconcile import Reconciler
-from vxlanu.runtimes.following import Runtimes
-from vxlanu.runtimes.intents import Intents
+
+if TYPE_CHECKING:  # they need an agent, which they get
+    from vxlanu.runtimes.docker.plugin import DockerPlugin
 
 log = logging.getLogger("vxlanu.agent")
 
@@ -88,7 +90,6 @@ class Agent:
         self.endpoints = Endpoints(helper, watch, self.vanished, ladder.tap_queues(dataplane.workers))
         self.paths = Paths(helper, dataplane)
         self.netcheck = Netcheck(self)
-        self.runtimes, self.intents = Runtimes(self), Intents(self, journal.store)
         self.traffic, self.drop_log = Traffic(dataplane), DropLog(self)
         self.feed, self.keys = Feed(), Stamps()
         self.observer, self.captures = Observer(self, self.feed), Captures(self)
@@ -98,8 +99,10 @@ class Agent:
         self.ended: set[str] = set()
         self.started, self.stopping = time.monotonic(), asyncio.Event()
         self.failure: Effect | None = None
-        self.leave_on_stop, self.wrong_key = False, ""
+        self.leave_on_stop = False
+        self.wrong_key = ""
         self.pid = os.getpid()
+        self.docker: DockerPlugin | None = None
         self.take_down: Callable[[Agent, str], Coroutine[None, None, None]] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._beats: dict[int, tuple[int, float]] = {}
@@ -226,8 +229,8 @@ class Agent:
             "traffic": self.traffic.look,
             "events": self.observer.look,
             "drops": self.drop_log.look,
-            "intents": self.intents.check,
             "workers": self._watch_workers,
+            "Docker's addresses": lambda now: self.docker.look(now) if self.docker else None,
         }
         stumbled: set[str] = set()
         while True:

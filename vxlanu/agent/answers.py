@@ -23,7 +23,6 @@ from vxlanu.control.core.records import NetworkId, NodeId, short
 from vxlanu.control.core.view import EndpointView, MemberView, NetworkState, NetworkView
 from vxlanu.dataplane import Destination, PortRef, SoftRow, Totals, VtepRef
 from vxlanu.dataplane.reading import REASON_TEXTS
-from vxlanu.runtimes.intents import Intent
 
 _STATES = {NetworkState.ACTIVE: "active", NetworkState.REMOVING: "removing", NetworkState.CONFLICT: "conflict"}
 _SOFT_LIFE_S = {"learned": 300.0, "pending": 5.0}  # as native/limits.h has them
@@ -78,14 +77,6 @@ def endpoints(agent: Agent, views: Iterable[EndpointView]) -> list[schema.Endpoi
     """`endpoint ls`."""
     names = _network_names(agent)
     return [_endpoint_row(agent, view, names.get(view.body.network, "")) for view in views]
-
-
-def waiting(agent: Agent, intents: Iterable[Intent]) -> list[schema.Endpoint]:
-    """The endpoints of containers that are attached again when they run again."""
-    rows = endpoints(agent, (agent.intents.as_endpoint(intent) for intent in intents))
-    for row in rows:
-        row.state = "waiting"
-    return rows
 
 
 def _network_names(agent: Agent) -> dict[bytes, str]:

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from vxlanu.agent import lookup
-from vxlanu.agent.addressing import check_mac, mac_of, take_address
+from vxlanu.agent.addressing import check_mac, mac_of, other_subnets, take_address
 from vxlanu.agent.agent import Agent
 from vxlanu.agent.endpoint_life import begin, connect, take_down
 from vxlanu.agent.journal import LocalRow
 from vxlanu.api.schema import Attach
-from vxlanu.control.core.records import Endpoint, EndpointId, Network, NetworkId, is_mac, is_name
+from vxlanu.control.core.records import Endpoint, EndpointId, NetworkId, is_mac, is_name
 from vxlanu.control.core.view import EndpointView, NetworkState, NetworkView
 from vxlanu.errors import BadRequest, Conflict, NotFound, near
 from vxlanu.netns import Target, resolve
@@ -44,12 +44,9 @@ class Plan:
     wanted: Attach
 
 
-async def attach(agent: Agent, wanted: Attach, again: EndpointId | None = None) -> EndpointId:
-    """Give a target an interface in a network; returns once the endpoint is known to the network's hosts.
-
-    `again`: the id of an intent whose container has come back.
-    """
-    plan = await _plan(agent, wanted, again)
+async def attach(agent: Agent, wanted: Attach) -> EndpointId:
+    """Give a target an interface in a network; returns once the endpoint is known to the network's hosts."""
+    plan = await _plan(agent, wanted)
     key = plan.endpoint.hex()
     row = LocalRow.of(plan.endpoint, plan.network.id, plan.target, wanted.ifname)
     agent.journal.rows[key] = row
@@ -58,8 +55,6 @@ async def attach(agent: Agent, wanted: Attach, again: EndpointId | None = None) 
         await _carry_out(agent, plan, row)
     finally:
         agent.names_in_use.discard((plan.network.id, plan.name))
-    if key in agent.journal.rows:  # else it has ended already
-        await agent.intents.write(plan.endpoint, plan.network.id, plan.name, plan.target, wanted)
     log.info("attached %s to %s", plan.name, plan.network.name, extra={"event": "attached"})
     return plan.endpoint
 
@@ -76,22 +71,13 @@ async def _carry_out(agent: Agent, plan: Plan, row: LocalRow) -> None:
             mtu=plan.network.body.mtu,
             addresses=body.addresses,
             ifname=plan.wanted.ifname,
-            onlink=_other_subnets(plan.network.body, body),
+            onlink=other_subnets(plan.network.body, body),
         )
         await connect(agent, body, opened, undo)
         undo.pop_all()
 
 
-def _other_subnets(network: Network, body: Endpoint) -> tuple[str, ...]:
-    """The network's subnets that the endpoint has no address in: reached on the link all the same."""
-    own = {str(ipaddress.ip_interface(address).network) for address in body.addresses}
-    versions = {ipaddress.ip_interface(address).version for address in body.addresses}
-    return tuple(
-        subnet for subnet in network.subnets if subnet not in own and ipaddress.ip_network(subnet).version in versions
-    )
-
-
-async def _plan(agent: Agent, wanted: Attach, again: EndpointId | None) -> Plan:
+async def _plan(agent: Agent, wanted: Attach) -> Plan:
     """Check every word of the request; from here to the journal's row nothing is awaited."""
     _check_words(wanted)
     network = await known_network(agent, wanted.network)
@@ -113,8 +99,7 @@ async def _plan(agent: Agent, wanted: Attach, again: EndpointId | None) -> Plan:
     if holder is not None or (network.id, name) in agent.names_in_use:
         place = f" on {holder.owner_name}" if holder else ""
         raise Conflict(what, f"{network.name} has an endpoint {name}{place}", hint="--name NAME", name="name_taken")
-    endpoint = again or agent.intents.place_for(network.id, target) or EndpointId(secrets.token_bytes(16))
-    return Plan(endpoint, network, target, name, wanted)
+    return Plan(EndpointId(secrets.token_bytes(16)), network, target, name, wanted)
 
 
 def _check_words(wanted: Attach) -> None:
@@ -144,12 +129,12 @@ def _is_address(text: str, version: int) -> bool:
         return False
 
 
-async def known_network(agent: Agent, reference: str) -> NetworkView:
+async def known_network(agent: Agent, reference: str, patience_s: float = 1.0) -> NetworkView:
     """The network, after asking a peer if nobody here has heard of it."""
     try:
         return lookup.network(agent.view, reference)
     except NotFound:
-        await agent.control.refresh()
+        await agent.control.refresh(patience_s)
         return lookup.network(agent.view, reference)
 
 
@@ -177,11 +162,7 @@ async def _addressed(agent: Agent, plan: Plan, undo: AsyncExitStack) -> Endpoint
     """Take the addresses and put the record together; taking is undone by releasing."""
     network, wanted, what = plan.network, plan.wanted, f"attach {plan.wanted.target}"
     take = partial(take_address, agent, network.id, plan.endpoint, take_over=wanted.take_over)
-    kept = {address.partition("/")[0] for address in agent.control.addresses_of(network.id, plan.endpoint)}
-    if not kept:
-        undo.push_async_callback(agent.control.release, network.id, plan.endpoint)
-    elif not kept.issuperset(filter(None, (wanted.ip, wanted.ip6))):
-        await agent.control.release(network.id, plan.endpoint)  # it asks for others than were kept for it
+    undo.push_async_callback(agent.control.release, network.id, plan.endpoint)
     addresses = []
     if lookup.subnet_of(network.body, 4) or wanted.ip:
         addresses.append(await take(wanted.ip, what, ipv6=False))
@@ -216,20 +197,17 @@ async def detach(agent: Agent, network_reference: str, target_text: str) -> Endp
     """Take a target's interface in a network away."""
     network = lookup.network(agent.view, network_reference)
     inode = await _identity(target_text)
-    for key, row in agent.journal.rows.items():
+    for key, row in list(agent.journal.rows.items()):
         if row.network == network.id and (row.text == target_text or (row.device, row.inode) == inode):
             view = agent.view.endpoint(EndpointId(row.endpoint))
             if view is None:
                 continue  # still being attached
-            await agent.intents.erase(key)
+            if row.kind == "plugin":
+                hint = f"docker network disconnect NETWORK {view.body.target.removeprefix('docker:')}"
+                raise Conflict(f"detach {target_text}", "Docker attached it", hint=hint, name="attached_by_docker")
             await take_down(agent, key)
             log.info("detached %s from %s", view.body.name, network.name, extra={"event": "detached"})
             return view
-    if waiting := agent.intents.waiting_for(network.id, target_text):
-        gone = agent.intents.as_endpoint(waiting)
-        await agent.intents.end(waiting)
-        log.info("detached %s from %s", gone.body.name, network.name, extra={"event": "detached"})
-        return gone
     raise _not_attached(agent, network, target_text)
 
 

@@ -18,7 +18,7 @@ from vxlanu.control.core.records import Endpoint, EndpointId, NetworkId
 from vxlanu.dataplane import PortConfig
 from vxlanu.endpoints import LocalEndpoint, QueuesStale
 from vxlanu.errors import NotFound, VxlanuError
-from vxlanu.netns import Target
+from vxlanu.netns import Target, sandbox
 from vxlanu.nsopen import NamespaceMissing
 
 log = logging.getLogger("vxlanu.endpoints")
@@ -68,10 +68,8 @@ async def take_down(agent: Agent, key: str) -> None:
         return
     agent.leaving.add(key)
     try:
-        returns = key in agent.intents  # its addresses stay taken until its container runs again
-        await agent.control.delete_endpoint(EndpointId(row.endpoint), keep_addresses=returns)
-        if not returns:
-            await agent.control.release(NetworkId(row.network), EndpointId(row.endpoint))  # also without a record
+        await agent.control.delete_endpoint(EndpointId(row.endpoint))
+        await agent.control.release(NetworkId(row.network), EndpointId(row.endpoint))  # also without a record
         agent.dataplane.remove_port(key)
         agent.opened.pop(key, None)
         agent.kept.drop_queues(key)
@@ -80,7 +78,6 @@ async def take_down(agent: Agent, key: str) -> None:
         agent.release_network(row.network)
     finally:
         agent.leaving.discard(key)
-    agent.intents.look(key)
 
 
 async def adopt(agent: Agent, key: str) -> bool:
@@ -90,7 +87,9 @@ async def adopt(agent: Agent, key: str) -> bool:
     """
     row = agent.journal.rows[key]
     try:
-        opened = await _opened_again(agent, key, row.target())
+        # What a runtime had promised and not yet made when the agent ended is looked for now.
+        target = sandbox(row.text, row.path) if row.kind == "plugin" and not row.inode else row.target()
+        opened = await _opened_again(agent, key, target)
     except NotFound as gone:
         log.info("endpoint %s ended while the agent was away: %s", key[:12], gone.why, extra={"event": "vanished"})
         agent.kept.drop_queues(key)

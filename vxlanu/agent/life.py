@@ -6,6 +6,7 @@ Order of the start, and why
   data plane, http  bound, not yet running
   endpoints         adopted from the journal by cached records: forwarding needs no peer
   control plane     epoch persisted, then join; a live holder of our name ends the start here
+  Docker's plugin   bound with the API socket; served when what an earlier run left is settled
   API, ready        last: whoever is answered finds everything there
 
 Rules of this file
@@ -29,7 +30,6 @@ from pathlib import Path
 from vxlanu import __version__
 from vxlanu.agent.advertise import choose
 from vxlanu.agent.agent import Agent
-from vxlanu.agent.attach import attach
 from vxlanu.agent.endpoint_life import adopt_all, take_down
 from vxlanu.agent.journal import ControlJournal, EndpointJournal
 from vxlanu.agent.kept import Kept
@@ -51,6 +51,8 @@ from vxlanu.doctor.network import in_the_way
 from vxlanu.doctor.ports import holders
 from vxlanu.errors import Refused
 from vxlanu.nsopen import NamespaceHelper
+from vxlanu.runtimes.docker.ledger import Ledger
+from vxlanu.runtimes.docker.plugin import DockerPlugin
 from vxlanu.store import Store
 
 log = logging.getLogger("vxlanu.life")
@@ -77,9 +79,11 @@ async def live(
         agent.wire()
         open_things.push_async_callback(agent.unwire)
         await _join(agent, open_things)
+        if agent.docker is not None:
+            await agent.docker.start()
+            open_things.push_async_callback(agent.docker.close)  # while everything that it asks still runs
         for key in agent.ended:
             agent.spawn(take_down(agent, key))
-        agent.intents.begin(attach)
         await _serve(agent, server, http, open_things)
         _announce(agent)
         on_hangup(agent, reread)
@@ -111,7 +115,12 @@ async def _open(
     tell(ladder, dataplane)
     journal = ControlJournal(store)
     control = ControlPlane(_core_config(config, underlay.address), journal.rows(), journal)
-    return Agent(config, underlay, helper, EndpointJournal(store), control, dataplane, ladder, kept)
+    agent = Agent(config, underlay, helper, EndpointJournal(store), control, dataplane, ladder, kept)
+    if config.docker:
+        agent.docker = DockerPlugin(agent, Ledger(store), Path(config.docker))
+        agent.docker.open()
+        open_things.push_async_callback(agent.docker.close)
+    return agent
 
 
 def _open_http(config: AgentConfig, open_things: AsyncExitStack) -> HttpServer | None:

@@ -1,16 +1,12 @@
 """The unix socket that serves the API.
 
 Rules of this file
-  1. The socket file appears with its final mode and group: nobody can connect a moment earlier than they may.
-  2. A socket that another agent listens on is never taken over; one that nobody listens on is stale and is replaced.
-  3. Every failure leaves as an ErrorReply; a bug leaves as one too, and in the log with its traceback.
+  1. Every failure leaves as an ErrorReply; a bug leaves as one too, and in the log with its traceback.
 """
 
 from __future__ import annotations
 
-import grp
 import logging
-import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -18,13 +14,13 @@ from pathlib import Path
 
 from aiohttp import web
 
+from vxlanu.api.listener import Listener
 from vxlanu.api.routes import Service, answer, routes
-from vxlanu.errors import BadRequest, NotFound, Refused, VxlanuError
+from vxlanu.errors import BadRequest, NotFound, VxlanuError
 
 log = logging.getLogger("vxlanu.api")
 
 BODY_BYTES_MAX = 64 * 1024  # the largest request, a network with all its options, is some 10 KB
-SOCKET_GROUP = "vxlanu"
 _UCRED = struct.Struct("3i")
 
 
@@ -65,75 +61,24 @@ class ApiServer:
     """One listening socket. `open` before the agent announces itself, `start` when it can answer, `close` last."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._socket: socket.socket | None = None
+        self._listener = Listener(path, "--socket PATH", shared=True)
         self._runner: web.AppRunner | None = None
 
     def open(self) -> None:
-        """Bind the socket file.
-
-        Raises:
-            Refused: another agent listens there, or the directory cannot be written.
-        """
-        if _answers(self.path):
-            raise Refused(
-                f"socket {self.path}", "another agent listens on it", hint="--socket PATH", name="socket_in_use"
-            )
-        try:
-            self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            self.path.unlink(missing_ok=True)
-            self._socket = _bind(self.path)
-        except OSError as error:
-            raise Refused(f"socket {self.path}", error.strerror or str(error), hint="--socket PATH") from error
+        """Bind the socket file. Raises Refused."""
+        self._listener.open()
 
     async def start(self, service: Service) -> None:
         """Serve until `close`."""
-        if self._socket is None:
-            raise RuntimeError("open() comes first")
         app = web.Application(middlewares=[errors, _log_peer], client_max_size=BODY_BYTES_MAX)
         app.add_routes(routes(service))
         self._runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.SockSite(self._runner, self._socket).start()
+        await web.SockSite(self._runner, self._listener.socket).start()
 
     async def close(self) -> None:
         """Stop serving and take the file away."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-            self.path.unlink(missing_ok=True)
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-        return True
-
-
-def _bind(path: Path) -> socket.socket:
-    """A listening socket whose file is 0660 root:vxlanu, or 0600 for a user (umask covers the moment of birth)."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    except OSError:
-        listener.close()
-        raise
-    finally:
-        os.umask(mask)
-    if os.geteuid() == 0:
-        try:
-            os.chown(path, 0, grp.getgrnam(SOCKET_GROUP).gr_gid)
-        except (KeyError, OSError):  # no such group, or, as root of a user namespace, none that this one knows
-            log.debug("no group %s: the socket stays with root", SOCKET_GROUP, extra={"event": "api_group"})
-        path.chmod(0o660)
-    listener.listen(64)
-    listener.setblocking(False)
-    return listener
+        self._listener.close()

@@ -18,7 +18,7 @@ import msgspec
 
 from vxlanu.cli.command import Command, emit, socket_option, wants_json
 from vxlanu.cli.render import printable
-from vxlanu.config import OFFLOADS, AgentConfig, ConfigMistakes, load, load_with_places
+from vxlanu.config import DOCKER_SOCKET, OFFLOADS, AgentConfig, ConfigMistakes, load, load_with_places
 from vxlanu.errors import BadRequest
 from vxlanu.share import shipped
 
@@ -61,6 +61,13 @@ __all__ = ["agent"]
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.  [info]")
 @click.option("--log-format", metavar="FORMAT", help="text or json.  [text]")
 @click.option("--ready-fd", type=int, metavar="N", help="Write one line to this descriptor when everything is up.")
+@click.option(
+    "--docker",
+    is_flag=False,
+    flag_value=DOCKER_SOCKET,
+    metavar="[SOCKET]",
+    help=f"Be Docker's network plugin, on {DOCKER_SOCKET} unless said otherwise.",
+)
 @click.option("--profile", metavar="lan|local", help="Timers of the control plane; local is for labs.  [lan]")
 def agent(check: bool, print_config: bool, print_unit: bool, **said: object) -> int:
     """Run the agent of this host in the foreground.

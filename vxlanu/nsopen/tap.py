@@ -38,6 +38,7 @@ from vxlanu.nsopen.wire import (
     TapQueues,
     TunMissing,
     alternative_name,
+    moved_name,
     temporary_name,
 )
 
@@ -51,7 +52,7 @@ ETHERNET_NAMES_MAX = 1000  # how many ethN are tried; a target with more interfa
 
 
 def create(place: Place, plan: TapPlan) -> tuple[TapFacts, list[int]]:
-    """The TAP of `plan`, persistent, configured and up in the target, and its queues."""
+    """The TAP of `plan`, persistent, in the target, configured and up unless it is bare, and its queues."""
     place.go_to_nursery()
     fds = open_queues(temporary_name(plan.tag), plan.queues, pytun.IFF_TUN_EXCL)
     try:
@@ -205,9 +206,11 @@ def gso_bytes(mtu: int) -> int:
 
 
 def _settle(netlink: IPRoute, place: Place, plan: TapPlan, *, write_queue: bool) -> TapFacts:
-    """In the target: name, link-local address, up, addresses, routes."""
+    """In the target: name, and unless it is bare link-local address, up, addresses, routes."""
     index = _index(netlink, plan.tag)
-    _rename(netlink, index, plan.ifname)
+    _rename(netlink, index, moved_name(plan.tag) if plan.bare else plan.ifname)
+    if plan.bare:
+        return _facts(netlink, place, plan.tag, created=True, write_queue=write_queue)
     has_v6 = _choose_address_mode(netlink, index, ADDR_GEN_NONE)
     facts = _facts(netlink, place, plan.tag, created=True, write_queue=write_queue)
     if any(":" in address for address in plan.addresses):

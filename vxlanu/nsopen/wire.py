@@ -41,6 +41,11 @@ def alternative_name(tag: str) -> str:
     return f"v-{tag}"
 
 
+def moved_name(tag: str) -> str:
+    """The name of a TAP that waits for a runtime to move it (nobody of another origin is called so)."""
+    return f"vx{tag}"
+
+
 # ---------------------------------------------------------------- requests
 
 
@@ -77,6 +82,7 @@ class TapPlan(Question["OpenTap"], frozen=True, forbid_unknown_fields=True, tag=
     ifname     name inside the target; empty: the lowest free ethN
     addresses  with prefix length, "192.168.0.100/24"
     onlink     prefixes reached directly through the interface besides those of the addresses
+    bare       named `moved_name`, down and without addresses: a runtime moves it, and gives it the rest
     """
 
     tag: str
@@ -86,6 +92,7 @@ class TapPlan(Question["OpenTap"], frozen=True, forbid_unknown_fields=True, tag=
     ifname: str = ""
     onlink: tuple[str, ...] = ()
     queues: TapQueues = TapQueues()
+    bare: bool = False
 
 
 class AdoptTap(Question["OpenTap"], frozen=True, forbid_unknown_fields=True, tag="adopt_tap"):

@@ -1,1 +1,1 @@
-"""Adapters: what container runtimes call, and what we ask of them. One folder for each protocol."""
+"""Adapters to container runtimes: each speaks one runtime's protocol and asks the agent in the agent's own words."""

@@ -1,0 +1,146 @@
+"""The socket that dockerd asks on.
+
+Rules of this file
+  1. Every request is answered within ANSWER_S, with what was asked for or with the reason why not: dockerd holds locks
+     meanwhile. Work that takes longer goes on, and what it has made is undone, since Docker was told that it failed.
+  2. A body is bounded before it is read, and decoded to the struct of its method; what fails is one sentence.
+  3. A method that we do not have is 404, which Docker takes for "not implemented".
+  4. The file goes when we go: Docker waits 15 s for a socket on which nobody answers, with every driver's user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from aiohttp import web
+
+from vxlanu.api.listener import Listener
+from vxlanu.errors import BadRequest, NotFound, TryAgain, VxlanuError
+from vxlanu.runtimes.docker.shapes import Failed
+
+log = logging.getLogger("vxlanu.docker")
+
+ANSWER_S = 0.9
+BODY_BYTES_MAX = 256 * 1024  # the largest request, an endpoint with hundreds of published ports, is some 50 KB
+CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
+
+Q = TypeVar("Q", bound=msgspec.Struct)
+Undo = Callable[[msgspec.Struct, msgspec.Struct], Awaitable[object]]
+"""Given the request and its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What a request of one name is, what does it, and what undoes it when Docker had stopped waiting."""
+
+    kind: type[msgspec.Struct]
+    run: Callable[[msgspec.Struct], Awaitable[msgspec.Struct]]
+    undo: Undo | None = None
+
+
+def method(
+    kind: type[Q],
+    run: Callable[[Q], Awaitable[msgspec.Struct]],
+    undo: Callable[[Q, msgspec.Struct], Awaitable[object]] | None = None,
+) -> Method:
+    """A method whose functions take the very struct that is decoded for them."""
+    return Method(kind, run, undo)  # type: ignore[arg-type]  # `_answer` decodes `kind`, so `run` gets a Q
+
+
+class Server:
+    """Methods by name on one socket. `open` early, `start` when everything can be answered, `close` last."""
+
+    def __init__(self, path: Path) -> None:
+        self._listener = Listener(path, "--docker=PATH", shared=False)
+        self._runner: web.AppRunner | None = None
+        self._methods: dict[str, Method] = {}
+        self._late: set[asyncio.Task[None]] = set()
+
+    def open(self) -> None:
+        """Bind the file; who connects from now on waits for `start`. Raises Refused."""
+        self._listener.open()
+
+    async def start(self, methods: dict[str, Method]) -> None:
+        """Answer until `close`."""
+        self._methods = methods
+        app = web.Application(client_max_size=BODY_BYTES_MAX)
+        app.router.add_route("*", "/{name:.*}", self._handle)
+        self._runner = web.AppRunner(
+            app, handle_signals=False, access_log=None, shutdown_timeout=1.0, lingering_time=1.0
+        )
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._listener.socket).start()
+
+    async def close(self) -> None:
+        """Stop, take the file away, and wait for what is still at work."""
+        self._listener.unlink()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        self._listener.close()
+        if self._late:
+            await asyncio.wait(self._late)
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        try:
+            chosen = self._methods.get(name) if request.method == "POST" else None
+            if chosen is None:
+                raise NotFound(f"{request.method} /{name}", "not implemented", name="no_method")
+            return _reply(await self._answer(name, chosen, await request.read()), 200)
+        except web.HTTPRequestEntityTooLarge:
+            error: VxlanuError = BadRequest(name, f"longer than {BODY_BYTES_MAX} bytes", name="bad_request")
+            return _failure(name, error, 413)
+        except NotFound as why:
+            return _failure(name, why, 404 if why.name == "no_method" else 200)
+        except BadRequest as why:
+            return _failure(name, why, 400 if why.name == "bad_request" else 200)
+        except VxlanuError as why:
+            return _failure(name, why, 200)
+        except Exception as why:
+            log.exception("failed %s", name, extra={"event": "docker_failed"})
+            fault = VxlanuError("agent", f"internal error: {type(why).__name__}: {why}", hint="the agent's log")
+            return _failure(name, fault, 500)
+
+    async def _answer(self, name: str, chosen: Method, body: bytes) -> msgspec.Struct:
+        try:
+            asked = msgspec.json.decode(body or b"{}", type=chosen.kind)
+        except msgspec.DecodeError as why:
+            raise BadRequest(name, str(why), name="bad_request") from why
+        work = asyncio.ensure_future(chosen.run(asked))
+        try:
+            return await asyncio.wait_for(asyncio.shield(work), ANSWER_S)
+        except TimeoutError:
+            task = asyncio.get_running_loop().create_task(self._undo_late(name, chosen, asked, work))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+            raise TryAgain(name, f"not done within {ANSWER_S:g} s", hint="again in a moment; vxlanu doctor") from None
+
+    async def _undo_late(
+        self, name: str, chosen: Method, asked: msgspec.Struct, work: asyncio.Future[msgspec.Struct]
+    ) -> None:
+        """Docker was told that it failed: make that true."""
+        try:
+            answer = await work
+            log.warning("%s came too late for Docker", name, extra={"event": "docker_late"})
+            if chosen.undo is not None:
+                await chosen.undo(asked, answer)
+        except VxlanuError as why:
+            log.info("%s failed too late for Docker: %s", name, why, extra={"event": "docker_late"})
+        except Exception:
+            log.exception("%s failed too late for Docker", name, extra={"event": "docker_failed"})
+
+
+def _reply(answer: msgspec.Struct, status: int) -> web.Response:
+    return web.Response(body=msgspec.json.encode(answer), status=status, content_type=CONTENT_TYPE)
+
+
+def _failure(name: str, error: VxlanuError, status: int) -> web.Response:
+    log.info("refused %s: %s", name, error, extra={"event": "docker_refused"})
+    return _reply(Failed(error.line(), error.line()), status)
