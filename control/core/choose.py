@@ -1,5 +1,5 @@
-"""Choosing what the user left open: a VNI, a subnet, an IPv6 subnet and address. Pure functions of an id and of what
-is in use, so that two creations at once rarely meet, and a repeated one always does.
+"""Choosing what the user left open: a VNI, a subnet, an IPv6 subnet, where the search for an IPv6 address begins. Pure
+functions of an id and of what is in use, so that two creations at once rarely meet, and a repeated one always does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from .errors import Refusal
 from .records import EndpointId, NetworkId, NodeId
 
-__all__ = ["VNI_FIRST", "choose_ipv6_subnet", "choose_subnet", "choose_vni", "ipv6_address", "overlapping"]
+__all__ = ["VNI_FIRST", "choose_ipv6_subnet", "choose_subnet", "choose_vni", "ipv6_start", "overlapping"]
 
 VNI_FIRST = 256  # Docker's overlay begins at 4096 and vxlan examples at small numbers; 1..255 are left to people
 _VNI_COUNT = (1 << 24) - VNI_FIRST
@@ -53,14 +53,9 @@ def choose_ipv6_subnet(network: NetworkId) -> str:
     return str(ipaddress.IPv6Network((b"\xfd" + digest[:7] + bytes(8), 64)))
 
 
-def ipv6_address(subnet: str, node: NodeId, endpoint: EndpointId) -> str:
-    """The address of an endpoint in an IPv6 subnet, by hash: needs no coordination. Never host part 0 or 1."""
-    network = ipaddress.IPv6Network(subnet)
-    bits = 128 - network.prefixlen
-    host = int.from_bytes(hashlib.sha256(b"v6" + node + endpoint).digest()[:16], "big") % (1 << bits)
-    if host < 2 and bits > 1:
-        host += 2
-    return f"{ipaddress.IPv6Address(int(network.network_address) + host)}/{network.prefixlen}"
+def ipv6_start(node: NodeId, endpoint: EndpointId) -> int:
+    """The host part from which the IPv6 address of an endpoint is looked for."""
+    return int.from_bytes(hashlib.sha256(b"v6" + node + endpoint).digest()[:16], "big")
 
 
 def overlapping(subnet: str, others: Iterable[str]) -> str | None:

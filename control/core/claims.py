@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 
 import msgspec
 
@@ -99,12 +99,12 @@ class Claims:
 
     def obstacle(self, network: bytes, prefix: str, claimant: NodeId) -> NodeId | None:
         """Who holds, claims or was promised (by us) something that overlaps, other than `claimant`."""
-        wanted = IPv4Network(prefix)
+        wanted = ip_network(prefix)
         for owner, held in self._index.blocks.get(network, {}):
-            if owner != claimant and IPv4Network(held).overlaps(wanted):
+            if owner != claimant and ip_network(held).overlaps(wanted):
                 return owner
         for promised, promise in list(self._promises.get(network, {}).items()):
-            if promise.claimant == claimant or not IPv4Network(promised).overlaps(wanted):
+            if promise.claimant == claimant or not ip_network(promised).overlaps(wanted):
                 continue
             if not self._is_void(network, promised, promise):
                 return promise.claimant
@@ -132,13 +132,13 @@ class Claims:
         if record.kind != Kind.BLOCK or stranger:
             raise RemoteError("claim_invalid", "not a block of a member")
         block = body_of(record, Block)
-        if block.state != "claimed" or ":" in block.prefix:
+        if block.state != "claimed":
             raise RemoteError("claim_invalid", block.state)
         self._owned.push(record, message.base, now)
         if self._is_over(record):
             return
         mine = self._outgoing.get(block.network)
-        if mine is not None and IPv4Network(mine.prefix).overlaps(IPv4Network(block.prefix)):
+        if mine is not None and ip_network(mine.prefix).overlaps(ip_network(block.prefix)):
             if record.writer < self._table.me:
                 self._fail(block.network, now, record.writer)
             else:

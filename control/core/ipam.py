@@ -18,21 +18,20 @@ Rules of this file
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Network, ip_address
 
-from .choose import ipv6_address
 from .claims import ClaimEnd, Claims
 from .config import Profile, Rng
 from .effects import Address, Allocated, AllocationRefused, State
 from .errors import Refusal
 from .index import Index
-from .leases import IPAddress, Leases
+from .leases import Leases
 from .loans import Loans, loan_tag
 from .members import LIVE, MemberTable
 from .messages import Claim, ClaimAnswer, Loan, LoanAnswer, LoanReturn, Message
 from .out import Outbox
 from .owned import Owned
-from .pool import Pool
+from .pool import IPAddress, Pool
 from .records import EndpointId, NetworkId, NodeId
 from .view import EndpointView, NetworkState, View
 from .writer import Writer
@@ -63,7 +62,8 @@ class _Errand:
     request: int
     network: NetworkId
     endpoint: EndpointId
-    wanted: IPv4Address | None
+    wanted: IPAddress | None
+    ipv6: bool
     take_over: bool
     deadline: float
     next_look: float
@@ -116,22 +116,19 @@ class Ipam:
         except ValueError as error:
             self._refuse(request, Refusal("address_outside", str(wanted), str(error)))
             return
+        ipv6 = address.version == 6 if address is not None else ipv6
         try:
             self._check_network(network)
-            if ipv6 or isinstance(address, IPv6Address):
-                wanted6 = address if isinstance(address, IPv6Address) else None
-                self._allocate_ipv6(request, network, endpoint, wanted6)
-                return
-            self._check_wanted(network, address)
+            self._check_wanted(network, address, 6 if ipv6 else 4)
         except Refusal as refusal:
             self._refuse(request, refusal)
             return
-        known = self.leases.of_endpoint(network, endpoint, ipv6=False)
-        if isinstance(known, IPv4Address) and address in (None, known):
+        known = self.leases.of_endpoint(network, endpoint, ipv6=ipv6)
+        if known is not None and address in (None, known):
             self._out.add(Allocated(request, endpoint, Pool(self._index.networks[network]).with_prefix(known)))
             return
         deadline = now + self._profile.allocate_deadline
-        errand = _Errand(request, network, endpoint, address, take_over, deadline, now)
+        errand = _Errand(request, network, endpoint, address, ipv6, take_over, deadline, now)
         self._errands[request] = errand
         self._look(errand, now)
 
@@ -196,6 +193,8 @@ class Ipam:
                 self._repeat_loan(errand, errand.borrowing, now)
             elif errand.wanted is not None:
                 self._look_fixed(errand, pool, errand.wanted, body.ipam == "strict", now)
+            elif errand.ipv6:
+                self._look_any_ipv6(errand, pool, body.ipam == "strict", now)
             else:
                 self._look_any(errand, pool, body.ipam == "strict", now)
             if now >= errand.deadline and errand.request in self._errands:
@@ -204,7 +203,7 @@ class Ipam:
             del self._errands[errand.request]
             self._refuse(errand.request, refusal)
 
-    def _look_fixed(self, errand: _Errand, pool: Pool, wanted: IPv4Address, strict: bool, now: float) -> None:
+    def _look_fixed(self, errand: _Errand, pool: Pool, wanted: IPAddress, strict: bool, now: float) -> None:
         network = errand.network
         user = self._user_of(network, str(wanted), errand.endpoint)
         if user is not None:
@@ -234,7 +233,7 @@ class Ipam:
             errand.why, errand.holder = f"{self._name(holder)} holds the block and does not lend it", self._name(holder)
             self._borrow(errand, holder, prefix, str(wanted), now)
 
-    def _grant_fixed(self, errand: _Errand, pool: Pool, wanted: IPv4Address, lent: bytes | None) -> None:
+    def _grant_fixed(self, errand: _Errand, pool: Pool, wanted: IPAddress, lent: bytes | None) -> None:
         lease = self.leases.given[errand.network].get(wanted)
         if lease is not None:
             raise Refusal("address_in_use", str(wanted), "given to another endpoint here", lease.endpoint.hex()[:12])
@@ -255,7 +254,11 @@ class Ipam:
         lenders = [
             (owner, block_prefix)
             for (owner, block_prefix), block in self._index.blocks.get(network, {}).items()
-            if owner not in errand.asked and owner != self._table.me and block.state == "held" and not self._away(owner)
+            if owner not in errand.asked
+            and owner != self._table.me
+            and block.state == "held"
+            and not self._away(owner)
+            and ":" not in block_prefix
         ]
         if lenders:
             owner, block_prefix = self._rng.sample(sorted(lenders), 1)[0]
@@ -264,6 +267,25 @@ class Ipam:
             away = any(self._away(owner) for owner, _ in self._index.blocks.get(network, {}))
             why = "every block is held, and the holders have nothing to lend"
             raise Refusal("try_again" if away else "pool_exhausted", "an address", why)
+
+    def _look_any_ipv6(self, errand: _Errand, pool: Pool, strict: bool, now: float) -> None:
+        """The first candidate that nobody is known to have; where two could choose it, claimed before it is given."""
+        network, me = errand.network, self._table.me
+        for address, shared in pool.ipv6_candidates(me, errand.endpoint):
+            taken = address in self.leases.given[network] or self.leases.rests(network, address, now)
+            if taken or (network, str(address)) in self._index.claims:
+                continue
+            prefix = str(pool.block_of(address))
+            if self.claims.obstacle(network, prefix, me) is not None:
+                continue
+            block = self.leases.block_with(network, address)
+            if not shared or (block is not None and not block.loans):
+                self._grant(errand, pool, address)
+                return
+            if block is None:
+                self._claim(errand, prefix, strict, now, must=True)
+                return
+        raise Refusal("pool_exhausted", "an IPv6 address", "none is free")
 
     def _claim(self, errand: _Errand, prefix: str, strict: bool, now: float, must: bool) -> bool:
         """Claim a block, or wait for the claim that runs. False: not possible now, and (must) the errand says why."""
@@ -353,7 +375,7 @@ class Ipam:
 
     def _accept_loan(self, errand: _Errand, pool: Pool, answer: LoanAnswer) -> None:
         try:
-            address = IPv4Address(answer.address)
+            address = ip_address(answer.address)
         except ValueError:
             return
         if pool.subnet_of(address) is None or address in self.leases.given[errand.network]:
@@ -367,7 +389,7 @@ class Ipam:
 
     # ends and questions
 
-    def _grant(self, errand: _Errand, pool: Pool, address: IPv4Address, tag: bytes = b"") -> None:
+    def _grant(self, errand: _Errand, pool: Pool, address: IPAddress, tag: bytes = b"") -> None:
         del self._errands[errand.request]
         self.leases.grant(errand.network, address, errand.endpoint, tag)
         self._out.add(Allocated(errand.request, errand.endpoint, pool.with_prefix(address)))
@@ -383,44 +405,16 @@ class Ipam:
         if view.state is NetworkState.REMOVING:
             raise Refusal("network_removed", view.name, "it is being removed")
 
-    def _check_wanted(self, network: NetworkId, wanted: IPAddress | None) -> None:
+    def _check_wanted(self, network: NetworkId, wanted: IPAddress | None, version: int) -> None:
         pool = Pool(self._index.networks[network])
-        if not pool.subnets:
-            raise Refusal("address_outside", "an IPv4 address", "the network has no IPv4 subnet")
-        if isinstance(wanted, IPv4Address):
+        if not pool.of_version(version):
+            what = str(wanted or f"an IPv{version} address")
+            raise Refusal("address_outside", what, f"the network has no IPv{version} subnet")
+        if wanted is not None:
             if pool.subnet_of(wanted) is None:
                 raise Refusal("address_outside", str(wanted), "not in " + ", ".join(map(str, pool.subnets)))
             if wanted in pool.reserved:
                 raise Refusal("address_reserved", str(wanted), "network, broadcast, gateway or auxiliary address")
-
-    def _allocate_ipv6(
-        self, request: int, network: NetworkId, endpoint: EndpointId, wanted: IPv6Address | None
-    ) -> None:
-        subnets = [subnet for subnet in self._index.networks[network].subnets if ":" in subnet]
-        if not subnets:
-            raise Refusal("address_outside", str(wanted or "an IPv6 address"), "the network has no IPv6 subnet")
-        known = self.leases.of_endpoint(network, endpoint, ipv6=True)
-        text = ipv6_address(subnets[0], self._table.me, endpoint)
-        if wanted is not None or known is not None:
-            address = wanted or known
-            subnet = next((subnet for subnet in subnets if address in ip_network(subnet)), None)
-            if subnet is None:
-                raise Refusal("address_outside", str(address), "not in " + ", ".join(subnets))
-            text = f"{address}/{ip_network(subnet).prefixlen}"
-        address = ip_address(text.partition("/")[0])
-        lease = self.leases.given[network].get(address)
-        if lease is not None and lease.endpoint != endpoint:
-            raise Refusal("address_in_use", str(address), "given to another endpoint here", lease.endpoint.hex()[:12])
-        user = self._user_of(network, str(address), endpoint)
-        if user is not None:
-            raise Refusal(
-                "address_in_use",
-                str(address),
-                f"{user.body.name} on {user.owner_name} has it",
-                f"{user.body.name}@{user.owner_name}",
-            )
-        self.leases.grant(network, address, endpoint)
-        self._out.add(Allocated(request, endpoint, text))
 
     def _user_of(self, network: NetworkId, address: str, endpoint: EndpointId) -> EndpointView | None:
         """The visible endpoint that has an address, other than the asking one."""

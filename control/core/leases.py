@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 
 import msgspec
 
@@ -21,13 +21,11 @@ from .config import Profile
 from .index import Index
 from .out import Outbox
 from .pack import convert, pack, unpack
-from .pool import Pool
+from .pool import IPAddress, Pool
 from .records import Block, EndpointId, Kind, NodeId
 from .writer import Writer
 
 __all__ = ["IPAddress", "Lease", "Leases"]
-
-IPAddress = IPv4Address | IPv6Address
 
 
 class Lease(msgspec.Struct, frozen=True, array_like=True):
@@ -50,14 +48,18 @@ class Leases:
         self._out = out
 
     def held(self, network: bytes) -> list[tuple[IPv4Network, Block]]:
-        """Our blocks that we may hand out from."""
-        blocks = self._index.blocks.get(network, {})
-        mine = [b for (owner, _), b in blocks.items() if owner == self._me and b.state == "held"]
+        """Our IPv4 blocks, from which we pick."""
+        mine = [block for block in self._ours(network) if ":" not in block.prefix]
         return sorted(((IPv4Network(block.prefix), block) for block in mine), key=lambda pair: pair[0])
 
-    def block_with(self, network: bytes, address: IPv4Address) -> Block | None:
+    def block_with(self, network: bytes, address: IPAddress) -> Block | None:
         """Our held block that covers an address."""
-        return next((block for prefix, block in self.held(network) if address in prefix), None)
+        return next((block for block in self._ours(network) if address in ip_network(block.prefix)), None)
+
+    def rests(self, network: bytes, address: IPAddress, now: float) -> bool:
+        """Whether an address was somebody's a moment ago."""
+        since = self._freed[network].get(address)
+        return since is not None and now - since < self._profile.address_cooldown
 
     def pick(self, network: bytes, pool: Pool, now: float) -> IPv4Address | None:
         """A free address of a held block: never used ones first, then the one that has rested longest."""
@@ -93,21 +95,28 @@ class Leases:
         mine = [(a, lease) for a, lease in self.given[network].items() if lease.endpoint == endpoint]
         for address, lease in mine:
             del self.given[network][address]
-            if lease.tag or isinstance(address, IPv6Address):
+            if isinstance(address, IPv6Address):
+                self._rest_briefly(network, address, now)
+            elif lease.tag:
                 self._out.erase("alloc", network + address.packed, durable=True)
             else:
                 self._rest(network, address, now)
         return mine
 
-    def lend(self, network: bytes, block: Block, address: IPv4Address, tag: bytes, now: float) -> None:
+    def lend(self, network: bytes, block: Block, address: IPAddress, tag: bytes, now: float) -> None:
         """Write a loan into our block record."""
         self._put(network, block, {**block.loans, str(address): tag}, now)
 
-    def returned(self, network: bytes, block: Block, address: IPv4Address, now: float) -> None:
+    def returned(self, network: bytes, block: Block, address: IPAddress, now: float) -> None:
         """A loan is over."""
         loans = {text: tag for text, tag in block.loans.items() if text != str(address)}
         self._put(network, block, loans, now)
-        self._rest(network, address, now)
+        if isinstance(address, IPv4Address):
+            self._rest(network, address, now)
+
+    def let_go(self, network: bytes, block: Block, now: float) -> None:
+        """Give up a block: anybody may claim it."""
+        self._writer.delete(Kind.BLOCK, network + block.prefix.encode(), now)
 
     def drop_network(self, network: bytes) -> None:
         """The network is gone: forget what we gave out."""
@@ -132,9 +141,24 @@ class Leases:
                 if address not in given and text not in block.loans and (network, text) not in self._index.claims:
                     yield address  # the last: not even by someone who has no right to it
 
-    def _rest(self, network: bytes, address: IPAddress, now: float) -> None:
+    def _rest(self, network: bytes, address: IPv4Address, now: float) -> None:
         self._freed[network][address] = now
         self._out.persist("alloc", network + address.packed, pack(Lease(EndpointId(b""))), durable=True)
+
+    def _rest_briefly(self, network: bytes, address: IPv6Address, now: float) -> None:
+        """In memory only, and while it matters: a hash gives every endpoint another address, the rows would pile up."""
+        freed = self._freed[network]
+        for old in [it for it in freed if it.version == 6]:  # in the order in which they were freed
+            if self.rests(network, old, now):
+                break
+            del freed[old]
+        freed.pop(address, None)
+        freed[address] = now
+        self._out.erase("alloc", network + address.packed, durable=True)
+
+    def _ours(self, network: bytes) -> list[Block]:
+        blocks = self._index.blocks.get(network, {})
+        return [block for (owner, _), block in blocks.items() if owner == self._me and block.state == "held"]
 
     def _put(self, network: bytes, block: Block, loans: dict[str, bytes], now: float) -> None:
         changed = Block(network=network, prefix=block.prefix, state=block.state, loans=loans)

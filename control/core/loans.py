@@ -15,7 +15,7 @@ Rules of this file
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import ip_address, ip_network
 
 from .effects import Address
 from .errors import RemoteError
@@ -24,8 +24,8 @@ from .leases import Leases
 from .members import LIVE, MemberTable
 from .messages import Loan, LoanAnswer, LoanReturn
 from .out import Outbox
-from .pool import Pool
-from .records import NodeId
+from .pool import IPAddress, Pool
+from .records import Block, NodeId
 
 __all__ = ["Loans", "loan_tag"]
 
@@ -74,7 +74,7 @@ class Loans:
 
     def returned(self, message: LoanReturn, now: float) -> None:
         """Somebody gives back."""
-        address = _ipv4(message.address)
+        address = _parsed(message.address)
         block = self._leases.block_with(message.network, address)
         if block is not None and block.loans.get(str(address)) == message.tag:
             self._answers.pop(message.tag, None)
@@ -100,6 +100,8 @@ class Loans:
         me = self._table.me
         for network, blocks in list(self._index.blocks.items()):
             for (owner, _), block in list(blocks.items()):
+                if owner == me and ":" in block.prefix:
+                    self._let_go_idle(network, block, now)
                 if not block.loans:
                     continue
                 if owner == me:
@@ -107,11 +109,17 @@ class Loans:
                 else:
                     self._audit_borrowed(network, block.loans)
 
+    def _let_go_idle(self, network: bytes, block: Block, now: float) -> None:
+        """A single IPv6 address is held for the endpoint that has it, not to pick from: without one it is free."""
+        address = ip_network(block.prefix).network_address
+        if block.state == "held" and not block.loans and address not in self._leases.given[network]:
+            self._leases.let_go(network, block, now)
+
     def _audit_borrowed(self, network: bytes, loans: dict[str, bytes]) -> None:
         for address, tag in loans.items():
             if tag[:16] != self._table.me or self._in_flight(tag):
                 continue
-            lease = self._leases.given[network].get(IPv4Address(address))
+            lease = self._leases.given[network].get(ip_address(address))
             if lease is None or lease.tag != tag:
                 self.give_back(network, address, tag)
 
@@ -121,14 +129,14 @@ class Loans:
         for address, tag in block.loans.items():
             borrower = NodeId(tag[:16])
             if borrower not in self._table.by_id and borrower in self._index.forgotten:
-                self._leases.returned(network, block, IPv4Address(address), now)
+                self._leases.returned(network, block, ip_address(address), now)
                 return  # the next one at the next audit: the block record has changed
 
     def _lend(self, message: Loan, tag: bytes, pool: Pool | None, now: float) -> LoanAnswer:
         network, number = message.network, message.number
         if pool is None:
             return LoanAnswer(number, network, error="not_found")
-        address = _ipv4(message.wanted) if message.wanted else self._leases.pick(network, pool, now)
+        address = _parsed(message.wanted) if message.wanted else self._leases.pick(network, pool, now)
         block = self._leases.block_with(network, address) if address is not None else None
         if address is None or block is None:
             return LoanAnswer(number, network, error="pool_exhausted" if address is None else "not_found")
@@ -144,8 +152,8 @@ class Loans:
         return LoanAnswer(number, network, address=str(address))
 
 
-def _ipv4(text: str) -> IPv4Address:
+def _parsed(text: str) -> IPAddress:
     try:
-        return IPv4Address(text)
+        return ip_address(text)
     except ValueError as error:
         raise RemoteError("loan_invalid", str(error)) from error

@@ -247,11 +247,11 @@ def _check(record: Record, body: Body) -> None:
         case NetworkRemoved():
             _require(len(body.id) == 16 and record.key == body.id, "key is not the id")
         case Block():
-            _require(str(ipaddress.IPv4Network(body.prefix)) == body.prefix, "block: prefix")
+            _require(str(ipaddress.ip_network(body.prefix)) == body.prefix, "block: prefix")
             _require(record.key == body.network + body.prefix.encode() and len(body.network) == 16, "block: key")
             _require(body.state in ("claimed", "held", "released"), "block: state")
             for address, borrower in body.loans.items():
-                _require(str(ipaddress.IPv4Address(address)) == address, "block: loan")
+                _require(str(ipaddress.ip_address(address)) == address, "block: loan")
                 _require(len(borrower) == 24, "block: borrower")
         case Endpoint():
             _check_endpoint(record, body)

@@ -17,7 +17,7 @@ from .conflicts import AddressClaim, network_names, vni_owner, winner_of
 from .effects import Address, State
 from .index import Claimant, Index
 from .members import LIVE, Member, MemberTable
-from .records import Block, Endpoint, EndpointId, Network, NetworkId, Node, NodeId, Vtep, short
+from .records import Block, Endpoint, EndpointId, Network, NetworkId, Node, NodeId, Vtep, is_mac, short
 
 __all__ = ["BlockView", "EndpointView", "MemberView", "NetworkState", "NetworkView", "View"]
 
@@ -229,7 +229,7 @@ class View:
 
     def _claim(self, network: NetworkId, claim: str, claimant: Claimant) -> AddressClaim:
         alive = self._table.by_id[claimant[1]].state in LIVE
-        entitled = ":" not in claim and self._entitled(network, claim, claimant[1])
+        entitled = not is_mac(claim) and self._entitled(network, claim, claimant[1])
         return AddressClaim(*claimant, alive, entitled, self._index.endpoints[claimant].supersedes)
 
     def _entitled(self, network: NetworkId, address: str, node: NodeId) -> bool:

@@ -243,7 +243,9 @@ class Cluster:
         request = self.request()
         self._asked[request] = (network, endpoint)
         self.note(f"{host.name} asks for {wanted or 'any'} as {endpoint.hex()[:4]}")
-        host.core.allocate(request, network, endpoint, self.now, wanted=wanted, take_over=take_over)
+        view = host.core.view.network(network)
+        ipv6 = view is not None and ":" in view.body.subnets[0]
+        host.core.allocate(request, network, endpoint, self.now, wanted=wanted, ipv6=ipv6, take_over=take_over)
         self._pump(host)
         return endpoint
 
@@ -252,7 +254,7 @@ class Cluster:
     ) -> None:
         """Write the endpoint record."""
         octets = ip_interface(address).ip.packed
-        mac = ":".join(f"{octet:02x}" for octet in (2, 0x42, *octets))
+        mac = ":".join(f"{octet:02x}" for octet in (2, 0x42, *octets[-4:]))
         name = "c" + endpoint.hex()[:6]
         body = Endpoint(id=endpoint, network=network, name=name, mac=mac, addresses=(address,), **fields)
         host.core.put(Kind.ENDPOINT, endpoint, body, self.now)

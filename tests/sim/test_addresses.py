@@ -21,6 +21,7 @@ from vxlanu.control.core.records import EndpointId, NetworkId
 SEEDS = int(os.environ.get("VXLANU_SIM_SEEDS", "1000"))
 ROUGH = Weather(loss=0.1, double=0.1, delay_max=0.03, stream_break=0.02)
 SUBNETS = ("192.168.0.0/24", "192.168.0.0/28", "192.168.0.0/25", "192.168.0.0/22")
+SUBNETS6 = ("fd00::/126", "fd00::/122", "fd00::/112")  # so small that two hosts may choose the same address
 
 
 def put_when_allocated(cluster: Cluster, network: NetworkId) -> None:
@@ -37,15 +38,16 @@ def ask_at(cluster: Cluster, delay: float, host: Host, network: NetworkId, wante
     cluster.at(delay, lambda: host.up and cluster.allocate(host, network, wanted))
 
 
-def one_run(seed: int) -> tuple[int, int]:
+def one_run(seed: int, subnets: tuple[str, ...] = SUBNETS) -> tuple[int, int]:
     """Two or three hosts attach at once, one may crash and return. Returns how many got an address and how many not."""
     rng = random.Random(seed)
     cluster = Cluster(seed, hosts=rng.choice((2, 3, 3)), weather=ROUGH if rng.random() < 0.8 else Weather())
     cluster.start_all()
-    network = cluster.network(cluster.hosts[0], subnet=rng.choice(SUBNETS))
+    network = cluster.network(cluster.hosts[0], subnet=rng.choice(subnets))
     cluster.until(lambda: all(host.core.view.network(network) for host in cluster.hosts), 30.0)
     put_when_allocated(cluster, network)
-    fixed = f"192.168.0.{rng.randrange(2, 14)}"
+    number = rng.randrange(2, 14)
+    fixed = f"fd00::{number:x}" if subnets is SUBNETS6 else f"192.168.0.{number}"
     asked = 0
     for host in cluster.hosts:
         for _ in range(rng.randrange(1, 3)):
@@ -72,6 +74,59 @@ def test_two_hosts_attach_at_once_and_never_get_one_address() -> None:
         asked, granted = asked + more_asked, granted + more_granted
     print(f"{SEEDS} seeds: {granted} of {asked} requests got an address")
     assert granted > 0.6 * asked  # the others wanted one fixed address, or crashed with their host
+
+
+def test_two_hosts_never_get_one_ipv6_address_of_a_small_subnet() -> None:
+    asked = granted = 0
+    for seed in range(SEEDS // 5):
+        more_asked, more_granted = one_run(seed, SUBNETS6)
+        asked, granted = asked + more_asked, granted + more_granted
+    print(f"{SEEDS // 5} seeds: {granted} of {asked} requests got an address")
+    assert granted > 0.4 * asked  # a /126 has two to give
+
+
+def test_a_fixed_ipv6_address_is_one_hosts_at_a_time_and_free_again_after_its_use() -> None:
+    cluster = Cluster(10, hosts=3)
+    cluster.start_all()
+    network = cluster.network(cluster.hosts[0], subnet="fd00::/64")
+    cluster.until(cluster.agree, 5.0)
+    one, two, three = cluster.hosts
+    put_when_allocated(cluster, network)
+    for host in (one, two):  # at the same instant: nobody has heard of the other
+        cluster.allocate(host, network, "fd00::77")
+    cluster.until(lambda: len(cluster.grants) + len(cluster.refused) == 2, 30.0)
+    assert len(cluster.grants) == 1 and cluster.refused[0].name in ("address_in_use", "try_again")
+    ((_, endpoint),) = cluster.grants.items()
+    owner = one if one.core.view.endpoint(endpoint).owner == one.node else two
+    cluster.until(cluster.agree, 5.0)
+    cluster.detach(owner, network, endpoint)
+    cluster.until(lambda: not three.core.view.blocks(network), 30.0)
+    cluster.attach(three, network, "fd00::77")
+
+
+def test_a_small_ipv6_subnet_is_given_out_to_the_last_address_and_again_after_a_rest() -> None:
+    cluster = Cluster(11, hosts=3)
+    cluster.start_all()
+    network = cluster.network(cluster.hosts[0], subnet="fd00::/124", aux={"router": "fd00::9"})
+    cluster.until(cluster.agree, 5.0)
+    put_when_allocated(cluster, network)
+    while not cluster.refused:
+        before = len(cluster.grants)
+        cluster.allocate(cluster.hosts[before % 3], network)
+        cluster.until(lambda b=before: len(cluster.grants) > b or bool(cluster.refused), 20.0)
+    assert cluster.refused[0].name == "pool_exhausted"
+    given = sorted(text for _, text in cluster.grants)
+    assert given == sorted(f"fd00::{number:x}/124" for number in range(2, 16) if number != 9)
+    host = cluster.hosts[0]
+    (mine, *_) = [e.id for e in host.core.view.endpoints(network) if e.owner == host.node]
+    cluster.detach(host, network, mine)
+    cluster.run(5.0)
+    again = len(cluster.refused)
+    cluster.allocate(host, network)
+    cluster.until(lambda: len(cluster.refused) > again, 20.0)
+    cluster.run(61.0)
+    cluster.attach(host, network)
+    assert sorted(text for _, text in cluster.grants) == given
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -256,6 +311,26 @@ def test_what_is_never_handed_out(wanted: str, name: str) -> None:
     cluster.until(lambda: bool(cluster.refused), 1.0)
     assert [refused.name for refused in cluster.refused] == [name]
     cluster.attach(cluster.hosts[0], network, "192.168.0.10")  # positive control
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [
+        ("fd00::", "address_reserved"),
+        ("fd00::1", "address_reserved"),
+        ("fd00::9", "address_reserved"),
+        ("fd01::5", "address_outside"),
+        ("192.168.0.5", "address_outside"),
+    ],
+)
+def test_what_is_never_handed_out_of_ipv6(wanted: str, name: str) -> None:
+    cluster = Cluster(7, hosts=1)
+    cluster.start_all()
+    network = cluster.network(cluster.hosts[0], subnet="fd00::/64", aux={"router": "fd00::9"})
+    cluster.allocate(cluster.hosts[0], network, wanted)
+    cluster.until(lambda: bool(cluster.refused), 1.0)
+    assert [refused.name for refused in cluster.refused] == [name]
+    cluster.attach(cluster.hosts[0], network, "fd00::10")  # positive control
 
 
 def state(watcher: Host, watched: Host) -> State | None:

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from vxlanu.control.core.choose import choose_ipv6_subnet, choose_subnet, choose_vni, ipv6_address, overlapping
+from vxlanu.control.core.choose import choose_ipv6_subnet, choose_subnet, choose_vni, overlapping
 from vxlanu.control.core.conflicts import AddressClaim, network_names, vni_owner, winner_of
 from vxlanu.control.core.pool import Pool
 from vxlanu.control.core.records import EndpointId, Network, NetworkId, NodeId
@@ -54,9 +54,30 @@ def test_choices_are_functions_of_the_id_and_avoid_what_is_used() -> None:
     assert overlapping(choose_subnet(NET, [subnet]), [subnet]) is None
     assert overlapping(subnet, ["fd00::/8", "10.0.0.0/8"]) == "10.0.0.0/8"
     ula = choose_ipv6_subnet(NET)
-    address = ipaddress.ip_interface(ipv6_address(ula, NODE, EndpointId(b"e" * 16)))
-    assert ula.startswith("fd") and address.ip in ipaddress.ip_network(ula) and address.network.prefixlen == 64
-    assert ipv6_address(ula, NODE, EndpointId(b"e" * 16)) != ipv6_address(ula, OTHER, EndpointId(b"e" * 16))
+    pool = Pool(network(subnets=(ula,)))
+    assert ula.startswith("fd") and ula.endswith("/64") and choose_ipv6_subnet(NET) == ula
+    (address, shared), (other, _) = (next(pool.ipv6_candidates(node, EndpointId(b"e" * 16))) for node in (NODE, OTHER))
+    assert address in ipaddress.ip_network(ula) and address != other and not shared
+
+
+def test_a_range_narrows_the_subnet_it_lies_in_and_no_other() -> None:
+    subnets = ("10.0.0.0/8", "192.168.0.0/24", "fd00::/64", "fd01::/64")
+    pool = Pool(network(subnets=subnets, ip_ranges=("10.5.0.0/24", "fd00::ab00/120")))
+    blocks = set(pool.preference(NET, NODE))
+    shown = {str(block) for block in blocks}
+    assert shown == {f"{place}.{low}/26" for place in ("10.5.0", "192.168.0") for low in (0, 64, 128, 192)}
+    assert sum(1 for block in blocks for _ in pool.usable(block)) == 256 + 254 - 1
+    candidates = list(pool.ipv6_candidates(NODE, EndpointId(b"e" * 16)))
+    assert {address for address, _ in candidates[:256]} == set(ipaddress.ip_network("fd00::ab00/120"))
+    assert all(shared for _, shared in candidates[:256]), "two hosts may choose the same of 256"
+    address, shared = candidates[256]
+    assert address in ipaddress.ip_network("fd01::/64") and not shared
+
+
+def test_a_small_range_in_a_large_block_is_found() -> None:
+    pool = Pool(network(subnets=("10.0.0.0/8",), ip_ranges=("10.200.3.16/28",)))
+    assert {str(block) for block in pool.preference(NET, NODE)} == {"10.200.3.0/26"}
+    assert len(list(pool.usable(next(pool.preference(NET, NODE))))) == 16
 
 
 def claim(endpoint: int, alive: bool = True, entitled: bool = False, supersedes: int = 0) -> AddressClaim:
