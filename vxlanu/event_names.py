@@ -43,6 +43,14 @@ EVENTS = {
     "program": "a forwarding entry cannot be written",
     # names
     "dns": "the host's resolv.conf cannot be read, or an answer could not be sent",
+    # Docker's plugin
+    "docker": "Docker's requests are answered from now on",
+    "docker_network": "a network was declared to Docker on this host, and which of ours it stands for",
+    "docker_refused": "a request of Docker's was refused, and why",
+    "docker_failed": "a request of Docker's failed, with its trace: a bug, please report it",
+    "docker_late": "a request of Docker's took longer than Docker was let wait; what it made is undone",
+    "docker_expired": "an address that Docker asked for and never used or gave back is free again",
+    "docker_sandbox": "the agent cannot see the namespaces of Docker's containers: it is in another mount namespace",
     # the fast path
     "offloads": "which offloads are in use, and why not the others",
     "probe_failed": "it cannot be tried what the kernel's TAPs can do",

@@ -74,7 +74,8 @@ class Driver:
             docker_id=asked.network_id, network=network.id, name=network.body.name, subnets=tuple(subnets)
         )
         await self._ledger.networks.put(row)
-        log.info("Docker network %s is %s", asked.network_id[:NAME_DIGITS], network.name)
+        short = asked.network_id[:NAME_DIGITS]
+        log.info("Docker network %s is %s", short, network.name, extra={"event": "docker_network"})
         return shapes.Empty()
 
     async def delete_network(self, asked: shapes.NetworkAsked) -> shapes.Empty:

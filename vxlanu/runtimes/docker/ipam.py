@@ -76,7 +76,8 @@ class Ipam:
             if not row.network.hex().startswith(digits) or row.address.partition("/")[0] != address:
                 continue
             if row.docker_endpoint:
-                log.info("Docker releases %s, which endpoint %s has", address, row.docker_endpoint[:12])
+                holder = row.docker_endpoint[:12]
+                log.info("Docker releases %s, which %s has", address, holder, extra={"event": "docker_refused"})
             else:
                 await self.give_back(row)
         return shapes.Empty()

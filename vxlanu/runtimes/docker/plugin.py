@@ -38,6 +38,7 @@ class DockerPlugin:
         self._agent = agent
         self._ipam = Ipam(agent, ledger)
         self._driver = Driver(agent, ledger)
+        self._path = path
         self._server = Server(path)
         self._idle: dict[bytes, float] = {}  # address: since when nothing runs with it
 
@@ -49,7 +50,7 @@ class DockerPlugin:
         """Settle what an earlier run left, then answer."""
         await self._settle()
         await self._server.start(self._methods())
-        log.info("Docker's plugin", extra={"event": "docker"})
+        log.info("Docker's plugin answers on %s", self._path, extra={"event": "docker"})
 
     async def close(self) -> None:
         """Stop answering; the containers' interfaces stay."""
@@ -78,7 +79,7 @@ class DockerPlugin:
         try:
             await self._agent.endpoints.sweep(row.endpoint.hex())
         except VxlanuError as why:
-            log.warning("cannot look for the TAP of endpoint %s: %s", row.name, why, extra={"event": "docker"})
+            log.warning("cannot look for the TAP of endpoint %s: %s", row.name, why, extra={"event": "docker_failed"})
         for lease in leases:
             await self._ipam.give_back(lease)
 
