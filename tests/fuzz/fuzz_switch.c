@@ -4,6 +4,9 @@
  * frame (from a TAP) or a datagram (from the tunnel). Buffers have exactly the room that the contract promises,
  * so a byte too far is the sanitizer's. Afterwards the verdict must be one that the worker can act on: super-frames are
  * cut, what is too large for a path is fragmented, answers are parsed.
+ *
+ * The tables change from input to input: port B comes and goes, VTEPs are members, foreign, or strangers, records point
+ * at what is there and at what was. Port A stays. A dry run (what `vxlanu why` asks for) is judged like a real one.
  */
 #include "check.h"
 #include "eth.h"
@@ -22,10 +25,48 @@
 #define WAY_FOREIGN	32	/* from the foreign VTEP, else the member */
 #define WAY_CHECKSUMS	64	/* the peer is on this kernel */
 #define WAY_BATCH	128	/* the same frame twice in one vector */
+#define FROM_B		128	/* in the last byte that steers: from port B, where it is */
+#define DRY		64	/* there, too: a dry run */
+#define OPERATIONS	13
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct scene *scene;
+
+/** members() - Who is a member: three bits for who, three for who gets floods, one for foreign or not */
+static void members(unsigned bits)
+{
+	const int ids[3] = { scene->member, scene->second, scene->foreign };
+	vx_member list[3];
+	uint32_t count = 0;
+
+	for (unsigned i = 0; i < 3; i++) {
+		uint32_t foreign = i == 2 && (bits & 64) ? VX_MEMBER_FOREIGN : 0;
+
+		if (bits & 1u << i)
+			list[count++] = (vx_member){ (uint32_t)ids[i], foreign | (bits >> (3 + i) & 1u) };
+	}
+	EQUAL(vx_net_vteps(scene->tables, (uint32_t)scene->net, list, count), 0);
+}
+
+/** come_and_go() - Port B appears under a new generation, or goes while records still name it */
+static void come_and_go(void)
+{
+	if (scene->b >= 0)
+		EQUAL(vx_net_port_del(scene->tables, (uint32_t)scene->b), 0);
+	scene->b = scene->b >= 0 ? -1 : scene_port(scene, MAC_B, 0x12);
+}
+
+/** allow() - What port A may send from: its own two addresses, and a prefix that may move here */
+static void allow(unsigned last, unsigned length)
+{
+	vx_prefix own[3] = { { .length = 128 }, { .length = 128 }, { .length = 96 + length % 33, .flags = VX_PREFIX_FLOATING } };
+
+	address4(own[0].address, 0x11);
+	address6(own[1].address, 0x11);
+	address4(own[2].address, last);
+	EQUAL(vx_net_port_allow(scene->tables, (uint32_t)scene->a, own, 3), 0);
+}
 
 /** narrow() - Set the path MTU of both VTEPs; 0 for no limit */
 static void narrow(uint32_t path_mtu)
@@ -42,7 +83,7 @@ static void change_tables(const uint8_t *steer)
 	struct vx_place place = { steer[2] % 4, steer[3] % 5u };
 
 	address4(address, steer[2]);
-	switch (steer[0] % 8) {
+	switch (steer[0] % OPERATIONS) {
 	case 0:
 		vx_fdb_record(scene->network, mac, place);
 		break;
@@ -65,15 +106,30 @@ static void change_tables(const uint8_t *steer)
 	case 6:
 		vx_net_port(scene->tables, (uint32_t)scene->a)->flags = steer[1] & 3;
 		break;
-	default:
+	case 7:
 		narrow((steer[1] ? 576u : 0) + steer[1] * 8u);
+		break;
+	case 8:
+		scene->network->flags = steer[1] == 2 ? VX_NETWORK_IN_CONFLICT : 0;
+		break;
+	case 9:
+		members(steer[1]);
+		break;
+	case 10:
+		come_and_go();
+		break;
+	case 11:
+		allow(steer[1], steer[2]);
+		break;
+	default:
+		vx_net_vtep(scene->tables, (uint32_t)scene->member)->flags = steer[1] & VX_VTEP_SAME_KERNEL;
 		break;
 	}
 	vx_qsbr_collect(&scene->tables->qsbr);
 }
 
 /** make_frame() - A frame in a buffer of exactly its length, and with a spare */
-static uint8_t *make_frame(struct vx_frame *frame, uint8_t ways, const uint8_t *vnet, const uint8_t *bytes,
+static uint8_t *make_frame(struct vx_frame *frame, uint8_t ways, int port, const uint8_t *vnet, const uint8_t *bytes,
 			   uint32_t len)
 {
 	static const uint64_t senders[2] = { MAC_A, MAC_FAR };
@@ -92,7 +148,7 @@ static uint8_t *make_frame(struct vx_frame *frame, uint8_t ways, const uint8_t *
 	*frame = (struct vx_frame){
 		.data = buffer + VX_HEADROOM, .len = len + before, .outer_tos = vnet[9],
 		.spare = (uint8_t *)malloc(VX_HEADROOM + VX_SPARE_LEN) + VX_HEADROOM,
-		.from = tunnel ? VX_AT_VTEP : VX_AT_PORT, .from_id = tunnel ? VX_NONE : (uint32_t)scene->a,
+		.from = tunnel ? VX_AT_VTEP : VX_AT_PORT, .from_id = tunnel ? VX_NONE : (uint32_t)port,
 	};
 	if (ways & WAY_VNET)
 		memcpy(&frame->vnet, vnet, sizeof(frame->vnet));
@@ -161,6 +217,9 @@ static void judge_flood(struct vx_frame *frame)
 
 	CHECK(frame->copies && frame->scope && !frame->fit);
 	CHECK(frame->from == VX_AT_PORT || frame->scope == VX_TO_LOCAL);
+	while (vx_flood_next_local(frame->network, frame->from == VX_AT_PORT ? frame->from_id : VX_NONE, &next, &id))
+		CHECK(vx_net_port(scene->tables, id) && (frame->from != VX_AT_PORT || id != frame->from_id));
+	next = 0;
 	while (vx_flood_next_vtep(frame->network, frame->scope, &next, &id))
 		if (!vx_switch_fit_vtep(frame, vx_net_vtep(scene->tables, id)))
 			leave(frame, frame->fit);
@@ -193,7 +252,7 @@ static void judge(struct vx_frame *frame, const uint8_t *buffer, uint32_t len)
 		judge_answer(frame);
 	if (frame->reason)
 		return;
-	CHECK(frame->network == scene->network);
+	CHECK(frame->network == scene->network || frame->event == VX_EVENT_PROBE);
 	CHECK(frame->from == VX_AT_PORT || frame->from_id != VX_NONE);
 	if (frame->act == VX_ACT_PORT)
 		CHECK(frame->target != VX_NONE && vx_net_port(scene->tables, frame->target) && !frame->fit);
@@ -210,6 +269,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct vx_frame frames[2];
 	uint8_t *buffers[2];
 	unsigned count;
+	int port;
 
 	if (size < STEER || size > VX_FRAME_MAX)
 		return 0;
@@ -219,9 +279,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	change_tables(data + 1);
 	scene->tables->same_kernel = data[0] & WAY_CHECKSUMS;
 	count = data[0] & WAY_BATCH ? 2 : 1;
+	port = data[4] & FROM_B ? scene->b : scene->a;
 	for (unsigned i = 0; i < count; i++)
-		buffers[i] = make_frame(&frames[i], data[0], data + 5, data + STEER, (uint32_t)size - STEER);
-	vx_switch(scene->tables, frames, count, (struct vx_when){ .now_ns = scene->now_ns });
+		buffers[i] = make_frame(&frames[i], data[0], port, data + 5, data + STEER, (uint32_t)size - STEER);
+	vx_switch(scene->tables, frames, count, (struct vx_when){ .now_ns = scene->now_ns, .dry = data[4] & DRY });
 	for (unsigned i = 0; i < count; i++) {
 		bool header = (data[0] & WAY_TUNNEL) && (data[0] & WAY_HEADER);
 		uint32_t len = (uint32_t)size - STEER + (header ? VX_VXLAN_LEN : 0);

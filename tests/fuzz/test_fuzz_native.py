@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from inputs import bench_inputs, frames, gro_inputs, gso_inputs, switch_inputs
+from inputs import bench_inputs, frames, gro_inputs, gso_inputs, probes, switch_inputs
 from targets import link
 
 RUNS = {
@@ -40,6 +40,8 @@ def seeds(target: str) -> Iterator[bytes]:
             yield from gso_inputs(frame)
         else:
             yield (bytes(10) if target == "fuzz_headers" else b"") + frame
+    if target == "fuzz_switch":
+        yield from probes()
     yield from FOUND.get(target, [])
 
 

@@ -53,7 +53,7 @@ static int add_vtep(struct scene *scene, unsigned last)
 	return id;
 }
 
-static int add_port(struct scene *scene, uint64_t mac, unsigned last)
+int scene_port(struct scene *scene, uint64_t mac, unsigned last)
 {
 	struct vx_port *port = calloc(1, sizeof(*port));
 	vx_prefix own[2] = { { .length = 128 }, { .length = 128 } };
@@ -90,8 +90,8 @@ struct scene *scene_new(bool with_foreign)
 	scene->tables->offloads = VX_OFFLOAD_ALL;
 	scene->net = vx_net_add(scene->tables, VNI, MTU, 0);
 	scene->network = vx_net_get(scene->tables, (uint32_t)scene->net);
-	scene->a = add_port(scene, MAC_A, 0x11);
-	scene->b = add_port(scene, MAC_B, 0x12);
+	scene->a = scene_port(scene, MAC_A, 0x11);
+	scene->b = scene_port(scene, MAC_B, 0x12);
 	scene->member = add_vtep(scene, 2);
 	scene->second = add_vtep(scene, 3);
 	scene->foreign = add_vtep(scene, 4);

@@ -37,6 +37,7 @@ struct packet {
 
 struct scene *scene_new(bool with_foreign);
 void scene_free(struct scene *scene);
+int scene_port(struct scene *scene, uint64_t mac, unsigned last);
 void own_namespace(void);
 void address4(uint8_t *out, unsigned last);
 void address6(uint8_t *out, unsigned last);
