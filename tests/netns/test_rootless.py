@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,9 @@ from vxlanu.lab.topology import Lab, poll, running_labs
 pytestmark = pytest.mark.netns
 
 UID = 61300 + os.getpid() % 4000  # nobody's: above what adduser gives; two runs on one machine do not meet
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).resolve().parents[1]
+ROOT = TESTS.parent
+NOT_SHOWN = shutil.ignore_patterns(".git", "build", "__pycache__", ".*_cache", ".hypothesis")
 VXLANU = str(Path(sys.executable).with_name("vxlanu"))
 SLEEPER = ("/bin/sh", "-c", "exec sleep 1000")
 _numbers = count(1)
@@ -45,15 +48,42 @@ def processes() -> dict[int, str]:
     return found
 
 
+def for_all(path: Path) -> bool:
+    """Whether others may read a file or folder, and pass or run what its owner may."""
+    mode = path.lstat().st_mode
+    return stat.S_ISLNK(mode) or mode & 0o005 == mode >> 6 & 0o005
+
+
+def everything_in(folder: Path) -> Iterator[Path]:
+    """The folder itself and what an ordinary user is shown of it."""
+    yield folder
+    for place, folders, files in os.walk(folder):
+        hidden = NOT_SHOWN(place, [*folders, *files])
+        folders[:] = [name for name in folders if name not in hidden]
+        yield from (Path(place, name) for name in (*folders, *files) if name not in hidden)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This tree if others may read it (root's umask may be 077), else a copy that they may."""
+    if all(map(for_all, everything_in(ROOT))):
+        return ROOT
+    copied = shutil.copytree(ROOT, tmp_path_factory.mktemp("tree") / "copy", symlinks=True, ignore=NOT_SHOWN)
+    for path in everything_in(copied):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | path.stat().st_mode >> 6 & 0o005)
+    return copied
+
+
 class User:
     """Runs commands as an ordinary user with a home of its own; `lab` is an id that nobody else uses."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, tree: Path) -> None:
+        self.home, self.tree = home, tree
         self.lab = f"user-{os.getpid()}-{next(_numbers)}"
 
     def run(self, *command: str, tun: str = "666", timeout_s: float = 120, status: int = 0) -> Completed:
-        wrapper = [sys.executable, str(TESTS / "ordinary_user.py"), str(UID), str(self.home), tun, "--"]
+        wrapper = [sys.executable, TESTS / "ordinary_user.py", str(UID), self.home, tun, self.tree, "--"]
         done = subprocess.run([*wrapper, *command], capture_output=True, text=True, timeout=timeout_s, check=False)
         assert done.returncode == status, f"{command}: status {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -75,14 +105,12 @@ class User:
 
 
 @pytest.fixture
-def user(require: Callable[..., None]) -> Iterator[User]:
+def user(require: Callable[..., None], tree: Path) -> Iterator[User]:
     require("native")
-    if not (TESTS / "conftest.py").stat().st_mode & 0o004:
-        pytest.skip("needs a tree that others may read")
     home = Path(tempfile.mkdtemp(prefix="vxt-home-", dir="/tmp"))  # tmp_path is its owner's alone
     home.chmod(0o755)
     os.chown(home, UID, UID)
-    made = User(home)
+    made = User(home, tree)
     try:
         yield made
     finally:
@@ -157,9 +185,9 @@ def test_forbidden_user_namespaces_are_named_with_the_switch(user: User) -> None
     "name", ["overlay", *(pytest.param(name, marks=pytest.mark.accept) for name in ("failures", "bad_input"))]
 )
 def test_what_needs_only_a_lab_holds_without_root(user: User, name: str) -> None:
-    options = ["-q", "-p", "no:cacheprovider", "-m", "rootless", "--rootdir", str(TESTS.parent)]
+    options = ["-q", "-p", "no:cacheprovider", "-m", "rootless", "--rootdir", str(ROOT)]
     file = TESTS / "netns" / f"test_{name}.py"
-    config = ["-c", str(TESTS.parent / "pyproject.toml")]
+    config = ["-c", str(ROOT / "pyproject.toml")]
     said = user.run(sys.executable, "-m", "pytest", *options, *config, str(file), timeout_s=800).stdout
     last = said.strip().splitlines()[-1]
     assert "passed" in last and "deselected" not in last, said
