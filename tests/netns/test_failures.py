@@ -80,13 +80,8 @@ def test_kill_9_in_the_middle_of_an_attach_leaves_all_of_it_or_nothing(lab: Lab,
         if number == 9:  # an address that a crash left on loan is given back within seconds
             poll(lambda: lab.exec("h2", words, check=False).returncode == 0, "the address to be free", 60, lab.story)
             lab.vxlanu("h2", "detach", "blue", name)
-        with lab.running("h2", words) as attaching:
-            poll(lambda: under_way(lab) or attaching.poll() is not None, "the request to arrive", 60)
-            time.sleep(0.012 * number)  # an attach takes some 60 ms: this is a moment in it, not a wait for something
-            if number == 9:
-                attaching.wait(60)  # the positive control: killed just after the answer
-            lab.kill_agent("h2")
-            attaching.wait(60)
+        # The positive control is killed just after its answer. An attach takes some 60 ms.
+        kill_in_attach(lab, words, None if number == 9 else 0.012 * number)
         lab.start_agent("h2")
         poll(lambda: not differences(lab), "the tables to be right", 60, lab.story)
         poll(lambda: known(lab, "h2", name) == has_interface(lab, name), "all of it, or nothing", 60, lab.story)
@@ -101,9 +96,22 @@ def test_kill_9_in_the_middle_of_an_attach_leaves_all_of_it_or_nothing(lab: Lab,
     lab.delete_container(name)
 
 
-def under_way(lab: Lab) -> bool:
-    """Whether h2's agent has taken the request for the container that is to be cut short."""
-    return "POST /v1/endpoints" in lab.log("h2")[-200:]
+def kill_in_attach(lab: Lab, words: list[str], after_s: float | None) -> None:
+    """Kill h2's agent so long after it took the request that `words` make; None: once it has answered."""
+    before = requests(lab)
+    with lab.running("h2", words) as attaching:
+        poll(lambda: requests(lab) > before or attaching.poll() is not None, "the request to arrive", 60)
+        if after_s is None:
+            attaching.wait(60)
+        else:
+            time.sleep(after_s)  # a moment in it, not a wait for something
+        lab.kill_agent("h2")
+        attaching.wait(60)
+
+
+def requests(lab: Lab) -> int:
+    """How many attaches h2's agents have begun so far."""
+    return lab.log("h2").count("POST /v1/endpoints by")
 
 
 def has_interface(lab: Lab, name: str) -> bool:
