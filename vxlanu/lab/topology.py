@@ -43,7 +43,7 @@ from vxlanu.lab.plan import (
     partition_rules,
 )
 
-__all__ = ["COMMAND_TIMEOUT_S", "READY_TIMEOUT_S", "Lab", "poll", "running_labs"]
+__all__ = ["COMMAND_TIMEOUT_S", "READY_TIMEOUT_S", "Json", "Lab", "parsed", "poll", "running_labs"]
 
 COMMAND_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 60.0
@@ -71,6 +71,12 @@ def running_labs() -> list[str]:
     prefix = "@" + supervisor.address_of("")[1:]
     rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
     return sorted({row[-1].removeprefix(prefix) for row in rows if row[-1].startswith(prefix)})
+
+
+def parsed(text: str) -> Json:
+    """What a command said with --json; a list is its `items`."""
+    body: Json = json.loads(text) if text.strip() else None
+    return body["items"] if isinstance(body, dict) and set(body) == {"items"} else body
 
 
 class Lab:
@@ -296,9 +302,7 @@ class Lab:
 
     def vxlanu(self, host: str, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Json:
         """`vxlanu ARGUMENTS --json` on a host, parsed; raises when it fails. A list is its `items`."""
-        done = self.exec(host, ["vxlanu", *arguments, "--json"], timeout_s=timeout_s)
-        body: Json = json.loads(done.stdout) if done.stdout.strip() else None
-        return body["items"] if isinstance(body, dict) and set(body) == {"items"} else body
+        return parsed(self.exec(host, ["vxlanu", *arguments, "--json"], timeout_s=timeout_s).stdout)
 
     # -- breaking and mending ------------------------------------------------------------------------------------------
 
