@@ -16,9 +16,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SETUP ?= yes
 PYTEST := $(BIN)/python -m pytest
-# Tests wait more than they work: PROCESSES=3 runs so many files at once (pytest-xdist). Not yet tried enough to be
-# the default.
-PROCESSES ?= 0
+# So many files of tests run at once (pytest-xdist): one more than there are processors, since tests also wait.
+# PROCESSES=0 runs them one after the other in one process, as a debugger wants it.
+PROCESSES ?= $(shell echo $$(( $$(nproc) < 7 ? $$(nproc) + 1 : 8 )))
 PYTEST_FLAGS ?=
 NATIVE := $(wildcard native/*.c native/*.h native/*.py) setup.py
 

@@ -27,7 +27,8 @@ def where(lab: Lab) -> Iterator[dict[str, str]]:
 
 
 def test_a_blocked_control_port_disturbs_no_traffic_also_across_a_restart(lab: Lab, where: dict[str, str]) -> None:
-    seconds = float(os.environ.get("VXLANU_BLOCKED_S", "60"))
+    # Long enough for h2 to be declared dead and for a round of anti-entropy (every 30 s) to fail.
+    seconds = float(os.environ.get("VXLANU_BLOCKED_S", "45"))
     lab.block_control_port("h2")
     try:
         count = int(seconds / 0.2)
