@@ -60,7 +60,11 @@ static void come_and_go(void)
 /** allow() - What port A may send from: its own two addresses, and a prefix that may move here */
 static void allow(unsigned last, unsigned length)
 {
-	vx_prefix own[3] = { { .length = 128 }, { .length = 128 }, { .length = 96 + length % 33, .flags = VX_PREFIX_FLOATING } };
+	vx_prefix own[3] = {
+		{ .length = 128 },
+		{ .length = 128 },
+		{ .length = 96 + length % 33, .flags = VX_PREFIX_FLOATING },
+	};
 
 	address4(own[0].address, 0x11);
 	address6(own[1].address, 0x11);

@@ -47,6 +47,9 @@ MISSPELT = {
 NEW = {  # these make a name, name something that no list of ours has, or are of another program
     ("exec", "command"),
     ("key gen", "file"),
+    ("kv get", "key"),
+    ("kv ls", "prefix"),
+    ("kv watch", "prefix"),
     ("member join", "addresses"),
     ("network create", "name"),
     ("vtep add", "vtep"),
