@@ -64,7 +64,8 @@ def _started(stack: ExitStack, **arguments: object) -> Lab:
     if rung := os.environ.get("VXLANU_TEST_OFFLOAD"):
         flags = arguments.get("agent_flags", ())
         arguments["agent_flags"] = ("--offload", rung, *flags)  # type: ignore[misc]  # a tuple by the signature of Lab
-    made = LabOfTests(**arguments, lab=f"test-{os.getpid()}-{next(_number)}")  # type: ignore[arg-type]  # Lab checks them
+    name = f"test-{os.getpid()}-{next(_number)}"
+    made = LabOfTests(**arguments, lab=name)  # type: ignore[arg-type]  # Lab checks them
     _running.append(stack.enter_context(made))
     stack.callback(_running.remove, made)
     return made
