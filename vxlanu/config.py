@@ -14,6 +14,7 @@ Both the agent and the command line import this; it must stay free of heavy impo
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -47,6 +48,8 @@ DOCKER_SOCKET = "/run/docker/plugins/vxlanu.sock"
 OFFLOADS = ("vnet-hdr", "tso", "uso", "udp-segment", "udp-gro", "mq", "rcvbufforce")
 """The rungs of the ladder, best known by what `--offload no-…` takes away; what is probed is in vxlanu.agent.ladder."""
 NEED_VNET_HDR = {"tso", "uso"}  # the size of the segments stands in the virtio header
+NO_GATEWAY = "none"
+GATEWAY_PREFIXES = (8, 29)  # a /29: the bridge and five containers
 WORKERS_MAX = 16  # native/limits.h: VX_WORKERS_MAX
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -73,6 +76,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unkn
     """Cluster key; empty: the control channel is clear. `load` fills in /etc/vxlanu/cluster.key where that exists."""
     http: str = ""
     """ADDR:PORT at which the records can be read as keys (api/http.py); empty: nowhere."""
+    gateway_subnet: str = ""
+    """Of the bridge by which containers reach the outside; empty: the first free /16 of 172.18 to 172.31; or "none"."""
     offload: Text = "auto"
     """auto, off, or what not to use: no-tso,no-udp-gro (`refused_offloads`)."""
     workers: Annotated[int, Meta(ge=0, le=WORKERS_MAX)] = 0
@@ -224,6 +229,8 @@ def _check(said: _Said, key: str, value: object, shown: str, place: str, *, stri
         right = getattr(whole, key.replace("-", "_"))
         if key == "offload":
             refused_offloads(right)
+        if key == "gateway-subnet":
+            check_gateway_subnet(right)
         for seed in right if key == "join" else ():
             _check_seed(seed)
         if key == "http":
@@ -268,6 +275,22 @@ def refused_offloads(text: str) -> frozenset[str]:
             raise BadRequest(f"offload {text}", why, name="config_invalid", hint=hint)
         refused |= {name} | (NEED_VNET_HDR if name == "vnet-hdr" else set())
     return frozenset(refused)
+
+
+def check_gateway_subnet(text: str) -> None:
+    """Empty, "none", or an IPv4 prefix with room for containers."""
+    if text in ("", NO_GATEWAY):
+        return
+    hint = f'"172.30.0.0/16", or "{NO_GATEWAY}"'
+    try:
+        subnet = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise BadRequest(f"gateway-subnet {text}", f"not an IPv4 prefix: {error}", hint=hint) from error
+    if not GATEWAY_PREFIXES[0] <= subnet.prefixlen <= GATEWAY_PREFIXES[1]:
+        lengths = f"/{GATEWAY_PREFIXES[0]} to /{GATEWAY_PREFIXES[1]}"
+        raise BadRequest(f"gateway-subnet {text}", f"a prefix is {lengths} here", hint=hint)
+    if subnet.is_multicast or subnet.is_loopback or subnet.is_link_local or subnet.is_unspecified:
+        raise BadRequest(f"gateway-subnet {text}", "not a range for hosts", hint=hint)
 
 
 def _check_seed(seed: str) -> None:

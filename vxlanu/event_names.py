@@ -40,6 +40,10 @@ EVENTS = {
     "detached": "an endpoint was detached here",
     "vanished": "the namespace of an endpoint ended, and the endpoint with it",
     "adopt_failed": "an endpoint of an earlier run cannot be taken over",
+    "egress": "what was made or put right for containers' way out: bridge, rules, forwarding, a veth",
+    "no_egress": "containers get no way out, and why",
+    "egress_failed": "a way out cannot be made, repaired or removed; it is tried again",
+    "port_held": "a published port was taken by another process while the agent was away",
     "program": "a forwarding entry cannot be written",
     # names
     "dns": "the host's resolv.conf cannot be read, or an answer could not be sent",

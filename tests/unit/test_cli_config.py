@@ -41,6 +41,7 @@ def test_every_setting_can_be_said_in_the_file_and_in_the_environment(tmp_path: 
         "socket": "/s/a",
         "key-file": "/s/k",
         "http": "127.0.0.1:8500",
+        "gateway-subnet": "172.30.0.0/16",
         "offload": "no-tso,no-mq",
         "workers": 3,
         "log-level": "debug",
@@ -128,7 +129,7 @@ def test_the_sample_has_every_key_with_its_default(tmp_path: Path, capsys: pytes
     assert list(said) and set(said) == set(IN_FILE)
     assert load({"config": written(tmp_path, re.sub(r"(?m)^#([a-z-]+ = )", r"\1", sample))}, {}, uid=0)
     defaults = load({}, {}, uid=0)
-    examples = {"name", "advertise", "join", "key-file", "http", "docker"}
+    examples = {"name", "advertise", "join", "key-file", "http", "docker", "gateway-subnet"}
     for key in set(said) - examples:
         assert said[key] == getattr(defaults, key.replace("-", "_")), key
 

@@ -37,6 +37,8 @@ def test_housekeeping_goes_on_when_a_part_of_it_fails(
         traffic=SimpleNamespace(look=lambda now: None),
         observer=SimpleNamespace(look=broken),
         drop_log=SimpleNamespace(look=lambda now: None),
+        egress=SimpleNamespace(look=lambda now: None),
+        docker=None,
         _watch_workers=watch,
     )
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from vxlanu.agent.advertise import Underlay
 from vxlanu.agent.drops import DropLog
+from vxlanu.agent.egress import egress_of
 from vxlanu.agent.feed import Feed
 from vxlanu.agent.journal import EndpointJournal
 from vxlanu.agent.kept import Kept
@@ -88,6 +89,7 @@ class Agent:
         self.reconciler = Reconciler(control.core.view, dataplane, control.core.node)
         watch = EndOfLifeWatch(asyncio.get_running_loop())
         self.endpoints = Endpoints(helper, watch, self.vanished, ladder.tap_queues(dataplane.workers))
+        self.egress = egress_of(self, journal.store)
         self.paths = Paths(helper, dataplane)
         self.netcheck = Netcheck(self)
         self.traffic, self.drop_log = Traffic(dataplane), DropLog(self)
@@ -95,8 +97,7 @@ class Agent:
         self.observer, self.captures = Observer(self, self.feed), Captures(self)
         self.opened: dict[str, LocalEndpoint] = {}
         self.names_in_use: set[tuple[bytes, str]] = set()
-        self.leaving: set[str] = set()
-        self.ended: set[str] = set()
+        self.leaving, self.ended = set[str](), set[str]()
         self.started, self.stopping = time.monotonic(), asyncio.Event()
         self.failure: Effect | None = None
         self.leave_on_stop = False
@@ -229,6 +230,7 @@ class Agent:
             "traffic": self.traffic.look,
             "events": self.observer.look,
             "drops": self.drop_log.look,
+            "egress": self.egress.look,
             "workers": self._watch_workers,
             "Docker's addresses": lambda now: self.docker.look(now) if self.docker else None,
         }

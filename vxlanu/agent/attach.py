@@ -24,7 +24,10 @@ from vxlanu.agent.journal import LocalRow
 from vxlanu.api.schema import Attach
 from vxlanu.control.core.records import Endpoint, EndpointId, NetworkId, is_mac, is_name
 from vxlanu.control.core.view import EndpointView, NetworkState, NetworkView
-from vxlanu.errors import BadRequest, Conflict, NotFound, near
+from vxlanu.endpoints import LocalEndpoint
+from vxlanu.errors import BadRequest, Conflict, NotFound, Refused, near
+from vxlanu.gateway.published import Published
+from vxlanu.gateway.published import parse as parse_published
 from vxlanu.netns import Target, resolve
 from vxlanu.nsopen import NamespaceMissing
 
@@ -42,6 +45,7 @@ class Plan:
     target: Target
     name: str
     wanted: Attach
+    published: tuple[Published, ...]
 
 
 async def attach(agent: Agent, wanted: Attach) -> EndpointId:
@@ -63,6 +67,7 @@ async def _carry_out(agent: Agent, plan: Plan, row: LocalRow) -> None:
     """Every step, each with its undoing."""
     async with AsyncExitStack() as undo:
         await begin(agent, row, undo)
+        undo.push_async_callback(agent.egress.leave, plan.endpoint.hex())
         body = await _addressed(agent, plan, undo)
         opened = await agent.endpoints.open(
             plan.endpoint.hex(),
@@ -73,15 +78,32 @@ async def _carry_out(agent: Agent, plan: Plan, row: LocalRow) -> None:
             ifname=plan.wanted.ifname,
             onlink=other_subnets(plan.network.body, body),
         )
+        await _way_out(agent, plan, body, opened)
         await connect(agent, body, opened, undo)
         undo.pop_all()
+
+
+async def _way_out(agent: Agent, plan: Plan, body: Endpoint, opened: LocalEndpoint) -> None:
+    """The second interface, after the first has its name; an internal network has none."""
+    if plan.network.body.internal:
+        return
+    try:
+        await agent.egress.join(opened.endpoint_id, plan.target, body.addresses, plan.published)
+    except BaseException:
+        opened.close_fds()
+        await agent.endpoints.close(opened.endpoint_id)
+        raise
 
 
 async def _plan(agent: Agent, wanted: Attach) -> Plan:
     """Check every word of the request; from here to the journal's row nothing is awaited."""
     _check_words(wanted)
+    published = parse_published(wanted.publish)
     network = await known_network(agent, wanted.network)
     check_mtu(agent, network)
+    if published and network.body.internal:
+        why = f"{network.name} is internal: nothing leads in"
+        raise Refused(f"--publish {wanted.publish[0]}", why, name="no_egress")
     target = await resolve(wanted.target)
     what = f"attach {wanted.target}"
     if network.state is NetworkState.REMOVING:
@@ -99,7 +121,7 @@ async def _plan(agent: Agent, wanted: Attach) -> Plan:
     if holder is not None or (network.id, name) in agent.names_in_use:
         place = f" on {holder.owner_name}" if holder else ""
         raise Conflict(what, f"{network.name} has an endpoint {name}{place}", hint="--name NAME", name="name_taken")
-    return Plan(EndpointId(secrets.token_bytes(16)), network, target, name, wanted)
+    return Plan(EndpointId(secrets.token_bytes(16)), network, target, name, wanted, published)
 
 
 def _check_words(wanted: Attach) -> None:

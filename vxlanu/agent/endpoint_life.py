@@ -74,6 +74,7 @@ async def take_down(agent: Agent, key: str) -> None:
         agent.opened.pop(key, None)
         agent.kept.drop_queues(key)
         await agent.endpoints.close(key)
+        await agent.egress.leave(key)
         await agent.journal.erase(key)
         agent.release_network(row.network)
     finally:

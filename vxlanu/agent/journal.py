@@ -79,16 +79,16 @@ class EndpointJournal:
     """The local endpoints' rows, in memory and on disk."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
         found = (msgspec.msgpack.decode(value, type=LocalRow) for value in store.load(ENDPOINTS).values())
         self.rows: dict[str, LocalRow] = {row.endpoint.hex(): row for row in found}
 
     async def write(self, row: LocalRow) -> None:
         """Durable when it returns."""
         self.rows[row.endpoint.hex()] = row
-        await self._store.commit([Row(ENDPOINTS, row.endpoint, msgspec.msgpack.encode(row))])
+        await self.store.commit([Row(ENDPOINTS, row.endpoint, msgspec.msgpack.encode(row))])
 
     async def erase(self, endpoint: str) -> None:
         """Durable when it returns; nothing if there is none."""
         if self.rows.pop(endpoint, None):
-            await self._store.commit([Row(ENDPOINTS, bytes.fromhex(endpoint), None)])
+            await self.store.commit([Row(ENDPOINTS, bytes.fromhex(endpoint), None)])

@@ -6,6 +6,7 @@ Order of the start, and why
   data plane, http  bound, not yet running
   endpoints         adopted from the journal by cached records: forwarding needs no peer
   control plane     epoch persisted, then join; a live holder of our name ends the start here
+  egress            bridge, rules and veths as the journal has them, whatever a crash or a firewall left
   Docker's plugin   bound with the API socket; served when what an earlier run left is settled
   API, ready        last: whoever is answered finds everything there
 
@@ -79,6 +80,8 @@ async def live(
         agent.wire()
         open_things.push_async_callback(agent.unwire)
         await _join(agent, open_things)
+        open_things.callback(agent.egress.close)
+        await agent.egress.resume()
         if agent.docker is not None:
             await agent.docker.start()
             open_things.push_async_callback(agent.docker.close)  # while everything that it asks still runs

@@ -52,6 +52,11 @@ __all__ = ["agent"]
 @click.option("--key-file", metavar="FILE", help="The cluster key.  [/etc/vxlanu/cluster.key if it exists, else none]")
 @click.option("--http", metavar="ADDR:PORT", help="Serve the records as keys, read-only: vxlanu help kv.  [nowhere]")
 @click.option(
+    "--gateway-subnet",
+    metavar="CIDR|none",
+    help="Of the bridge by which containers reach the outside; none: no way out.  [the first free of 172.18-31.0.0/16]",
+)
+@click.option(
     "--offload",
     metavar="auto|off|LIST",
     help=f"Kernel offloads: all that there are, none, or all but a LIST of {','.join(f'no-{it}' for it in OFFLOADS)}."

@@ -30,6 +30,7 @@ HEADER = ("ENDPOINT ID", "NAME", "NETWORK", "ADDRESS", "MAC", "NODE", "TARGET", 
     examples=[
         "vxlanu attach demonet c0 --ip 192.168.0.100 --name C0",
         "vxlanu attach demonet pid:4711 --alias db --alias db.local",
+        "vxlanu attach demonet web --publish 8080:80 --publish 127.0.0.1:5353:53/udp",
     ],
 )
 @click.argument("network", shell_complete=complete.networks)
@@ -43,6 +44,9 @@ HEADER = ("ENDPOINT ID", "NAME", "NETWORK", "ADDRESS", "MAC", "NODE", "TARGET", 
 @click.option("--allow-spoof", is_flag=True, help="Let it send from any MAC and address.")
 @click.option(
     "--allow-address", "allow_addresses", multiple=True, metavar="CIDR", help="Let it also use these addresses."
+)
+@click.option(
+    "--publish", multiple=True, metavar="[IP:]HOST:PORT", help="Lead a port of the host to it; /udp behind for UDP."
 )
 @click.option("--take-over", is_flag=True, help="Take the fixed address from a dead host's endpoint.")
 def attach(**wanted: object) -> None:

@@ -25,6 +25,7 @@ TOPICS = {
     "concepts": "What the words mean: member, network, endpoint, target, VTEP",
     "config": "Every setting of the agent, with its default",
     "drops": "Why a frame was not delivered, and what to do about it",
+    "egress": "How a container reaches the outside, and is reached from there",
     "events": "The stable event names of the log",
     "exit-codes": "What the exit status of a command says",
     "kv": "The records as keys and values, here and over HTTP",

@@ -15,6 +15,7 @@ Files
   helper    the helper process: fork per request, entering, answering
   again     the same as a program, for an agent whose helper has ended
   tap       what a child does to TAPs
+  egress    what a child does for containers' way out: bridge, veths, forwarding
   service   what a child does for a gateway: a namespace that forwards, sockets in it
   probe     what a child tries on a TAP that nobody gets: which offloads this kernel has
   survey    what a child reads: links, addresses, routes, who holds a port
@@ -23,6 +24,10 @@ Files
 from vxlanu.nsopen.client import NamespaceHelper
 from vxlanu.nsopen.wire import (
     AddressFailed,
+    BridgeTaken,
+    EgressGround,
+    EgressWire,
+    GroundFacts,
     HelperGone,
     HelperTimeout,
     InterfaceAddress,
@@ -41,10 +46,15 @@ from vxlanu.nsopen.wire import (
     TapPlan,
     TapQueues,
     TunMissing,
+    WireFacts,
 )
 
 __all__ = [
     "AddressFailed",
+    "BridgeTaken",
+    "EgressGround",
+    "EgressWire",
+    "GroundFacts",
     "HelperGone",
     "HelperTimeout",
     "InterfaceAddress",
@@ -64,4 +74,5 @@ __all__ = [
     "TapPlan",
     "TapQueues",
     "TunMissing",
+    "WireFacts",
 ]

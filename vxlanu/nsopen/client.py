@@ -30,6 +30,10 @@ from vxlanu.nsopen.wire import (
     AskPaths,
     AskRoute,
     DeleteTap,
+    EgressCut,
+    EgressGround,
+    EgressWire,
+    GroundFacts,
     HelperGone,
     HelperTimeout,
     InterfaceAddress,
@@ -48,6 +52,7 @@ from vxlanu.nsopen.wire import (
     TapFeatures,
     TapPlan,
     TapQueues,
+    WireFacts,
 )
 
 TIMEOUT_S = 5.0  # a request takes some 10 ms; a loaded host with thousands of links takes a hundred times that
@@ -143,6 +148,22 @@ class NamespaceHelper:
     async def delete_tap(self, target: int, tag: str, *, timeout: float = TIMEOUT_S) -> bool:
         """Delete it; False if there was none."""
         return await self._call(DeleteTap(tag), target, timeout)
+
+    async def egress_ground(self, wanted: EgressGround) -> GroundFacts:
+        """Bridge, ports and forwarding as they should be. Errors: BridgeTaken, PermissionMissing."""
+        return await self._call(wanted, None)
+
+    async def egress_wire(self, target: int, wanted: EgressWire) -> WireFacts:
+        """A veth from `target` to the bridge. Errors: InterfaceTaken, PermissionMissing."""
+        try:
+            return await self._call(wanted, target)
+        except (HelperTimeout, HelperGone, asyncio.CancelledError):
+            await asyncio.shield(self.egress_cut(wanted.tag))
+            raise
+
+    async def egress_cut(self, tag: str) -> bool:
+        """Take it away; False if there was none."""
+        return await self._call(EgressCut(tag), None)
 
     async def probe_tap(self) -> TapFeatures:
         """What this kernel's TAPs can do. Errors: TunMissing, PermissionMissing."""
@@ -293,7 +314,7 @@ class _Answer:
             case wire.SocketsMade():
                 fds, self._fds = tuple(self._fds), []
                 return OpenedSockets(fds[: answer.count], fds[answer.count :])
-            case wire.TapFeatures():
+            case wire.TapFeatures() | wire.GroundFacts() | wire.WireFacts():
                 return answer
             case wire.Deleted():
                 return answer.existed

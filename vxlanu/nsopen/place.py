@@ -1,7 +1,7 @@
 """Where a child works: the agent's own namespace, a nursery for new TAPs, the target.
 
 Rules of this file
-  1. Only a child calls these, and no child goes back: it ends instead.
+  1. Only a child calls these, and no child goes back (it ends instead) but to its home, for the other end of a veth.
   2. TAPs are born in a nursery, a namespace with nothing in it, and moved. A descriptor holds the namespace it was
      *opened* in; opened in the target it would keep a dead container's namespace alive and never tell that it died.
 
@@ -41,6 +41,11 @@ class Place:
         with _blame("make a namespace to create the TAP in"):
             syscalls.new_net()
 
+    def go_home(self) -> None:
+        """Be in the agent's own namespace, even after the target: only root of the host comes back from there."""
+        with _blame("return to the agent's namespace"):
+            syscalls.enter(self.home, CLONE_NEWNET)
+
     def go_to_scratch(self) -> None:
         """Be where a TAP may be tried that nobody is to have."""
         if self.private:
@@ -55,8 +60,7 @@ class Place:
         """Be in the target; without one, at home."""
         if self.target is None:
             if self.private:
-                with _blame("return to the agent's namespace"):
-                    syscalls.enter(self.home, CLONE_NEWNET)
+                self.go_home()
             return
         try:
             syscalls.enter(self.target, CLONE_NEWNET)

@@ -41,7 +41,7 @@ def links() -> list[Link]:
 
 def addresses() -> list[InterfaceAddress]:
     with IPRoute() as netlink:
-        names = {_number(link["index"]): _text(link.get("ifname")) for link in netlink.get_links()}
+        names = {number_of(link["index"]): text_of(link.get("ifname")) for link in netlink.get_links()}
         return [_address(message, names) for message in netlink.get_addr()]
 
 
@@ -55,14 +55,14 @@ def route_to(address: str) -> RouteTo | None:
     with IPRoute() as netlink:
         try:
             found = netlink.route("get", dst=address)[0]
-            index = _number(found.get("oif"))
+            index = number_of(found.get("oif"))
             link = netlink.link("get", index=index)[0]
         except NetlinkError as why:
             if why.code in ROUTE_NOT_FOUND:
                 return None
             raise KernelRefused(f"find the route to {address}", os.strerror(why.code)) from why
-    source, gateway = _text(found.get("prefsrc")), _text(found.get("gateway"))
-    return RouteTo(source, gateway, index, _text(link.get("ifname")), _number(link.get("mtu")))
+    source, gateway = text_of(found.get("prefsrc")), text_of(found.get("gateway"))
+    return RouteTo(source, gateway, index, text_of(link.get("ifname")), number_of(link.get("mtu")))
 
 
 def path_mtus(wanted: Iterable[str]) -> dict[str, int]:
@@ -73,39 +73,39 @@ def path_mtus(wanted: Iterable[str]) -> dict[str, int]:
     with IPRoute() as netlink:
         for address in wanted:
             try:
-                index = _number(netlink.route("get", dst=address)[0].get("oif"))
+                index = number_of(netlink.route("get", dst=address)[0].get("oif"))
                 configured = netlink.route("get", dst=address, flags=RTM_F_FIB_MATCH)[0]
                 if index not in widths:
-                    widths[index] = _number(netlink.link("get", index=index)[0].get("mtu"))
+                    widths[index] = number_of(netlink.link("get", index=index)[0].get("mtu"))
             except NetlinkError:
                 continue  # no route, or the link went while we asked: its end is a message of its own
-            limits = (widths[index], _number(_nested(configured.get("metrics")).get("mtu")))
+            limits = (widths[index], number_of(nested(configured.get("metrics")).get("mtu")))
             found[address] = min((limit for limit in limits if limit), default=0)
     return found
 
 
 def _link(message: Message) -> Link:
-    info = _nested(message.get("linkinfo"))
-    data = _nested(info.get("data"))
+    info = nested(message.get("linkinfo"))
+    data = nested(info.get("data"))
     statistics = message.get("stats64")
     counted = statistics if isinstance(statistics, dict) else {}
     # Port 0 in a dump stands for nothing: the driver always fills in what it listens on.
-    port = _number(data.get("vxlan_port"))
+    port = number_of(data.get("vxlan_port"))
     return Link(
-        index=_number(message["index"]),
-        name=_text(message.get("ifname")),
+        index=number_of(message["index"]),
+        name=text_of(message.get("ifname")),
         altnames=tuple(_altnames(message)),
-        kind=_text(info.get("kind")),
-        mac=_text(message.get("address")),
-        mtu=_number(message.get("mtu")),
-        up=bool(_number(message["flags"]) & IFF_UP),
-        carrier=bool(_number(message.get("carrier"))),
+        kind=text_of(info.get("kind")),
+        mac=text_of(message.get("address")),
+        mtu=number_of(message.get("mtu")),
+        up=bool(number_of(message["flags"]) & IFF_UP),
+        carrier=bool(number_of(message.get("carrier"))),
         udp_port=port,
-        rx_dropped=_number(counted.get("rx_dropped")),
-        tx_dropped=_number(counted.get("tx_dropped")),
-        queue_length=_number(message.get("txqlen")),
-        queues=_number(message.get("num_tx_queues")),
-        gso_max_bytes=_number(message.get("gso_max_size")),
+        rx_dropped=number_of(counted.get("rx_dropped")),
+        tx_dropped=number_of(counted.get("tx_dropped")),
+        queue_length=number_of(message.get("txqlen")),
+        queues=number_of(message.get("num_tx_queues")),
+        gso_max_bytes=number_of(message.get("gso_max_size")),
     )
 
 
@@ -114,26 +114,27 @@ def _altnames(message: Message) -> Iterator[str]:
     pairs = listed.get("attrs", ()) if isinstance(listed, dict) else ()
     for name, value in pairs:
         if name == "IFLA_ALT_IFNAME":
-            yield _text(value)
+            yield text_of(value)
 
 
 def _address(message: Message, names: dict[int, str]) -> InterfaceAddress:
-    index = _number(message["index"])
-    own = _text(message.get("local")) or _text(message.get("address"))  # IFA_ADDRESS is the far end on point to point
-    scope = SCOPES.get(_number(message["scope"]), "global")
-    return InterfaceAddress(names.get(index, ""), index, own, _number(message["prefixlen"]), scope)
+    index = number_of(message["index"])
+    # IFA_ADDRESS is the far end on point to point
+    own = text_of(message.get("local")) or text_of(message.get("address"))
+    scope = SCOPES.get(number_of(message["scope"]), "global")
+    return InterfaceAddress(names.get(index, ""), index, own, number_of(message["prefixlen"]), scope)
 
 
 def _route(message: Message) -> Route:
-    family = _number(message["family"])
-    network = _text(message.get("dst")) or ANY_ADDRESS.get(family, "")
+    family = number_of(message["family"])
+    network = text_of(message.get("dst")) or ANY_ADDRESS.get(family, "")
     return Route(
         destination=f"{network}/{message['dst_len']}",
-        gateway=_text(message.get("gateway")),
-        ifindex=_number(message.get("oif")),
-        source=_text(message.get("prefsrc")),
-        metric=_number(message.get("priority")),
-        table=_number(message.get("table")) or _number(message["table"]),
+        gateway=text_of(message.get("gateway")),
+        ifindex=number_of(message.get("oif")),
+        source=text_of(message.get("prefsrc")),
+        metric=number_of(message.get("priority")),
+        table=number_of(message.get("table")) or number_of(message["table"]),
     )
 
 
@@ -147,13 +148,13 @@ class _Nothing:
         raise KeyError(key)
 
 
-def _nested(value: object) -> Message:
+def nested(value: object) -> Message:
     return value if hasattr(value, "get") else _Nothing()  # type: ignore[return-value]  # pyroute2 is untyped
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _number(value: object) -> int:
+def number_of(value: object) -> int:
     return value if isinstance(value, int) else 0

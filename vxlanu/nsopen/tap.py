@@ -90,7 +90,7 @@ def delete(place: Place, tag: str) -> bool:
         index = _index(netlink, tag)
         if index == 0:
             return False
-        with _blame(f"delete {alternative_name(tag)}"):
+        with blame(f"delete {alternative_name(tag)}"):
             netlink.link("del", index=index)
     return True
 
@@ -183,13 +183,13 @@ def _dress(place: Place, plan: TapPlan) -> None:
     name, altname = temporary_name(plan.tag), alternative_name(plan.tag)
     with IPRoute() as netlink:
         index = netlink.link_lookup(ifname=name)[0]
-        with _blame(f"give the TAP MAC {plan.mac} and MTU {plan.mtu}", AddressFailed):
+        with blame(f"give the TAP MAC {plan.mac} and MTU {plan.mtu}", AddressFailed):
             netlink.link("set", index=index, address=plan.mac, mtu=plan.mtu, txqlen=plan.queues.frames)
-        with _blame(f"bound the TAP's super-frames to {gso_bytes(plan.mtu)} bytes"):
+        with blame(f"bound the TAP's super-frames to {gso_bytes(plan.mtu)} bytes"):
             netlink.link("set", index=index, gso_max_size=gso_bytes(plan.mtu))
-        with _blame(f"name the TAP {altname}"):
+        with blame(f"name the TAP {altname}"):
             netlink.link("property_add", index=index, altname=altname)
-        with _blame("move the TAP into the target"), _taken(f"attach {plan.tag}", "this endpoint is there already"):
+        with blame("move the TAP into the target"), _taken(f"attach {plan.tag}", "this endpoint is there already"):
             netlink.link("set", index=index, net_ns_fd=place.target)
 
 
@@ -208,32 +208,32 @@ def gso_bytes(mtu: int) -> int:
 def _settle(netlink: IPRoute, place: Place, plan: TapPlan, *, write_queue: bool) -> TapFacts:
     """In the target: name, and unless it is bare link-local address, up, addresses, routes."""
     index = _index(netlink, plan.tag)
-    _rename(netlink, index, moved_name(plan.tag) if plan.bare else plan.ifname)
+    rename(netlink, index, moved_name(plan.tag) if plan.bare else plan.ifname)
     if plan.bare:
         return _facts(netlink, place, plan.tag, created=True, write_queue=write_queue)
-    has_v6 = _choose_address_mode(netlink, index, ADDR_GEN_NONE)
+    has_v6 = choose_address_mode(netlink, index, ADDR_GEN_NONE)
     facts = _facts(netlink, place, plan.tag, created=True, write_queue=write_queue)
     if any(":" in address for address in plan.addresses):
         _allow_v6(facts.ifname)
-    with _blame(f"set {facts.ifname} up"):
+    with blame(f"set {facts.ifname} up"):
         netlink.link("set", index=index, state="up")
     if has_v6:
         _add_link_local(netlink, index, plan.mac)
-        _choose_address_mode(netlink, index, ADDR_GEN_EUI64)
+        choose_address_mode(netlink, index, ADDR_GEN_EUI64)
     for address in plan.addresses:
-        with _blame(f"give {facts.ifname} the address {address}", AddressFailed):
+        with blame(f"give {facts.ifname} the address {address}", AddressFailed):
             _add_address(netlink, index, ipaddress.ip_interface(address))
     for prefix in plan.onlink:
-        with _blame(f"route {prefix} through {facts.ifname}", AddressFailed):
+        with blame(f"route {prefix} through {facts.ifname}", AddressFailed):
             netlink.route("add", dst=prefix, oif=index, scope=253 if "." in prefix else 0)
     return facts
 
 
-def _rename(netlink: IPRoute, index: int, wanted: str) -> None:
+def rename(netlink: IPRoute, index: int, wanted: str) -> None:
     """To the name wanted, or to the lowest ethN that is free at this very moment: asking first could be too late."""
     if wanted:
         with (
-            _blame(f"name the interface {wanted}", AddressFailed),
+            blame(f"name the interface {wanted}", AddressFailed),
             _taken(f"attach as {wanted}", "the target has such an interface"),
         ):
             netlink.link("set", index=index, ifname=wanted)
@@ -248,7 +248,7 @@ def _rename(netlink: IPRoute, index: int, wanted: str) -> None:
     raise InterfaceTaken("choose an interface name", f"eth0 to eth{ETHERNET_NAMES_MAX - 1} are taken")
 
 
-def _choose_address_mode(netlink: IPRoute, index: int, mode: int) -> bool:
+def choose_address_mode(netlink: IPRoute, index: int, mode: int) -> bool:
     """How the kernel makes link-local addresses. False: this kernel or namespace has no IPv6."""
     family = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", mode)]})]}
     try:
@@ -322,7 +322,7 @@ def _facts(
 
 
 @contextmanager
-def _blame(step: str, refusal: type[VxlanuError] = KernelRefused) -> Iterator[None]:
+def blame(step: str, refusal: type[VxlanuError] = KernelRefused) -> Iterator[None]:
     """Turn what the kernel says to `step` into an error by blame: permission, or `refusal`."""
     try:
         yield

@@ -36,6 +36,11 @@ def temporary_name(tag: str) -> str:
     return f"t-{tag}"
 
 
+def egress_name(tag: str) -> str:
+    """Both ends of a target's egress: the name of the host's, the altname of the one inside."""
+    return f"e-{tag}"
+
+
 def alternative_name(tag: str) -> str:
     """The name by which a TAP is found again, whatever the container calls it (14 of IFNAMSIZ-1 = 15 characters)."""
     return f"v-{tag}"
@@ -111,6 +116,41 @@ class DeleteTap(Question["bool"], frozen=True, forbid_unknown_fields=True, tag="
     tag: str
 
 
+class EgressGround(Question["GroundFacts"], frozen=True, forbid_unknown_fields=True, tag="egress_ground"):
+    """Make the host's side of egress what it should be, in the agent's own namespace: bridge, ports, forwarding.
+
+    mac       by which the bridge is known as ours
+    gateway   the bridge's address with prefix length, "172.18.0.1/16"
+    tags      of the targets whose ports belong there; none: bridge and ports go
+    loopback  whether the host may reach containers from 127.0.0.0/8
+    """
+
+    bridge: str
+    mac: str
+    gateway: str
+    tags: tuple[str, ...] = ()
+    loopback: bool = False
+
+
+class EgressWire(Question["WireFacts"], frozen=True, forbid_unknown_fields=True, tag="egress_wire"):
+    """Join the target to the bridge: a veth, addressed, with the default route through it.
+
+    A target that has an IPv4 default route already keeps it, and gets nothing.
+    """
+
+    tag: str
+    bridge: str
+    mac: str
+    address: str
+    gateway: str
+
+
+class EgressCut(Question["bool"], frozen=True, forbid_unknown_fields=True, tag="egress_cut"):
+    """Take the veth of a target away, by its end in the agent's own namespace."""
+
+    tag: str
+
+
 class ProbeTap(Question["TapFeatures"], frozen=True, forbid_unknown_fields=True, tag="probe_tap"):
     """What this kernel's TAPs can do, tried on one that nobody gets."""
 
@@ -154,6 +194,9 @@ Request = (
     TapPlan
     | AdoptTap
     | DeleteTap
+    | EgressGround
+    | EgressWire
+    | EgressCut
     | ProbeTap
     | ListLinks
     | ListAddresses
@@ -215,6 +258,20 @@ class OpenedSockets(msgspec.Struct, frozen=True):
     def close(self) -> None:
         for fd in self.udp + self.tcp:
             os.close(fd)
+
+
+class GroundFacts(msgspec.Struct, frozen=True, tag="egress_ground"):
+    """`mended`: what was not as it should be, in words; `missing`: tags that have no port, for a child to wire."""
+
+    mended: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+class WireFacts(msgspec.Struct, frozen=True, tag="egress_wire"):
+    """The interface in the target; an empty name: the target has a way out of its own."""
+
+    ifname: str
+    ifindex: int
 
 
 class TapFeatures(msgspec.Struct, frozen=True, tag="tap_features"):
@@ -317,6 +374,8 @@ Answer = (
     | NamespaceMade
     | SocketsMade
     | TapFeatures
+    | GroundFacts
+    | WireFacts
     | Deleted
     | Links
     | Addresses
@@ -352,6 +411,12 @@ class TapBusy(Conflict):
     """Another process has the TAP open."""
 
     default_name: ClassVar[str] = "tap_busy"
+
+
+class BridgeTaken(Conflict):
+    """The host has a device of the bridge's name that is not ours."""
+
+    default_name: ClassVar[str] = "bridge_taken"
 
 
 class AddressFailed(BadRequest):
@@ -395,6 +460,7 @@ ERRORS: tuple[type[VxlanuError], ...] = (
     TapMissing,
     InterfaceTaken,
     TapBusy,
+    BridgeTaken,
     AddressFailed,
     TunMissing,
     PermissionMissing,

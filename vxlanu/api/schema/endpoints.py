@@ -42,6 +42,7 @@ class Attach(Struct, forbid_unknown_fields=True):
     allow_spoof: bool = False
     allow_addresses: list[str] = []
     take_over: bool = False
+    publish: list[str] = []
 
 
 class EndpointDetail(Endpoint):

@@ -1,0 +1,10 @@
+"""Ways out of a network: the gateway that every host serves, and containers' way to the outside.
+
+Files
+  egress      containers' second interface: one per target, kept true by an audit
+  ledger      what of it is on disk
+  pool        the bridge's subnet and the targets' addresses: which are free
+  published   `--publish`: its words, and holding the port
+  rules       the nftables of egress, as a function of what they are for
+  nft         running nft
+"""

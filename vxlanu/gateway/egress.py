@@ -1,0 +1,346 @@
+"""Containers' way out: one veth per target, on an isolated port of the host's bridge, masqueraded.
+
+Rules of this file
+  1. One way out per target, shared by its endpoints in all networks that are not internal: made with the first, gone
+     with the last. Bridge and rules stand while there is any.
+  2. `_settle` makes the host what the ledger says, whatever it was before: the first attach, a published port, the
+     audit after a firewall reload, the start after a crash and the last detach are all this one function.
+  3. A host that cannot have it (no privilege, no nft) says so once, and its containers have the overlay alone; only
+     who asked for a published port is refused. What a user can put right (another's bridge, an overlap) is refused.
+  4. A target with a default route of its own keeps its runtime's way out, and gets none of ours.
+
+IPv4 only, as Docker's docker_gwbridge is. A container's IPv6 default route, if its runtime gave it one, is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import msgspec.structs
+
+from vxlanu.config import NO_GATEWAY
+from vxlanu.errors import Conflict, Refused, VxlanuError
+from vxlanu.gateway import pool
+from vxlanu.gateway.ledger import EgressRow, Ledger
+from vxlanu.gateway.nft import Nft
+from vxlanu.gateway.published import Published, hold, hold_all
+from vxlanu.gateway.rules import BRIDGE, Wanted
+from vxlanu.netns import Target
+from vxlanu.nsopen import BridgeTaken, EgressGround, EgressWire, NamespaceHelper, NamespaceMissing
+
+log = logging.getLogger("vxlanu.egress")
+
+AUDIT_S = 5.0
+CAP_NET_ADMIN = 12
+
+Identity = tuple[int, int]
+"""Device and inode of a namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What egress has to know of the rest of the agent."""
+
+    target_of: Callable[[str], Target | None]  # of a local endpoint, by id
+    name_of: Callable[[str], str]
+    subnets: Callable[[], Iterable[str]]  # of every network
+    spawn: Callable[[Coroutine[None, None, None]], None]
+
+
+class Egress:
+    """The ways out of this host's targets."""
+
+    def __init__(
+        self, helper: NamespaceHelper, ledger: Ledger, around: Surroundings, *, subnet: str, node: bytes
+    ) -> None:
+        self.ledger = ledger
+        self._helper = helper
+        self._around = around
+        self._wanted_subnet = subnet
+        self._mac = (b"\x06" + node[:5]).hex(":")  # by which the bridge is known as ours after a crash
+        self._nft = Nft()
+        self._ground = asyncio.Lock()
+        self._turns: WeakValueDictionary[Identity, asyncio.Lock] = WeakValueDictionary()
+        self._wiring: set[str] = set()
+        self._held: dict[str, list[socket.socket]] = {}
+        self._applied: tuple[Wanted, str] | None = None
+        self._audited = time.monotonic()
+        self._auditing = False
+        self._said = ""
+        self._last_address = ""
+        self.why_not = self._lacking()
+
+    def _lacking(self) -> str:
+        """Why this host has none; empty where it can."""
+        if self._wanted_subnet == NO_GATEWAY:
+            return f"switched off by gateway-subnet = {NO_GATEWAY}"
+        status = Path("/proc/self/status").read_text()
+        effective = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff")), 16)
+        if not effective >> CAP_NET_ADMIN & 1:
+            return "the agent has no CAP_NET_ADMIN"
+        return "" if self._nft.path else "nft is not installed"
+
+    # -- one endpoint --------------------------------------------------------------------------------------------------
+
+    async def join(
+        self, endpoint: str, target: Target, addresses: Iterable[str], wanted: tuple[Published, ...]
+    ) -> None:
+        """Give an endpoint's target a way out, unless it has one, and publish the ports.
+
+        Raises:
+            Conflict: subnet or bridge of another's are in the way.
+            Refused: a port is held, or ports were asked for where there is no way out.
+        """
+        why = "it is the host itself" if _is_own(target) else self.why_not
+        if why:
+            return self._without(why, wanted)
+        async with self._turn(target):
+            self._check_free(wanted)
+            self._held[endpoint] = await hold_all(wanted)
+            try:
+                await self._open(endpoint, target, addresses, wanted)
+            except BaseException:
+                await asyncio.shield(self._release(endpoint))
+                raise
+
+    def _without(self, why: str, wanted: tuple[Published, ...]) -> None:
+        """Go on with the overlay alone; said once, and an error for who needs more."""
+        if wanted:
+            raise Refused(f"--publish {wanted[0].text()}", f"no way out: {why}", hint="vxlanu doctor", name="no_egress")
+        if why != self._said:
+            self._said = why
+            log.warning("containers get no way out (eth1): %s", why, extra={"event": "no_egress"})
+
+    def _check_free(self, wanted: tuple[Published, ...]) -> None:
+        """Not published for somebody else here."""
+        taken = [(user, other) for row in self.ledger.rows.values() for user in row.users for other in row.users[user]]
+        for one in wanted:
+            for user, other in taken:
+                if _same_port(one, other):
+                    why = f"{one.protocol.upper()} port {one.host_port} leads to {self._around.name_of(user)}"
+                    raise Refused(f"--publish {one.text()}", why, hint="another port of the host", name="port_held")
+
+    async def _open(
+        self, endpoint: str, target: Target, addresses: Iterable[str], wanted: tuple[Published, ...]
+    ) -> None:
+        row = self._row_of(target)
+        if row is not None:
+            await self.ledger.write(msgspec.structs.replace(row, users=row.users | {endpoint: wanted}))
+            if wanted:
+                await self._settle()
+            return
+        await self._choose_subnet(addresses)
+        used = {other.address for other in self.ledger.rows.values()}
+        address = pool.next_address(self.ledger.subnet, self._last_address, used)
+        self._last_address = address
+        row = EgressRow(tag=secrets.token_hex(6), address=address, users={endpoint: wanted})
+        self._wiring.add(row.tag)
+        try:
+            await self.ledger.write(row)
+            if self._applied is None or wanted:
+                await self._settle()
+            if not await self._wire(row, target):
+                await self._release(endpoint)
+                self._without(f"{target.text} has a default route of its own", wanted)
+        except (Conflict, NamespaceMissing):
+            raise
+        except VxlanuError as error:
+            if wanted:
+                raise
+            await self._release(endpoint)
+            self._without(f"{error.what}: {error.why}", wanted)
+        finally:
+            self._wiring.discard(row.tag)
+
+    async def _wire(self, row: EgressRow, target: Target) -> bool:
+        """Make the veth; False where the target has a default route already."""
+        gateway = pool.gateway(self.ledger.subnet).partition("/")[0]
+        plan = EgressWire(row.tag, BRIDGE, pool.mac_of(row.address), row.address, gateway)
+        with target.open() as namespace:
+            made = await self._helper.egress_wire(namespace, plan)
+        if made.ifname:
+            self.ledger.note(msgspec.structs.replace(self.ledger.rows.get(row.tag, row), ifname=made.ifname))
+        return bool(made.ifname)
+
+    async def leave(self, endpoint: str) -> None:
+        """The endpoint goes; the last one of a target takes its way out along. Idempotent."""
+        target = self._around.target_of(endpoint)
+        if target is None:
+            await self._release(endpoint)
+            return
+        async with self._turn(target):
+            await self._release(endpoint)
+
+    async def _release(self, endpoint: str) -> None:
+        for held in self._held.pop(endpoint, ()):
+            held.close()
+        row = self.ledger.of(endpoint)
+        if row is None:
+            return
+        published = row.users[endpoint]
+        users = {user: ports for user, ports in row.users.items() if user != endpoint}
+        try:
+            if users:
+                await self.ledger.write(msgspec.structs.replace(row, users=users))
+            else:
+                await self._helper.egress_cut(row.tag)
+                await self.ledger.erase(row.tag)
+            if published or not self.ledger.rows:
+                await self._settle()
+        except VxlanuError as error:  # what stays of it is found by the audit, or by the next start
+            log.warning("egress of %s: %s", endpoint[:12], error, extra={"event": "egress_failed"})
+
+    def _turn(self, target: Target) -> asyncio.Lock:
+        """One at a time per target."""
+        identity = (target.device, target.inode)
+        lock = self._turns.get(identity)
+        if lock is None:
+            lock = self._turns[identity] = asyncio.Lock()
+        return lock
+
+    def _row_of(self, target: Target) -> EgressRow | None:
+        for row in self.ledger.rows.values():
+            if any(_same(self._around.target_of(user), target) for user in row.users):
+                return row
+        return None
+
+    # -- the host ------------------------------------------------------------------------------------------------------
+
+    async def _choose_subnet(self, addresses: Iterable[str]) -> None:
+        """With the first target; it stays until the last is gone."""
+        async with self._ground:
+            if self.ledger.rows:
+                pool.choose(self.ledger.subnet, "", addresses)
+                return
+            routes = await self._helper.routes()
+            own = next((link.index for link in await self._helper.links() if link.name == BRIDGE), 0)
+            taken = [route.destination for route in routes if route.ifindex != own]
+            subnet = pool.choose(self._wanted_subnet, self.ledger.subnet, (*self._around.subnets(), *taken))
+            await self.ledger.keep_subnet(subnet)
+
+    async def _settle(self) -> list[str]:
+        """Rules, bridge and ports as the ledger has them; returns the tags that have no veth."""
+        async with self._ground:
+            rows = self.ledger.rows
+            if not rows:
+                await self._take_down()
+                return []
+            ports = [(port, row.address.partition("/")[0]) for row in rows.values() for port in _ports(row)]
+            mended = await self._rules(Wanted(self.ledger.subnet, tuple(sorted(ports))))
+            plan = EgressGround(BRIDGE, self._mac, pool.gateway(self.ledger.subnet), tuple(rows), loopback=bool(ports))
+            facts = await self._helper.egress_ground(plan)
+            for what in (*mended, *facts.mended):
+                log.info("egress: %s", what, extra={"event": "egress"})
+            return [tag for tag in facts.missing if tag not in self._wiring]
+
+    async def _rules(self, wanted: Wanted) -> list[str]:
+        """Before the ports: nothing is open that a rule was to close."""
+        if self._applied is not None and self._applied[0] == wanted:
+            if await self._nft.listed() == self._applied[1]:
+                return []
+            mended = ["rules were changed or gone: put back"]
+        else:
+            mended = []
+        self._applied = (wanted, await self._nft.replace(wanted))
+        return mended
+
+    async def _take_down(self) -> None:
+        """Nothing of ours stays; a bridge of that name that is another's is none of ours, nor are its rules."""
+        try:
+            await self._helper.egress_ground(EgressGround(BRIDGE, self._mac, ""))
+        except BridgeTaken:
+            return
+        await self._nft.remove()
+        self._applied = None
+
+    async def resume(self) -> None:
+        """After a start: forget who is no longer, put right what is, remove what nobody has."""
+        if self.why_not and not self.ledger.rows:
+            return
+        try:
+            for row in list(self.ledger.rows.values()):
+                users = {user: ports for user, ports in row.users.items() if self._around.target_of(user)}
+                if not users:
+                    await self.ledger.erase(row.tag)
+                elif users != row.users:
+                    await self.ledger.write(msgspec.structs.replace(row, users=users))
+                self._hold_again(users)
+            if not self.why_not:
+                await self._repair()
+        except (VxlanuError, OSError) as error:
+            log.warning("egress: %s", error, extra={"event": "egress_failed"})
+
+    def _hold_again(self, users: dict[str, tuple[Published, ...]]) -> None:
+        for user, ports in users.items():
+            for one in ports:
+                try:
+                    self._held.setdefault(user, []).append(hold(one))
+                except OSError as why:
+                    said = (one.text(), why.strerror)
+                    log.warning("published %s: taken by somebody meanwhile (%s)", *said, extra={"event": "port_held"})
+
+    def look(self, now: float) -> None:
+        """Once a second: is an audit due?"""
+        if self.ledger.rows and not self.why_not and not self._auditing and now - self._audited >= AUDIT_S:
+            self._auditing = True
+            self._around.spawn(self._audit())
+
+    async def _audit(self) -> None:
+        try:
+            await self._repair()
+        except VxlanuError as error:
+            if str(error) != self._said:
+                self._said = str(error)
+                log.warning("egress cannot be repaired: %s", error, extra={"event": "egress_failed"})
+        finally:
+            self._auditing, self._audited = False, time.monotonic()
+
+    async def _repair(self) -> None:
+        """Settle, and make again each veth that is gone though its target is there."""
+        for tag in await self._settle():
+            row = self.ledger.rows.get(tag)
+            target = next(filter(None, map(self._around.target_of, row.users)), None) if row else None
+            if row is None or target is None:
+                continue
+            async with self._turn(target):
+                if tag not in self.ledger.rows:
+                    continue
+                try:
+                    await self._wire(row, target)
+                    log.warning("egress of %s was gone: made again", target.text, extra={"event": "egress"})
+                except NamespaceMissing:
+                    continue  # its end is on the way
+
+    def close(self) -> None:
+        """The agent stops: the kernel goes on with what stands."""
+        for sockets in self._held.values():
+            for held in sockets:
+                held.close()
+        self._held.clear()
+
+
+def _ports(row: EgressRow) -> Iterable[Published]:
+    return (port for ports in row.users.values() for port in ports)
+
+
+def _same(one: Target | None, other: Target) -> bool:
+    return one is not None and (one.device, one.inode) == (other.device, other.inode)
+
+
+def _is_own(target: Target) -> bool:
+    own = Path("/proc/self/ns/net").stat()
+    return (own.st_dev, own.st_ino) == (target.device, target.inode)
+
+
+def _same_port(one: Published, other: Published) -> bool:
+    """Whether both want the same packets; an empty address is every address."""
+    same = (one.protocol, one.host_port) == (other.protocol, other.host_port)
+    return same and (one.address == other.address or not one.address or not other.address)

@@ -1,0 +1,236 @@
+"""What a child does for containers' way out: the bridge on the host, a veth for each target, forwarding.
+
+Rules of this file
+  1. Runs in a child only. `ground` is a convergence, not a history: it looks at what there is and makes the difference
+     good, so that the first call, the audit after `ip link del` and the start after a crash are one function.
+  2. Only what is known as ours is changed or removed: the bridge by its MAC, a veth by its name, kind and bridge.
+  3. A port is isolated before it is up: at no moment can two containers talk across the bridge.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from vxlanu.nsopen.place import Place
+from vxlanu.nsopen.survey import IFF_UP, Message, nested, number_of, text_of
+from vxlanu.nsopen.tap import ADDR_GEN_NONE, blame, choose_address_mode, rename
+from vxlanu.nsopen.wire import (
+    AddressFailed,
+    BridgeTaken,
+    EgressGround,
+    EgressWire,
+    GroundFacts,
+    KernelRefused,
+    WireFacts,
+    egress_name,
+)
+
+MTU = 1500  # what leaves here is not encapsulated
+AF_INET = 2
+RTN_UNICAST, RT_TABLE_MAIN = 1, 254
+OURS = re.compile(r"e-[0-9a-f]{12}")
+IP_FORWARD = "net.ipv4.ip_forward"
+
+
+def ground(place: Place, wanted: EgressGround) -> GroundFacts:
+    """The host's side as `wanted`; says what was not."""
+    place.go_to_target()
+    with IPRoute() as netlink:
+        links = {text_of(link.get("ifname")): link for link in netlink.get_links()}
+        bridge = links.get(wanted.bridge)
+        if bridge is not None and (_kind(bridge) != "bridge" or text_of(bridge.get("address")) != wanted.mac):
+            what = f"a {_kind(bridge)} device" if _kind(bridge) != "bridge" else "a bridge"
+            why = f"the host has {what} of that name that is not this agent's"
+            hint = f"ip link del {wanted.bridge}, or gateway-subnet = \"none\""
+            raise BridgeTaken(f"bridge {wanted.bridge}", why, hint=hint)
+        here = number_of(bridge["index"]) if bridge is not None else 0
+        mended = list(_without_strangers(netlink, links, wanted.tags, here))
+        if not wanted.tags:
+            mended += _without_bridge(netlink, wanted.bridge, here)
+            return GroundFacts(tuple(mended), ())
+        if not here:
+            here = _make_bridge(netlink, wanted)
+            mended.append(f"bridge {wanted.bridge} made")
+        mended += _stands(netlink, wanted, here)
+        mended += _forwards(wanted)
+        missing = [tag for tag in wanted.tags if egress_name(tag) not in links]
+        for tag in wanted.tags:
+            if tag not in missing:
+                mended += _port(netlink, links[egress_name(tag)], here)
+    return GroundFacts(tuple(mended), tuple(missing))
+
+
+def wire(place: Place, wanted: EgressWire) -> WireFacts:
+    """The veth of one target, up at both ends; whatever fails takes it away again."""
+    place.go_to_target()
+    with IPRoute() as netlink:
+        if _has_default_route(netlink):
+            return WireFacts("", 0)
+    place.go_home()
+    name = egress_name(wanted.tag)
+    with IPRoute() as host:
+        bridge = _index(host, wanted.bridge)
+        peer = {"ifname": name, "net_ns_fd": place.target, "address": wanted.mac, "mtu": MTU}
+        with blame(f"make the veth {name}"):
+            host.link("add", ifname=name, kind="veth", mtu=MTU, peer=peer)
+        try:
+            index = _index(host, name)
+            choose_address_mode(host, index, ADDR_GEN_NONE)
+            with blame(f"make {name} a port of {wanted.bridge}"):
+                host.link("set", index=index, master=bridge)
+                host.brport("set", index=index, isolated=1)
+                host.link("set", index=index, state="up")
+            place.go_to_target()
+            with IPRoute() as inside:
+                return _dress(inside, wanted)
+        except BaseException:
+            with contextlib.suppress(NetlinkError, KernelRefused):
+                host.link("del", index=_index(host, name))  # this socket stays where it was opened
+            raise
+
+
+def cut(place: Place, tag: str) -> bool:
+    """Delete the veth by the host's end; False when there is none."""
+    place.go_to_target()
+    with IPRoute() as netlink:
+        try:
+            netlink.link("del", index=_index(netlink, egress_name(tag)))
+        except NetlinkError as why:
+            if why.code != errno.ENODEV:
+                raise KernelRefused(f"delete {egress_name(tag)}", os.strerror(why.code)) from why
+            return False
+        except KernelRefused:
+            return False
+    return True
+
+
+def _without_strangers(
+    netlink: IPRoute, links: dict[str, Message], tags: tuple[str, ...], bridge: int
+) -> Iterator[str]:
+    """Remove the veths of targets that are no longer: those of our bridge, and those that lost it."""
+    wanted = {egress_name(tag) for tag in tags}
+    for name, link in links.items():
+        stranded = number_of(link.get("master")) in (bridge, 0)
+        if OURS.fullmatch(name) and _kind(link) == "veth" and stranded and name not in wanted:
+            with contextlib.suppress(NetlinkError):  # it goes by itself when its target does
+                netlink.link("del", index=number_of(link["index"]))
+            yield f"{name}, which belonged to nobody, removed"
+
+
+def _without_bridge(netlink: IPRoute, name: str, index: int) -> Iterator[str]:
+    if index:
+        with blame(f"delete bridge {name}"):
+            netlink.link("del", index=index)
+        yield f"bridge {name} removed"
+
+
+def _make_bridge(netlink: IPRoute, wanted: EgressGround) -> int:
+    with blame(f"make bridge {wanted.bridge}"):
+        netlink.link(
+            "add", ifname=wanted.bridge, kind="bridge", address=wanted.mac, mtu=MTU, br_forward_delay=0,
+            br_mcast_snooping=0,
+        )  # fmt: skip
+    index = _index(netlink, wanted.bridge)
+    choose_address_mode(netlink, index, ADDR_GEN_NONE)
+    return index
+
+
+def _stands(netlink: IPRoute, wanted: EgressGround, index: int) -> Iterator[str]:
+    """Up, and with this one address."""
+    own = ipaddress.ip_interface(wanted.gateway)
+    has = {(it.get("address"), it["prefixlen"]) for it in netlink.get_addr(index=index, family=AF_INET)}
+    for address, prefix in has - {(str(own.ip), own.network.prefixlen)}:
+        with blame(f"take {address} from {wanted.bridge}"):
+            netlink.addr("delete", index=index, address=address, prefixlen=prefix)
+        yield f"address {address}/{prefix} of {wanted.bridge} removed"
+    if (str(own.ip), own.network.prefixlen) not in has:
+        with blame(f"give {wanted.bridge} the address {own}", AddressFailed):
+            broadcast = str(own.network.broadcast_address)
+            netlink.addr(
+                "add", index=index, address=str(own.ip), prefixlen=own.network.prefixlen, broadcast=broadcast
+            )
+        yield f"address {own} given to {wanted.bridge}"
+    if not number_of(netlink.link("get", index=index)[0]["flags"]) & IFF_UP:
+        with blame(f"set {wanted.bridge} up"):
+            netlink.link("set", index=index, state="up")
+        yield f"{wanted.bridge} set up"
+
+
+def _forwards(wanted: EgressGround) -> Iterator[str]:
+    """The kernel's switches. `route_localnet` lets 127.0.0.1 of the host reach published ports; rules.py guards it."""
+    yield from _switch(IP_FORWARD, on=True)
+    yield from _switch(f"net.ipv4.conf.{wanted.bridge}.route_localnet", on=wanted.loopback)
+
+
+def _switch(name: str, *, on: bool) -> Iterator[str]:
+    path = Path("/proc/sys", *name.split("."))
+    try:
+        if path.read_text().strip() != str(int(on)):
+            path.write_text(str(int(on)))
+            yield f"{name} set to {int(on)}"
+    except OSError as why:
+        raise KernelRefused(f"set {name} to {int(on)}", why.strerror or str(why)) from why
+
+
+def _port(netlink: IPRoute, link: Message, bridge: int) -> Iterator[str]:
+    """A veth that is there is an isolated port of the bridge, and up."""
+    index, name = number_of(link["index"]), text_of(link.get("ifname"))
+    data = nested(nested(link.get("linkinfo")).get("slave_data"))
+    right = number_of(link.get("master")) == bridge
+    isolated = right and number_of(data.get("isolated")) == 1
+    up = bool(number_of(link["flags"]) & IFF_UP)
+    if isolated and up:
+        return
+    with contextlib.suppress(NetlinkError):  # it goes by itself when its target does
+        if not right:
+            netlink.link("set", index=index, master=bridge)
+        netlink.brport("set", index=index, isolated=1)
+        netlink.link("set", index=index, state="up")
+    yield f"{name} made an isolated port again"
+
+
+def _has_default_route(netlink: IPRoute) -> bool:
+    return any(
+        message["dst_len"] == 0 and message["type"] == RTN_UNICAST and message["table"] == RT_TABLE_MAIN
+        for message in netlink.get_routes(family=AF_INET)
+    )
+
+
+def _dress(netlink: IPRoute, wanted: EgressWire) -> WireFacts:
+    """In the target: name, address, route. No IPv6: the way out is IPv4, and router advertisements are not for it."""
+    index = _index(netlink, egress_name(wanted.tag))
+    rename(netlink, index, "")
+    with blame(f"name it {egress_name(wanted.tag)} too"):
+        netlink.link("property_add", index=index, altname=egress_name(wanted.tag))
+    ifname = text_of(netlink.link("get", index=index)[0].get("ifname"))
+    with contextlib.suppress(OSError):  # a target without IPv6
+        Path("/proc/sys/net/ipv6/conf", ifname, "disable_ipv6").write_text("1")
+    own = ipaddress.ip_interface(wanted.address)
+    with blame(f"give {ifname} the address {own}", AddressFailed):
+        broadcast = str(own.network.broadcast_address)
+        netlink.addr("add", index=index, address=str(own.ip), prefixlen=own.network.prefixlen, broadcast=broadcast)
+    with blame(f"set {ifname} up"):
+        netlink.link("set", index=index, state="up")
+    with blame(f"route through {wanted.gateway}", AddressFailed):
+        netlink.route("add", dst="0.0.0.0/0", gateway=wanted.gateway, oif=index)
+    return WireFacts(ifname, index)
+
+
+def _index(netlink: IPRoute, name: str) -> int:
+    try:
+        return number_of(netlink.link("get", ifname=name)[0]["index"])
+    except NetlinkError as why:
+        raise KernelRefused(f"find {name}", os.strerror(why.code)) from why
+
+
+def _kind(link: Message) -> str:
+    return text_of(nested(link.get("linkinfo")).get("kind")) or "physical"
