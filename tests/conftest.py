@@ -42,12 +42,18 @@ hypothesis.settings.load_profile("same")
 
 
 LONGEST = (
-    "netns/test_failures.py",
+    "interop/test_docker",
+    "interop/test_article.py",
+    "netns/test_docker",
+    "netns/test_service.py",
     "netns/test_partition.py",
     "interop/test_underlays.py",
     "netns/test_doctor.py",
     "netns/test_ladder.py",
-    "netns/test_service.py",
+    "netns/test_failures.py",
+    "netns/test_rootless.py",
+    "netns/test_looking_in.py",
+    "netns/test_scale.py",
     "netns/test_drop_reasons.py",
     "native/test_c_units.py",
     "interop/test_kernel_vxlan.py",
