@@ -47,9 +47,9 @@ def ready(lab: Lab, place: str, *arguments: object) -> Iterator[Popen[str]]:
 
 
 @contextmanager
-def watching(lab: Lab, place: str, tag: bytes) -> Iterator[Callable[[], int]]:
-    """A function that says how many frames with `tag` in them have come in at eth0 of `place` so far."""
-    command = lab.command(place, words("watch", "eth0", tag.hex()))
+def watching(lab: Lab, place: str, tag: bytes, interface: str = "eth0") -> Iterator[Callable[[], int]]:
+    """A function that says how many frames with `tag` in them have come in at an interface of `place` so far."""
+    command = lab.command(place, words("watch", interface, tag.hex()))
     with Popen(command, env=lab.environment(place), stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True) as process:
         asking = process.stdin
         assert asking

@@ -45,6 +45,7 @@ class Index:
         self.networks: dict[bytes, Network] = {}
         self.removed: set[bytes] = set()
         self.nodes: dict[NodeId, Node] = {}
+        self.routers: defaultdict[str, set[NodeId]] = defaultdict(set)  # router MAC -> who says that it is theirs
         self.endpoints: dict[Claimant, Endpoint] = {}
         self.claims_of: dict[Claimant, tuple[str, ...]] = {}  # MAC and addresses, without prefix lengths
         self.endpoints_of: defaultdict[bytes, set[Claimant]] = defaultdict(set)  # network -> claimants
@@ -87,6 +88,8 @@ class Index:
         match body:
             case Node():
                 _put(self.nodes, writer, body, present)
+                if body.router_mac:
+                    _mark(self.routers, body.router_mac, writer, present)
             case Network():
                 _put(self.networks, body.id, body, present)
             case NetworkRemoved():

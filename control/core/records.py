@@ -46,6 +46,7 @@ __all__ = [
     "encode_body",
     "is_mac",
     "is_name",
+    "router_mac",
     "short",
 ]
 
@@ -119,6 +120,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     features: tuple[str, ...] = ()
     version: str = ""
     router_mac: str = ""
+
+
+def router_mac(node: NodeId) -> str:
+    """From which MAC a host's gateways send: locally administered, and like no container's (02:42:...)."""
+    return (b"\x0a" + node[:5]).hex(":")
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,6 +248,7 @@ def _check(record: Record, body: Body) -> None:
             for host, port in ((body.control_host, body.control_port), (body.data_host, body.data_port)):
                 ipaddress.ip_address(host)
                 _require(0 < port < 65536, "port")
+            _require(not body.router_mac or is_mac(body.router_mac), "node: router MAC")
         case Network():
             _check_network(record, body)
         case NetworkRemoved():

@@ -155,6 +155,17 @@ class View:
         """Networks in which this node has an endpoint: what a change of its state touches."""
         return sorted(NetworkId(network) for network in self._index.networks_of.get(node, ()))
 
+    def router(self, network: NetworkId, mac: str) -> NodeId | None:
+        """Which host with an endpoint in the network routes from this MAC; the lowest id, should several say so."""
+        found = [
+            node
+            for node in self._index.routers.get(mac, ())
+            if network in self._index.networks_of.get(node, ())
+            and (member := self._table.by_id.get(node)) is not None
+            and member.state in _SHOWN
+        ]
+        return min(found, default=None)
+
     # the rest
 
     def vteps(self, network: NetworkId | None = None) -> list[Vtep]:

@@ -37,6 +37,7 @@ from vxlanu.control.core.records import (
 from vxlanu.control.core.view import EndpointView, NetworkView, View
 from vxlanu.control.core.wire import Wire
 from vxlanu.dataplane import Totals
+from vxlanu.gateway.service import Service
 
 MEMBERS, NETWORKS, ENDPOINTS = 40, 5, 200
 PASSES_MAX = 3
@@ -95,7 +96,7 @@ def cluster() -> CountingView:
 
 @pytest.fixture
 def agent() -> Agent:
-    """As much of an agent as lists ask; every endpoint of host 0 has a port."""
+    """As much of an agent as lists ask; every endpoint of host 0 has a port, and so has the gateway of net0."""
     here = {identity(5000 + number).hex(): SimpleNamespace() for number in range(0, ENDPOINTS, MEMBERS)}
     plane = SimpleNamespace(
         vteps=dict, networks=list, port_totals=lambda key: Totals(in_frames=1, drops={"vlan": 2}), totals=Totals
@@ -108,6 +109,7 @@ def agent() -> Agent:
             config=SimpleNamespace(name="h0"),
             dataplane=plane,
             opened=here,
+            services=SimpleNamespace(standing=lambda: [Service(identity(1000), -1, (), 0, "")]),
             journal=SimpleNamespace(rows=here),
         ),
     )
@@ -117,8 +119,8 @@ LISTS: dict[str, tuple[Callable[[Agent], list[object]], int]] = {
     "members": (lambda agent: [*answers.members(agent, agent.view.members())], MEMBERS),
     "endpoints": (lambda agent: [*answers.endpoints(agent, agent.view.endpoints())], ENDPOINTS),
     "vteps": (lambda agent: [*answers.vteps(agent)], MEMBERS),
-    "stats": (lambda agent: [*answers.stats(agent)], 1 + ENDPOINTS // MEMBERS),
-    "drops": (lambda agent: [*answers.drops(agent, {})], ENDPOINTS // MEMBERS),
+    "stats": (lambda agent: [*answers.stats(agent)], 1 + ENDPOINTS // MEMBERS + 1),
+    "drops": (lambda agent: [*answers.drops(agent, {})], ENDPOINTS // MEMBERS + 1),
 }
 
 
@@ -136,6 +138,8 @@ def test_members_know_their_endpoints_and_endpoints_their_network(agent: Agent) 
     assert (rows["c7"].network, rows["c7"].node, rows["c7"].vtep) == ("net2", "h7", "10.1.0.7")
     [row] = [row for row in answers.stats(agent) if row.name == "c40"]
     assert (row.scope, row.network, row.sent_frames) == ("endpoint", "net0", 1)
+    [row] = [row for row in answers.stats(agent) if row.scope == "gateway"]
+    assert (row.name, row.network, row.sent_frames) == ("gateway", "net0", 1)
 
 
 def test_an_overview_names_a_few_endpoints_and_counts_the_others() -> None:

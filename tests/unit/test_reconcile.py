@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vxlanu.control.core.effects import ChangeKey, State
-from vxlanu.control.core.records import Endpoint, EndpointId, Network, NetworkId, Node, NodeId, Vtep
+from vxlanu.control.core.records import Endpoint, EndpointId, Network, NetworkId, Node, NodeId, Vtep, router_mac
 from vxlanu.control.core.view import EndpointView, NetworkState, NetworkView
-from vxlanu.dataplane.values import Destination, FdbRow, Member, NeighborRow, NetworkConfig, SoftRow, VtepRef
-from vxlanu.reconcile import Reconciler
+from vxlanu.dataplane.values import Destination, FdbRow, Member, NeighborRow, NetworkConfig, PortRef, SoftRow, VtepRef
+from vxlanu.reconcile import VISIBLE, Reconciler
 
 ME = NodeId(b"m" * 16)
 NODES = [ME, *(NodeId(bytes([number]) * 16) for number in (1, 2, 3))]
@@ -22,6 +22,9 @@ NETWORKS = [NetworkId(bytes([number]) * 16) for number in (10, 11)]
 ENDPOINTS = [EndpointId(bytes([number]) * 16) for number in range(20, 26)]
 MACS = ["02:42:c0:a8:00:02", "02:42:c0:a8:00:03"]
 ADDRESSES = ["192.168.0.2/24", "192.168.0.3/24", "fd00::2/64"]
+GATEWAYS = ("192.168.0.1", "fd00::1")
+ROUTERS = [*map(router_mac, NODES), MACS[1], ""]
+"""What a node may say of itself; nothing keeps it from an endpoint's MAC, or from another node's."""
 
 
 @dataclass
@@ -29,6 +32,7 @@ class Facts:
     """Records that a test writes directly; the rules are the view's, in their simplest form."""
 
     nodes: dict[NodeId, tuple[str, State]] = field(default_factory=dict)
+    routers: dict[NodeId, str] = field(default_factory=lambda: {node: router_mac(node) for node in NODES})
     present: dict[NetworkId, NetworkState] = field(default_factory=dict)
     claims: dict[EndpointId, tuple[NodeId, Endpoint]] = field(default_factory=dict)
     foreign: dict[tuple[bytes, str], Vtep] = field(default_factory=dict)
@@ -36,7 +40,7 @@ class Facts:
     def network(self, network: NetworkId) -> NetworkView | None:
         if network not in self.present:
             return None
-        body = Network(id=network, name=network.hex(), vni=network[0], subnets=())
+        body = Network(id=network, name=network.hex(), vni=network[0], subnets=(), gateways=GATEWAYS)
         return NetworkView(network, body.name, self.present[network], body)
 
     def endpoints(self, network: NetworkId | None = None) -> list[EndpointView]:
@@ -63,12 +67,15 @@ class Facts:
     def networks_of(self, node: NodeId) -> list[NetworkId]:
         return sorted({NetworkId(view.body.network) for view in self.endpoints() if view.owner == node})
 
+    def router(self, network: NetworkId, mac: str) -> NodeId | None:
+        return min((node for node in self.hosts(network, VISIBLE) if self.routers[node] == mac), default=None)
+
     def vteps(self, network: NetworkId | None = None) -> list[Vtep]:
         return [vtep for vtep in self.foreign.values() if network in (None, vtep.network)]
 
     def node(self, node: NodeId) -> Node | None:
-        host = self.nodes[node][0]
-        return Node(name=node.hex(), control_host=host, control_port=7946, data_host=host)
+        host, mac = self.nodes[node][0], self.routers[node]
+        return Node(name=node.hex(), control_host=host, control_port=7946, data_host=host, router_mac=mac)
 
 
 class Memory:
@@ -78,7 +85,7 @@ class Memory:
         self.configs: dict[bytes, NetworkConfig] = {}
         self.member_sets: dict[bytes, frozenset[Member]] = {}
         self.entries: dict[bytes, dict[str, Destination]] = {}
-        self.known: dict[bytes, dict[str, str]] = {}
+        self.known: dict[bytes, dict[str, tuple[str, bool]]] = {}
         self.writes = 0
 
     def networks(self) -> list[bytes]:
@@ -113,18 +120,18 @@ class Memory:
         if to is not None:
             table[mac] = to
 
-    def set_neighbor(self, network: bytes, address: str, mac: str | None) -> None:
+    def set_neighbor(self, network: bytes, address: str, mac: str | None, *, router: bool = False) -> None:
         self.writes += 1
         table = self.known.get(network, {})
         table.pop(address, None)
         if mac is not None:
-            table[address] = mac
+            table[address] = (mac, router)
 
     def fdb(self, network: bytes) -> list[FdbRow]:
         return [FdbRow(mac, to) for mac, to in self.entries[network].items()]
 
     def neighbors(self, network: bytes) -> list[NeighborRow]:
-        return [NeighborRow(address, mac) for address, mac in self.known[network].items()]
+        return [NeighborRow(address, *known) for address, known in self.known[network].items()]
 
     def soft(self, network: bytes) -> list[SoftRow]:
         return []
@@ -143,11 +150,14 @@ class World:
 
     def step(self, rng: random.Random) -> str:
         """One random change; its name."""
-        choice = rng.choice([self.claim, self.unclaim, self.turn, self.move, self.make, self.unmake, self.stranger])
+        steps = [self.claim, self.unclaim, self.turn, self.move, self.make, self.unmake, self.stranger, self.route]
+        choice = rng.choice(steps)
         choice(rng)
         if rng.random() < 0.2:
             network = rng.choice(NETWORKS)
             rng.choice([self.reconciler.hold, self.reconciler.let_go])(network)
+        if rng.random() < 0.2:
+            self.reconciler.serve(rng.choice(NETWORKS), rng.random() < 0.7)
         return choice.__name__
 
     def claim(self, rng: random.Random) -> None:
@@ -174,6 +184,11 @@ class World:
     def move(self, rng: random.Random) -> None:
         node = rng.choice(NODES[1:])
         self.facts.nodes[node] = (f"10.0.1.{rng.randrange(1, 9)}", self.facts.nodes[node][1])
+        self.say(("node", node, b""))
+
+    def route(self, rng: random.Random) -> None:
+        node = rng.choice(NODES[1:])
+        self.facts.routers[node] = rng.choice(ROUTERS)
         self.say(("node", node, b""))
 
     def make(self, rng: random.Random) -> None:
@@ -232,7 +247,8 @@ def test_verify_sees_an_entry_that_the_records_do_not_ask_for(blue: World) -> No
 def test_a_dead_host_keeps_its_unicast_and_loses_its_floods(blue: World) -> None:
     blue.facts.nodes[NODES[1]] = ("10.0.0.2", State.DEAD)
     blue.say(("member", NODES[1], b""))
-    assert blue.tables.entries[NETWORKS[0]] == {MACS[0]: VtepRef("10.0.0.2")}
+    known = {MACS[0]: VtepRef("10.0.0.2"), router_mac(NODES[1]): VtepRef("10.0.0.2")}
+    assert blue.tables.entries[NETWORKS[0]] == known
     assert blue.tables.members(NETWORKS[0]) == {Member(VtepRef("10.0.0.2"), flood=False)}
     blue.facts.nodes[NODES[1]] = ("10.0.0.2", State.LEFT)
     blue.say(("member", NODES[1], b""))
@@ -248,4 +264,44 @@ def test_one_changed_endpoint_writes_its_own_keys_only(blue: World) -> None:
     body = Endpoint(id=ENDPOINTS[0], network=NETWORKS[0], name="e", mac=MACS[0], addresses=(ADDRESSES[1],))
     blue.facts.claims[ENDPOINTS[0]] = (NODES[1], body)
     blue.say(("endpoint", NETWORKS[0], ENDPOINTS[0]))
-    assert blue.tables.writes - writes == 3, "the MAC, the old address, the new address"
+    assert blue.tables.writes - writes == 4, "the MAC, the old address, the new address, the router of its host"
+
+
+def test_a_gateway_that_is_served_here_is_this_host_and_its_router(blue: World) -> None:
+    me, port = router_mac(ME), PortRef.of_gateway(NETWORKS[0])
+    assert me not in blue.tables.entries[NETWORKS[0]]
+    blue.reconciler.serve(NETWORKS[0])
+    assert {address: blue.tables.known[NETWORKS[0]][address] for address in GATEWAYS} == dict.fromkeys(
+        GATEWAYS, (me, True)
+    )
+    assert blue.tables.known[NETWORKS[0]]["192.168.0.2"] == (MACS[0], False)
+    assert blue.tables.entries[NETWORKS[0]][me] == port
+    blue.tables.set_neighbor(NETWORKS[0], GATEWAYS[0], me, router=False)
+    assert [it.key[2] for it in blue.reconciler.verify()[1]] == [GATEWAYS[0]], "also that it answers as a router"
+    blue.reconciler.serve(NETWORKS[0], False)
+    assert me not in blue.tables.entries[NETWORKS[0]]
+    assert not set(GATEWAYS) & set(blue.tables.known[NETWORKS[0]])
+    assert blue.reconciler.verify()[1] == []
+
+
+def test_nobody_takes_the_gateway_or_our_router_mac_by_a_record(blue: World) -> None:
+    blue.reconciler.serve(NETWORKS[0])
+    thief = Endpoint(
+        id=ENDPOINTS[1], network=NETWORKS[0], name="t", mac=router_mac(ME), addresses=(f"{GATEWAYS[0]}/24",)
+    )
+    blue.facts.claims[ENDPOINTS[1]] = (NODES[2], thief)
+    blue.say(("endpoint", NETWORKS[0], ENDPOINTS[1]))
+    assert blue.tables.known[NETWORKS[0]][GATEWAYS[0]] == (router_mac(ME), True)
+    assert blue.tables.entries[NETWORKS[0]][router_mac(ME)] == PortRef.of_gateway(NETWORKS[0])
+
+
+def test_a_host_may_route_as_long_as_it_has_an_endpoint_of_the_network(blue: World) -> None:
+    routes = blue.tables.entries[NETWORKS[0]]
+    assert routes[router_mac(NODES[1])] == VtepRef("10.0.0.2")
+    assert router_mac(NODES[2]) not in routes, "it has none"
+    blue.facts.routers[NODES[1]] = "0a:00:00:00:00:07"
+    blue.say(("node", NODES[1], b""))
+    assert (routes.get(router_mac(NODES[1])), routes.get("0a:00:00:00:00:07")) == (None, VtepRef("10.0.0.2"))
+    blue.facts.claims.clear()
+    blue.say(("endpoint", NETWORKS[0], ENDPOINTS[0]))
+    assert routes == {}

@@ -50,6 +50,7 @@ from vxlanu.control.core.view import View
 from vxlanu.control.net import ControlPlane
 from vxlanu.dataplane import Dataplane, Event, EventKind
 from vxlanu.endpoints import Endpoints, LocalEndpoint
+from vxlanu.gateway.service import Services
 from vxlanu.netns import EndOfLifeWatch
 from vxlanu.nsopen import NamespaceHelper
 from vxlanu.reconcile import Reconciler
@@ -89,7 +90,7 @@ class Agent:
         self.reconciler = Reconciler(control.core.view, dataplane, control.core.node)
         watch = EndOfLifeWatch(asyncio.get_running_loop())
         self.endpoints = Endpoints(helper, watch, self.vanished, ladder.tap_queues(dataplane.workers))
-        self.egress = egress_of(self, journal.store)
+        self.egress, self.services = egress_of(self, journal.store), Services(self)
         self.paths = Paths(helper, dataplane)
         self.netcheck = Netcheck(self)
         self.traffic, self.drop_log = Traffic(dataplane), DropLog(self)
@@ -129,8 +130,9 @@ class Agent:
         self.spawn(feed(self.supervisor, self.dataplane.heartbeats))
 
     async def unwire(self) -> None:
-        """End the events and the tasks."""
+        """End the events, the gateways and the tasks."""
         asyncio.get_running_loop().remove_reader(self.dataplane.event_fd())
+        await self.services.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -149,6 +151,7 @@ class Agent:
     def release_network(self, network: bytes) -> None:
         """Take a network out of the tables when no endpoint of this host is left in it."""
         if not any(row.network == network for row in self.journal.rows.values()):
+            self.services.drop(network)
             self.reconciler.let_go(network)
 
     def vanished(self, endpoint: str) -> None:
@@ -197,6 +200,7 @@ class Agent:
         if event.lost:
             log.debug("%d events of the fast path were lost", event.lost, extra={"event": "events_lost"})
         if event.kind is EventKind.PORT_GONE and event.endpoint:
+            self.services.gone(event.endpoint)
             self.vanished(event.endpoint)
         elif event.kind is EventKind.PROBE:
             self.netcheck.probe_came(event)
@@ -227,6 +231,7 @@ class Agent:
         chores: dict[str, Callable[[float], None]] = {
             "the data plane": lambda _: self.dataplane.housekeep(),
             "paths": self.paths.check,
+            "gateways": self.services.check,
             "traffic": self.traffic.look,
             "events": self.observer.look,
             "drops": self.drop_log.look,

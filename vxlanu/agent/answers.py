@@ -23,6 +23,7 @@ from vxlanu.control.core.records import NetworkId, NodeId, short
 from vxlanu.control.core.view import EndpointView, MemberView, NetworkState, NetworkView
 from vxlanu.dataplane import Destination, PortRef, SoftRow, Totals, VtepRef
 from vxlanu.dataplane.reading import REASON_TEXTS
+from vxlanu.gateway.service import GATEWAY_NAME, Service
 
 _STATES = {NetworkState.ACTIVE: "active", NetworkState.REMOVING: "removing", NetworkState.CONFLICT: "conflict"}
 _SOFT_LIFE_S = {"learned": 300.0, "pending": 5.0}  # as native/limits.h has them
@@ -201,12 +202,18 @@ def _programmed(agent: Agent, networks: list[NetworkView]) -> list[NetworkView]:
 def _fdb_entry(
     agent: Agent, view: NetworkView, mac: str, to: Destination | None, origin: str, age_s: float | None
 ) -> schema.FdbEntry:
-    holder = agent.view.winner(view.id, mac)
+    holder, router = agent.view.winner(view.id, mac), agent.view.router(view.id, mac)
+    if isinstance(to, PortRef) and to.is_gateway:
+        endpoint, node = GATEWAY_NAME, agent.config.name
+    elif holder is None and router is not None:
+        endpoint, node = GATEWAY_NAME, _name(agent, router)
+    else:
+        endpoint, node = (holder.body.name, holder.owner_name) if holder else ("", "")
     return schema.FdbEntry(
         network=view.name,
         mac=mac,
-        endpoint=holder.body.name if holder else "",
-        node=holder.owner_name if holder else "",
+        endpoint=endpoint,
+        node=node,
         vtep=to.address if isinstance(to, VtepRef) else "",
         local=isinstance(to, PortRef),
         origin=origin,
@@ -220,15 +227,10 @@ def neighbors(agent: Agent, networks: list[NetworkView]) -> list[schema.Neighbor
     for view in _programmed(agent, networks):
         for entry in agent.dataplane.neighbors(view.id):
             holder = agent.view.winner(view.id, entry.address)
-            rows.append(
-                schema.Neighbor(
-                    network=view.name,
-                    address=entry.address,
-                    mac=entry.mac,
-                    endpoint=holder.body.name if holder else "",
-                    node=holder.owner_name if holder else "",
-                )
-            )
+            endpoint, node = (holder.body.name, holder.owner_name) if holder else ("", "")
+            if entry.router:
+                endpoint, node = GATEWAY_NAME, agent.config.name
+            rows.append(schema.Neighbor(view.name, entry.address, entry.mac, endpoint, node))
     return sorted(rows, key=lambda row: (row.network, ":" in row.address, row.address))
 
 
@@ -241,19 +243,32 @@ def drops_of(totals: Totals, scope: str, name: str, network_name: str = "") -> l
 
 
 def drops(agent: Agent, lost_in_rings: dict[str, int]) -> list[schema.Drop]:
-    """Every loss: of the host as a whole, then of each network and each local endpoint.
+    """Every loss: of the host as a whole, then of each network, each local endpoint, each gateway.
 
-    `lost_in_rings`: what the kernel lost before the fast path saw it, by endpoint.
+    `lost_in_rings`: what the kernel lost before the fast path saw it, by port.
     """
+    views = agent.view.networks()
+    gateways = _gateways(agent, views)
+    networks = {key: agent.journal.rows[key].network for key in lost_in_rings if key in agent.journal.rows}
+    networks |= {service.key: service.network for service, _ in gateways}
     rows = drops_of(_with_lost(agent.dataplane.totals(), sum(lost_in_rings.values())), "host", agent.config.name)
-    for view in _programmed(agent, agent.view.networks()):
-        lost = sum(count for key, count in lost_in_rings.items() if agent.journal.rows[key].network == view.id)
+    for view in _programmed(agent, views):
+        lost = sum(count for key, count in lost_in_rings.items() if networks.get(key) == view.id)
         totals = _with_lost(agent.dataplane.network_totals(view.id), lost)
         rows += drops_of(totals, "network", view.name, view.name)
     for row in _local_endpoints(agent):
         totals = _with_lost(agent.dataplane.port_totals(row.id), lost_in_rings.get(row.id, 0))
         rows += drops_of(totals, "endpoint", row.name, row.network)
+    for service, network_name in gateways:
+        totals = _with_lost(agent.dataplane.port_totals(service.key), lost_in_rings.get(service.key, 0))
+        rows += drops_of(totals, "gateway", GATEWAY_NAME, network_name)
     return rows
+
+
+def _gateways(agent: Agent, networks: Iterable[NetworkView]) -> list[tuple[Service, str]]:
+    """The gateways that are served here, each with the name of its network."""
+    names: dict[bytes, str] = {view.id: view.name for view in networks}
+    return [(it, names.get(it.network, short(it.network))) for it in agent.services.standing()]
 
 
 def _local_endpoints(agent: Agent) -> list[schema.Endpoint]:
@@ -291,12 +306,15 @@ def counters(scope: str, name: str, totals: Totals, network_name: str = "", iden
 
 
 def stats(agent: Agent) -> list[schema.Counters]:
-    """Traffic of the host, its networks, its endpoints, and towards each VTEP."""
+    """Traffic of the host, its networks, its endpoints, the gateways it serves, and towards each VTEP."""
     rows = [counters("host", agent.config.name, agent.dataplane.totals())]
-    for view in _programmed(agent, agent.view.networks()):
+    views = agent.view.networks()
+    for view in _programmed(agent, views):
         rows.append(counters("network", view.name, agent.dataplane.network_totals(view.id), view.name, view.id.hex()))
     for row in _local_endpoints(agent):
         rows.append(counters("endpoint", row.name, agent.dataplane.port_totals(row.id), row.network, row.id))
+    for service, network_name in _gateways(agent, views):
+        rows.append(counters("gateway", GATEWAY_NAME, agent.dataplane.port_totals(service.key), network_name))
     for ref, (totals, _) in sorted(agent.dataplane.vteps().items(), key=lambda item: item[0].address):
         rows.append(counters("vtep", ref.address, totals))
     return rows
@@ -348,4 +366,7 @@ def _warnings(agent: Agent) -> list[str]:
     if agent.helper.restarts:
         times = "once" if agent.helper.restarts == 1 else f"{agent.helper.restarts} times"
         warnings.append(f"the namespace helper ended {times} and was started again: see the log")
+    for network, why in agent.services.refused().items():
+        name = _network_names(agent).get(network, short(network))
+        warnings.append(f"the gateway of {name} is not served here: {why}")
     return warnings + ladder.warnings(agent.ladder, agent.dataplane)

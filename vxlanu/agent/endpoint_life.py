@@ -40,6 +40,7 @@ async def begin(agent: Agent, row: LocalRow, undo: AsyncExitStack) -> None:
     undo.callback(agent.release_network, row.network)
     undo.push_async_callback(agent.journal.erase, row.endpoint.hex())
     await agent.journal.write(row)
+    agent.services.start(row.network)
 
 
 async def connect(agent: Agent, body: Endpoint, opened: LocalEndpoint, undo: AsyncExitStack) -> None:
@@ -59,6 +60,7 @@ async def connect(agent: Agent, body: Endpoint, opened: LocalEndpoint, undo: Asy
         await agent.control.delete_endpoint(EndpointId(body.id))
         raise NamespaceMissing(f"attach {body.target}", "its namespace ended meanwhile")
     agent.reconciler.port_added(body.id)
+    await agent.services.ready(body.network)
 
 
 async def take_down(agent: Agent, key: str) -> None:
@@ -107,6 +109,7 @@ async def adopt(agent: Agent, key: str) -> bool:
     agent.kept.keep_queues(key, opened.queues)
     agent.opened[key] = opened
     agent.reconciler.port_added(row.endpoint)
+    agent.services.start(row.network)
     return True
 
 

@@ -5,6 +5,7 @@ Order of the start, and why
   API socket        bound, not yet served: a second agent on it is refused before it touches anything
   data plane, http  bound, not yet running
   endpoints         adopted from the journal by cached records: forwarding needs no peer
+  gateways          of their networks, made beside what follows, and there before the API is
   control plane     epoch persisted, then join; a live holder of our name ends the start here
   egress            bridge, rules and veths as the journal has them, whatever a crash or a firewall left
   Docker's plugin   bound with the API socket; served when what an earlier run left is settled
@@ -44,6 +45,7 @@ from vxlanu.config import AgentConfig
 from vxlanu.control.core.config import PROFILES, Config
 from vxlanu.control.core.effects import Effect, IdentityTaken, NameTaken
 from vxlanu.control.core.errors import LocalError, Refusal
+from vxlanu.control.core.records import router_mac
 from vxlanu.control.identity import load_or_create, node_id
 from vxlanu.control.net import ControlPlane
 from vxlanu.control.seal import Seal, load_key
@@ -138,6 +140,7 @@ def _open_http(config: AgentConfig, open_things: AsyncExitStack) -> HttpServer |
 
 async def _serve(agent: Agent, server: ApiServer, http: HttpServer | None, open_things: AsyncExitStack) -> None:
     """From here on whoever asks is answered."""
+    await agent.services.ready()
     service = AgentService(agent)
     await server.start(service)
     open_things.push_async_callback(server.close)
@@ -197,6 +200,7 @@ def _core_config(config: AgentConfig, address: str) -> Config:
         data_host=address,
         data_port=config.data_port,
         version=__version__,
+        router_mac=router_mac(node_id(identity)),
         seeds=config.join,
         profile=PROFILES[config.profile],
         sealer=sealer,

@@ -10,6 +10,7 @@ Rules of this file
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from vxlanu.agent import lookup
 from vxlanu.agent.agent import Agent
@@ -17,6 +18,7 @@ from vxlanu.api.schema import Link, LinkPort
 from vxlanu.control.core.records import NetworkId
 from vxlanu.control.core.view import EndpointView, NetworkView
 from vxlanu.errors import NotFound, VxlanuError, near
+from vxlanu.gateway.service import GATEWAY_NAME, Service
 from vxlanu.nsopen import Link as KernelLink
 
 __all__ = ["links"]
@@ -39,7 +41,9 @@ async def links(agent: Agent, reference: str) -> list[Link]:
     async def whole(network: NetworkView) -> Link:
         here = [it for it in agent.view.endpoints(network.id) if it.id.hex() in agent.opened]
         chosen = [it for it in here if only is None or it.id == only.id]
-        return _link(agent, network, list(await asyncio.gather(*map(port, chosen))))
+        ports = list(await asyncio.gather(*map(port, chosen)))
+        service = agent.services.get(network.id) if only is None else None
+        return _link(agent, network, ports + ([await _gateway(agent, service)] if service else []))
 
     return [await whole(network) for network in networks]
 
@@ -101,14 +105,26 @@ async def _port(agent: Agent, view: EndpointView) -> LinkPort:
                 )
         except VxlanuError:
             pass  # its end is on the way
+    return _shown(agent, found, key, view.body.name, view.body.target, view.body.mac)
+
+
+async def _gateway(agent: Agent, service: Service) -> LinkPort:
+    """The port of a gateway; its namespace has no name."""
+    found = None
+    with contextlib.suppress(VxlanuError):  # it may end meanwhile
+        found = await agent.services.link(service.network)
+    return _shown(agent, found, service.key, GATEWAY_NAME, "the agent's own", service.mac)
+
+
+def _shown(agent: Agent, found: KernelLink | None, key: str, name: str, target: str, mac: str) -> LinkPort:
     return LinkPort(
-        endpoint=view.body.name,
-        target=view.body.target,
+        endpoint=name,
+        target=target,
         port_index=agent.dataplane.port_index(key),
         state=state_of(found),
         ifname=found.name if found else "",
         ifindex=found.index if found else 0,
-        mac=found.mac if found else view.body.mac,
+        mac=found.mac if found else mac,
         mtu=found.mtu if found else 0,
         queue_length=found.queue_length if found else 0,
         queues=found.queues if found else 0,

@@ -17,17 +17,22 @@ REASON = "ring_full"
 
 
 async def ring_losses(agent: Agent) -> dict[str, int]:
-    """Frames lost on the way into the agent since the TAP was made, by endpoint; an endpoint that ends is left out."""
+    """Frames lost on the way into the agent since the TAP was made, by port, those of gateways too; what ends meanwhile
+    is left out."""
     turn = asyncio.Semaphore(AT_ONCE)
+    gateways = {service.key: service.network for service in agent.services.standing()}
 
     async def ask(key: str) -> int:
-        local = agent.opened[key]
         async with turn:
+            if key in gateways:
+                link = await agent.services.link(gateways[key])
+                return link.tx_dropped if link else 0
+            local = agent.opened[key]
             with local.target.open() as namespace:
                 links = await agent.helper.links(namespace)
         return next((link.tx_dropped for link in links if link.index == local.ifindex), 0)
 
-    keys = sorted(agent.opened)
+    keys = [*sorted(agent.opened), *gateways]
     answers = await asyncio.gather(*(ask(key) for key in keys), return_exceptions=True)
     found: dict[str, int] = {}
     for key, answer in zip(keys, answers, strict=True):

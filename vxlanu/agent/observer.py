@@ -24,7 +24,8 @@ from vxlanu.control.core.effects import Changed, MemberChanged, State
 from vxlanu.control.core.records import NetworkId, short
 from vxlanu.control.core.view import NetworkView
 from vxlanu.dataplane import Event as Report
-from vxlanu.dataplane import EventKind, VtepRef
+from vxlanu.dataplane import EventKind, PortRef, VtepRef
+from vxlanu.gateway.service import GATEWAY_NAME
 
 if TYPE_CHECKING:  # the agent holds its observer
     from vxlanu.agent.agent import Agent
@@ -200,6 +201,8 @@ class Observer:
         return was
 
     def _endpoint_name(self, key: str) -> str:
+        if PortRef(key).is_gateway:
+            return GATEWAY_NAME
         return next((known[key].name for known in self._endpoints.values() if key in known), key[:12])
 
     # once a second

@@ -28,6 +28,7 @@ from vxlanu.control.core.view import EndpointView, NetworkView
 from vxlanu.dataplane import PortRef, Verdict, VtepRef
 from vxlanu.dataplane.reading import REASON_TEXTS
 from vxlanu.errors import NotFound
+from vxlanu.gateway.service import GATEWAY_NAME
 
 SHORT = 84  # an echo request of ping(8), as an IP packet
 
@@ -45,6 +46,13 @@ class _Path:
     to: PortRef | VtepRef | None = None
     steps: list[WhyStep] = field(default_factory=list)
 
+    @property
+    def whose(self) -> tuple[str, str]:
+        """Endpoint and host that are meant; every host is its own gateway."""
+        if self.address in self.network.body.gateways:
+            return GATEWAY_NAME, self.agent.config.name
+        return (self.holder.body.name, self.holder.owner_name) if self.holder else ("", "")
+
     def found(self, step: str, what: str, source: str, age_s: float | None = None) -> bool:
         self.steps.append(WhyStep(step, True, what, source, age_s))
         return True
@@ -59,13 +67,14 @@ async def why(agent: Agent, target: str, source: str) -> Why:
     path = _begin(agent, target, source)
     if _programmed(path) and _neighbor(path) and _fdb(path) and _vtep(path) and await _route(path):
         _switch(path)
-    holder, vtep = path.holder, path.to
+    vtep = path.to
+    endpoint, node = path.whose
     return Why(
         target=target,
         network=path.network.name,
         vni=path.network.body.vni,
-        endpoint=holder.body.name if holder else "",
-        node=holder.owner_name if holder else "",
+        endpoint=endpoint,
+        node=node,
         address=path.address,
         mac=path.mac,
         local=isinstance(vtep, PortRef),
@@ -76,13 +85,14 @@ async def why(agent: Agent, target: str, source: str) -> Why:
 
 def _begin(agent: Agent, target: str, source: str) -> _Path:
     """Who is meant. With a source also an address or MAC that no record has, which a foreign VTEP may know."""
-    holder: EndpointView | None
-    if not source:
-        meant = holder = lookup.endpoint(agent.view, target)
-        network = agent.view.network(NetworkId(meant.body.network))
-    else:
+    holder: EndpointView | None = None
+    network = None if source else _of_gateway(agent, target)
+    if source:
         network = agent.view.network(NetworkId(lookup.endpoint(agent.view, source).body.network))
         holder = _in_network(agent, network, target) if network else None
+    elif network is None:
+        meant = holder = lookup.endpoint(agent.view, target)
+        network = agent.view.network(NetworkId(meant.body.network))
     if network is None:
         raise NotFound(f"endpoint {target}", "its network is not known here yet", hint="again in a while")
     path = _Path(agent, network, holder, _sender(agent, network, source, holder))
@@ -94,6 +104,15 @@ def _begin(agent: Agent, target: str, source: str) -> _Path:
     elif holder is not None:
         path.address = next((address.split("/")[0] for address in holder.body.addresses), "")
     return path
+
+
+def _of_gateway(agent: Agent, target: str) -> NetworkView | None:
+    """The network whose gateway has this address, one that is here first."""
+    if not _is_address(target):
+        return None
+    address, here = str(ipaddress.ip_address(target)), set(agent.dataplane.networks())
+    found = [network for network in agent.view.networks() if address in network.body.gateways]
+    return min(found, key=lambda network: network.id not in here, default=None)
 
 
 def _sender(agent: Agent, network: NetworkView, source: str, holder: EndpointView | None) -> EndpointView | None:
@@ -149,7 +168,10 @@ def _neighbor(path: _Path) -> bool:
 
 
 def _record(path: _Path) -> str:
-    return f"record of {path.holder.owner_name}" if path.holder else "record"
+    endpoint, node = path.whose
+    if endpoint == GATEWAY_NAME and path.holder is None:
+        return f"gateway on {node}"
+    return f"record of {node}" if node else "record"
 
 
 def _fdb(path: _Path) -> bool:

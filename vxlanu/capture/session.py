@@ -26,6 +26,7 @@ from vxlanu.capture.labels import Labels, endpoint_name
 from vxlanu.capture.wanted import Selection, config_of, select
 from vxlanu.dataplane.captures import CAPTURES_MAX, FIRST_INTERFACE, INTERFACES_MAX, Capture, CaptureConfig
 from vxlanu.errors import NotFound, TryAgain
+from vxlanu.gateway.service import GATEWAY_NAME
 
 if TYPE_CHECKING:  # the agent holds its captures
     from vxlanu.agent.agent import Agent
@@ -114,6 +115,11 @@ class Session:
                 continue
             name = endpoint_name(it, networks)
             self._capture.port(index, self._interface(it.id.hex(), name), name)
+        for service in self._agent.services.standing():
+            index = plane.port_index(service.key)
+            if index is not None and (self._selection.everything or service.network in self._selection.networks):
+                name = f"{GATEWAY_NAME}.{networks.get(service.network, '?')}"
+                self._capture.port(index, self._interface(service.key, name), name)
 
     def _interface(self, key: str, name: str) -> int:
         """The number of an endpoint's interface, its block queued when it is new; 0, none, when there are too many."""

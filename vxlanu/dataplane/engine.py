@@ -63,7 +63,7 @@ class _Network:
         self.config = config
         self.members: frozenset[Member] = frozenset()
         self.fdb: dict[str, Destination] = {}
-        self.neighbors: dict[str, str] = {}
+        self.neighbors: dict[str, tuple[str, bool]] = {}
 
 
 class Dataplane:
@@ -205,6 +205,7 @@ class Dataplane:
         by which all of them write."""
         entry = self._networks[network]
         flags = lib.VX_PORT_ALLOW_SPOOF if config.allow_spoof else 0
+        flags |= lib.VX_PORT_ALLOW_SERVER if config.allow_server else 0
         flags |= lib.VX_PORT_WRITE_QUEUE if write_queue else 0
         index = lib.vx_port_add(
             self._engine, entry.index, packed_mac(config.mac), config.mtu, flags, list(fds), len(fds)
@@ -282,19 +283,21 @@ class Dataplane:
         if isinstance(before, VtepRef):
             self._unuse_vtep(before)
 
-    def set_neighbor(self, network: bytes, address: str, mac: str | None) -> None:
+    def set_neighbor(self, network: bytes, address: str, mac: str | None, *, router: bool = False) -> None:
         """Write or remove what the ARP and ND proxy answers for an address."""
         entry = self._networks.get(network)
-        if entry is None or entry.neighbors.get(address) == mac:
+        wanted = (mac, router) if mac is not None else None
+        if entry is None or entry.neighbors.get(address) == wanted:
             return
-        if mac is None:
+        if wanted is None or mac is None:
             result = lib.vx_neighbor_del(self._engine, entry.index, packed(address))
             _checked(0 if result == -errno.ENOENT else result, f"neighbour {address}")
             del entry.neighbors[address]
         else:
-            result = lib.vx_neighbor_set(self._engine, entry.index, packed(address), packed_mac(mac), 0)
+            flags = lib.VX_NEIGHBOR_ROUTER if router else 0
+            result = lib.vx_neighbor_set(self._engine, entry.index, packed(address), packed_mac(mac), flags)
             _checked(result, f"neighbour {address}")
-            entry.neighbors[address] = mac
+            entry.neighbors[address] = wanted
 
     def path_mtus(self) -> dict[VtepRef, int]:
         """Every VTEP in use, with the largest outer packet that its path takes (0: not known)."""

@@ -144,7 +144,8 @@ class Reader:
         cursor, rows = ffi.new("uint64_t *"), []
         while (count := lib.vx_neighbor_dump(self._engine, network, cursor, self._neighbors, DUMP_ROWS)) > 0:
             for raw in (self._neighbors[number] for number in range(count)):
-                rows.append(NeighborRow(address_text(bytes(raw.address)), bytes(raw.mac).hex(":")))
+                router = bool(raw.flags & lib.VX_NEIGHBOR_ROUTER)
+                rows.append(NeighborRow(address_text(bytes(raw.address)), bytes(raw.mac).hex(":"), router))
         return rows
 
     def soft(self, network: int, vteps: Mapping[int, VtepRef]) -> list[SoftRow]:

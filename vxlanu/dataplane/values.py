@@ -34,16 +34,30 @@ class PortConfig:
     floating: tuple[str, ...] = ()
     """Prefixes that may move to it by gratuitous ARP (`--allow-address`)."""
     allow_spoof: bool = False
+    allow_server: bool = False
+    """May send what only routers and DHCP servers send."""
+
+
+GATEWAY = "gateway:"  # before a network's id in hex: the key of its gateway's port, as an endpoint's id is of its port
 
 
 @dataclass(frozen=True, slots=True)
 class PortRef:
-    """A local endpoint, by its id in hex."""
+    """A local endpoint by its id in hex, or the gateway of a network."""
 
     endpoint: str
 
+    @classmethod
+    def of_gateway(cls, network: bytes) -> PortRef:
+        """The port behind which this host serves the network's gateway."""
+        return cls(GATEWAY + network.hex())
+
+    @property
+    def is_gateway(self) -> bool:
+        return self.endpoint.startswith(GATEWAY)
+
     def __str__(self) -> str:
-        return f"port {self.endpoint[:12]}"
+        return "port of the gateway" if self.is_gateway else f"port {self.endpoint[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +97,11 @@ class FdbRow:
 
 @dataclass(frozen=True, slots=True)
 class NeighborRow:
-    """A programmed neighbour entry."""
+    """A programmed neighbour entry. `router`: answers say that it is one (the R bit of ND)."""
 
     address: str
     mac: str
+    router: bool = False
 
 
 @dataclass(frozen=True, slots=True)

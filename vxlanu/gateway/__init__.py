@@ -1,6 +1,7 @@
 """Ways out of a network: the gateway that every host serves, and containers' way to the outside.
 
 Files
+  service     the gateway of a network: a port of the switch, behind which a namespace of our own routes
   egress      containers' second interface: one per target, kept true by an audit
   ledger      what of it is on disk
   pool        the bridge's subnet and the targets' addresses: which are free

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class Counters(Struct):
-    """Traffic of one thing: `scope` is host, network, endpoint or vtep; frames and bytes as the thing sees them."""
+    """Traffic of one thing: `scope` is host, network, endpoint, gateway or vtep; counted as the thing sees it."""
 
     scope: str
     name: str
