@@ -177,6 +177,10 @@ class SampleService:
         self._note("why", target, source)
         return golden(s.Why)
 
+    async def dns_query(self, name: str, rtype: str, network: str) -> s.NameAnswer:
+        self._note("dns_query", name, rtype, network)
+        return golden(s.NameAnswer)
+
     async def events(self, names: list[str], network: str, endpoint: str) -> SampleStream:
         self._note("events", names, network, endpoint)
         self.stream = SampleStream()

@@ -22,6 +22,7 @@ MISSPELT = {
     ("attach", "target"): ("demonet c1-22", "c1-2"),
     ("detach", "network"): ("demnet c1-1", "demonet"),
     ("detach", "target"): ("demonet c1-11", "c1-1"),
+    ("dns query", "--network"): ("web --network demnet", "demonet"),
     ("endpoint ls", "network"): ("Demonet", "demonet"),
     ("endpoint inspect", "endpoint"): ("wbe", "web"),
     ("events", "network"): ("demonets", "demonet"),
@@ -45,6 +46,8 @@ MISSPELT = {
     ("why", "--from"): ("web --from webb", "web"),
 }
 NEW = {  # these make a name, name something that no list of ours has, or are of another program
+    ("dns query", "name"),  # any name of the world
+    ("dns query", "--type"),
     ("exec", "command"),
     ("key gen", "file"),
     ("kv get", "key"),

@@ -95,8 +95,13 @@ node: h1
 members: 2 alive, 1 dead
 networks: 1
 endpoints: 2 (1 here)
+names: 1 network, 2 answered, 3 forwarded, 4 refused, 5 failed, 6 malformed, 7 limited
 
 warning: no cluster key: the control channel is clear
+""",
+    "dns query web.demonet": """\
+NAME         TYPE  VALUE          TTL  FROM
+web.demonet  A     192.168.0.100    5  forwarded to 192.0.2.53
 """,
 }
 
@@ -274,6 +279,7 @@ RAW = {
     "drops": "/v1/drops",
     "stats": "/v1/stats",
     "netns ls": "/v1/namespaces",
+    "dns query web --type A --network demonet": "/v1/dns?name=web&type=A&network=demonet",
 }
 
 

@@ -155,7 +155,7 @@ def test_following_changes_ends_where_reading_everything_ends(changes: list[Chan
         endpoint = identity(f"demonet/c{number}")
         if kind == "state":
             world.node(f"h{number % 2 + 1}", states[what])
-            followed.rebuild()
+            followed.member_changed()
             continue
         if kind == "add":
             aliases = [f"a{what}", "x.y"][:what]

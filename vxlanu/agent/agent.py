@@ -25,6 +25,7 @@ from vxlanu.agent.journal import EndpointJournal
 from vxlanu.agent.kept import Kept
 from vxlanu.agent.keys import Stamps
 from vxlanu.agent.ladder import Ladder
+from vxlanu.agent.names import Names
 from vxlanu.agent.netcheck import Netcheck
 from vxlanu.agent.observer import Observer
 from vxlanu.agent.paths import Paths
@@ -92,7 +93,7 @@ class Agent:
         self.endpoints = Endpoints(helper, watch, self.vanished, ladder.tap_queues(dataplane.workers))
         self.egress, self.services = egress_of(self, journal.store), Services(self)
         self.paths = Paths(helper, dataplane)
-        self.netcheck = Netcheck(self)
+        self.netcheck, self.names = Netcheck(self), Names(self)
         self.traffic, self.drop_log = Traffic(dataplane), DropLog(self)
         self.feed, self.keys = Feed(), Stamps()
         self.observer, self.captures = Observer(self, self.feed), Captures(self)
@@ -162,6 +163,7 @@ class Agent:
 
     def _changed(self, change: Changed) -> None:
         self.reconciler.changed(change.keys)
+        self.names.changed(change.keys)
         self.observer.changed(change)
         self.keys.changed(change.keys)
         self.captures.changed()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from vxlanu import __version__
 from vxlanu.agent import ladder, losses
@@ -342,6 +342,7 @@ def status(agent: Agent) -> schema.Status:
         workers=agent.dataplane.workers,
         offload=",".join(it.name for it in rungs if it.in_use) or "off",
         offloads=rungs,
+        names=schema.NameCounters(agent.names.served, **asdict(agent.names.counters)),
         members=states,
         networks=len(view.networks()),
         endpoints=len(view.endpoints()),

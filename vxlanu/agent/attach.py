@@ -59,6 +59,7 @@ async def attach(agent: Agent, wanted: Attach) -> EndpointId:
         await _carry_out(agent, plan, row)
     finally:
         agent.names_in_use.discard((plan.network.id, plan.name))
+    await agent.names.settle()
     log.info("attached %s to %s", plan.name, plan.network.name, extra={"event": "attached"})
     return plan.endpoint
 

@@ -81,6 +81,7 @@ async def take_down(agent: Agent, key: str) -> None:
         agent.release_network(row.network)
     finally:
         agent.leaving.discard(key)
+    await agent.names.settle()
 
 
 async def adopt(agent: Agent, key: str) -> bool:
@@ -135,3 +136,4 @@ async def adopt_all(agent: Agent) -> None:
             raise result
         elif not result:
             agent.ended.add(key)
+    await agent.names.settle()  # also without endpoints: files of an earlier run

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from vxlanu.agent import answers, attach, interior, keys, lookup, losses, networks
+from vxlanu.agent import answers, attach, dns_query, interior, keys, lookup, losses, networks
 from vxlanu.agent.agent import Agent
 from vxlanu.agent.feed import Reader
 from vxlanu.agent.links import links
@@ -163,6 +163,9 @@ class AgentService:
 
     async def why(self, target: str, source: str) -> schema.Why:
         return await why(self._agent, target, source)
+
+    async def dns_query(self, name: str, rtype: str, network: str) -> schema.NameAnswer:
+        return await dns_query.query(self._agent, name, rtype, network)
 
     async def events(self, names: list[str], network: str, endpoint: str) -> Reader:
         """A reader that has heard `listening`; unknown names are refused before the stream begins."""

@@ -200,6 +200,10 @@ class Client:
     def why(self, target: str, source: str = "") -> Reply[s.Why]:
         return self._ask("GET", "/v1/why", s.Why, query={"target": target, "from": source})
 
+    def dns_query(self, name: str, rtype: str = "", network: str = "") -> Reply[s.NameAnswer]:
+        query = {"name": name, "type": rtype, "network": network}
+        return self._ask("GET", "/v1/dns", s.NameAnswer, query=query, slow=True)
+
     def events(self, names: list[str], network: str = "", endpoint: str = "") -> Iterator[bytes]:
         """The lines of /v1/events, for ever; those of these names only, if any are given.
 

@@ -55,6 +55,7 @@ class Service(Protocol):
     async def netcheck(self, member: str) -> schema.Netcheck: ...
     async def verify(self) -> schema.Verify: ...
     async def why(self, target: str, source: str) -> schema.Why: ...
+    async def dns_query(self, name: str, rtype: str, network: str) -> schema.NameAnswer: ...
     async def events(self, names: list[str], network: str, endpoint: str) -> Stream: ...
     async def keys(self, prefix: str) -> tuple[int, list[schema.KeyValue]]: ...
     async def keys_changed(self, index: int, patience_s: float) -> int: ...
@@ -169,6 +170,14 @@ def _why(service: Service) -> Handler:
     return handle
 
 
+def _dns(service: Service) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        said = request.query
+        return answer(await service.dns_query(_wanted(request, "name"), said.get("type", ""), said.get("network", "")))
+
+    return handle
+
+
 def _events(service: Service) -> Handler:
     """JSON lines until the reader goes or the agent stops; what a slow reader costs is the stream's to bound."""
 
@@ -254,6 +263,7 @@ def routes(service: Service) -> list[web.RouteDef]:
         web.get("/v1/netcheck", _get_by("member", service.netcheck)),
         web.get("/v1/verify", _get(service.verify)),
         web.get("/v1/why", _why(service)),
+        web.get("/v1/dns", _dns(service)),
         web.get("/v1/events", _events(service)),
         web.get("/v1/kv/{key:.*}", kv(service)),
         web.post("/v1/captures", _capture(service)),

@@ -28,6 +28,7 @@ __all__ = [
     "keys",
     "local_endpoints",
     "members",
+    "names",
     "networks",
     "targets",
     "vteps",
@@ -66,6 +67,12 @@ def _endpoints(asked: Client, _context: click.Context) -> Names:
         (e.name if used[e.name] == 1 else f"{e.name}.{e.network}", f"{' '.join(e.addresses)} on {e.node}")
         for e in found
     ]
+
+
+def _names(asked: Client, _context: click.Context) -> Names:
+    """Names and aliases, as a container would ask for them."""
+    return [(name, f"{' '.join(e.addresses)} in {e.network}") for e in asked.endpoints().value.items
+            for name in (e.name, *e.aliases)]  # fmt: skip
 
 
 def _local_endpoints(asked: Client, _context: click.Context) -> Names:
@@ -107,6 +114,7 @@ networks = _completer(_networks)
 endpoints = _completer(_endpoints)
 local_endpoints = _completer(_local_endpoints)
 members = _completer(_members)
+names = _completer(_names)
 targets = _completer(_targets)
 attached_targets = _completer(_attached)
 vteps = _completer(_vteps)

@@ -52,6 +52,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "netns": ("vxlanu.cli.netns:netns", "List namespaces that can be attached"),
         "link": ("vxlanu.cli.link:link", "Show networks and TAPs as ip -d link does"),
         "fdb": ("vxlanu.cli.tables:fdb", "Show where each MAC is"),
+        "dns": ("vxlanu.cli.dns:dns", "Ask for a name as a container would"),
         "neighbor": ("vxlanu.cli.tables:neighbor", "Show which MAC each address has"),
     },
     "Cluster": {

@@ -1,8 +1,9 @@
 """`vxlanu reset`: remove every trace of an agent from this host.
 
 Rules of this file
-  1. What is removed is what an agent makes: the TAPs that its journal names, the files of the state directory, the
-     socket. Configuration and cluster key are the administrator's. A directory goes only if nothing else is in it.
+  1. What is removed is what an agent makes: the TAPs that its journal names, the files that lead namespaces to its
+     names, the files of the state directory, the socket. Configuration and cluster key are the administrator's. A
+     directory goes only if nothing else is in it.
   2. The lock of the state directory is held meanwhile, so no agent can start into the middle of it.
   3. It says what it will do before it does it.
 """
@@ -45,11 +46,12 @@ class Traces:
     taps: dict[str, LocalRow]
     files: list[Path]
     left: list[Path]
+    names: list[Path]
 
     def lines(self) -> Iterator[str]:
         for key, row in self.taps.items():
             yield f"interface of endpoint {key[:12]} in {printable(row.text)}"
-        yield from (str(path) for path in self.files)
+        yield from (str(path) for path in (*self.names, *self.files))
 
 
 @click.command(
@@ -142,7 +144,21 @@ def _find(directory: Path, socket: Path) -> Traces:
         taps = _journal(directory)
     left = [path for path in sorted(directory.iterdir()) if path.name not in STATE_FILES]
     sockets = [socket] if socket.is_socket() else []
-    return Traces(taps, [*sockets, *present], left)
+    return Traces(taps, [*sockets, *present], left, _names(directory))
+
+
+def _names(directory: Path) -> list[Path]:
+    """What this agent wrote below /etc/netns; without its key nobody can tell."""
+    from vxlanu.control.core.errors import LocalError
+    from vxlanu.control.core.records import short
+    from vxlanu.control.identity import load_or_create, node_id
+    from vxlanu.dns.netns_file import NetnsFiles
+
+    try:
+        key = directory / "node.key"
+        return NetnsFiles(short(node_id(load_or_create(key)))).found() if key.exists() else []
+    except (LocalError, OSError):
+        return []
 
 
 def _journal(directory: Path) -> dict[str, LocalRow]:
@@ -170,9 +186,13 @@ def _remove(traces: Traces) -> None:
             asyncio.run(_remove_taps(helper, traces.taps))
         finally:
             helper.close()
-    for path in traces.files:
+    for path in (*traces.names, *traces.files):
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
+    for path in traces.names:
+        with contextlib.suppress(OSError):  # something else is in it
+            path.parent.rmdir()
+            path.parent.parent.rmdir()
 
 
 async def _remove_taps(helper: NamespaceHelper, taps: dict[str, LocalRow]) -> None:

@@ -44,6 +44,11 @@ def draw_status(s: Status) -> Iterator[str]:
     yield from block("members", members, [])
     yield from block("networks", str(s.networks), [])
     yield from block("endpoints", f"{s.endpoints} ({s.local_endpoints} here)", [])
+    if s.names and s.names.networks:
+        told = {"answered": s.names.answered, "forwarded": s.names.forwarded, "refused": s.names.refused,
+                "failed": s.names.failed, "malformed": s.names.malformed, "limited": s.names.limited}  # fmt: skip
+        asked = ", ".join(f"{number} {what}" for what, number in told.items() if number) or "no questions yet"
+        yield from block("names", f"{count(s.names.networks, 'network')}, {asked}", [])
     if s.warnings:
         yield ""
         for warning in s.warnings:

@@ -29,6 +29,7 @@ TOPICS = {
     "events": "The stable event names of the log",
     "exit-codes": "What the exit status of a command says",
     "kv": "The records as keys and values, here and over HTTP",
+    "names": "How containers find each other by name, and the rest of the world",
     "networks": "What a network has, and what makes two of one name",
     "offload": "What the kernel does for the fast path",
     "service": "The agent under systemd, or another supervisor",

@@ -5,6 +5,7 @@
     server      one network's sockets
     forward     what is not ours, asked of the host's resolvers
     resolvers   who they are now
+    netns_file  /etc/netns/NAME/resolv.conf, for namespaces of ip-netns(8)
 
 Rules of this package
   1. It does not know the agent: records, sockets and addresses come in.

@@ -69,7 +69,7 @@ class Records(Protocol):
 
 
 class Zone:
-    """The names of one network, kept in step by `endpoint_changed` and `rebuild`."""
+    """The names of one network, kept in step by `endpoint_changed` and `member_changed`."""
 
     def __init__(self, network: Network, records: Records) -> None:
         self.network = network
@@ -81,10 +81,16 @@ class Zone:
         self._names_of: dict[bytes, tuple[str, ...]] = {}
         self._above: dict[str, int] = {}
         """Names that have names below them, and how many."""
+        self._stale = False
         self.rebuild()
 
+    def member_changed(self) -> None:
+        """A member is in another state, and may show endpoints that it hid: they are read at the next question."""
+        self._stale = True
+
     def rebuild(self) -> None:
-        """Read all endpoints: the start, and when a member's records became visible."""
+        """Read all endpoints."""
+        self._stale = False
         for table in (self._holders, self._names_of, self._above):
             table.clear()
         for view in self._records.endpoints(self._id):
@@ -117,6 +123,8 @@ class Zone:
 
     def find(self, name: str, rtype: int) -> Found:
         """The answer to a question: `name` in lower case, without the final dot."""
+        if self._stale:
+            self.rebuild()
         if name.endswith(".arpa"):
             return self._find_reverse(name, rtype)
         inside = name == ZONE or name.endswith("." + ZONE)

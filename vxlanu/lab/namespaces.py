@@ -24,7 +24,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
-MS_REC, MS_PRIVATE = 0x4000, 0x40000
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -66,6 +66,26 @@ def mount(source: str, target: str, fstype: str | None, flags: int, data: str = 
     _checked(done, f"mount {target}")
 
 
+def cover_etc(real: str) -> None:
+    """A directory of our own over /etc, full of links into the real one, which is at `real` now: what agents write
+    below /etc/netns ends with the mount namespace, and everything else is as it was."""
+    os.mkdir(real, 0o755)  # noqa: PTH102 - as in main
+    mount("/etc", real, None, MS_BIND | MS_REC)
+    mount("tmpfs", "/etc", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+    for name in os.listdir(real):  # noqa: PTH208 - as in main
+        if name != "netns":
+            os.symlink(f"{real}/{name}", f"/etc/{name}")  # noqa: PTH211 - as in main
+
+
+def _use_names_of(name: str) -> None:
+    """As `ip netns exec` does: the resolv.conf of a namespace over everybody's, for this command alone."""
+    file = f"/etc/netns/{name}/resolv.conf"
+    if os.path.exists(file):  # noqa: PTH110 - as in main
+        unshare(CLONE_NEWNS)
+        mount("none", "/", None, MS_REC | MS_PRIVATE)
+        mount(file, "/etc/resolv.conf", None, MS_BIND)
+
+
 def die_with_parent() -> None:
     """Ask for SIGKILL when the parent thread ends."""
     _checked(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
@@ -83,6 +103,7 @@ def _run_inside(pid: int, name: str, command: list[str], cwd: str) -> None:
     try:
         setns(network, CLONE_NEWNET)
         setns(f"/proc/{pid}/ns/mnt", CLONE_NEWNS)
+        _use_names_of(name)
     except OSError as error:
         print(f"vxlanu: lab exec {name}: {error.strerror}", file=sys.stderr)
         os._exit(4 if isinstance(error, FileNotFoundError) else 6)

@@ -105,6 +105,7 @@ class Supervisor:
         namespaces.mount("proc", "/proc", "proc", quiet | namespaces.MS_NOEXEC)
         Path("/run/netns").mkdir()
         RUN.mkdir(mode=0o700)
+        namespaces.cover_etc(str(RUN / "etc"))
         log = os.open(RUN / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 2)  # whoever started the lab may be waiting for the end of that pipe
         os.close(log)

@@ -36,6 +36,7 @@ Routes (each answers 200 with the struct named, or an ErrorReply with the status
   GET    /v1/verify                                  Verify
   GET    /v1/why?target=REF[&from=REF]               Why                target: NAME, NAME.NETWORK, IP or MAC
   GET    /v1/events[?event=NAME,…][&network=REF][&endpoint=NAME]   a stream of Event, one a line (api/events.py)
+  GET    /v1/dns?name=NAME[&type=TYPE][&network=REF]   NameAnswer      as a container of the network is told
   GET    /v1/kv/PREFIX[?recurse][&keys][&separator=TEXT][&raw][&index=N&wait=DURATION]   list[KeyValue] (api/kv.py)
   POST   /v1/captures            CaptureWanted       a stream of pcapng; the header Capture-Id names it
   DELETE /v1/captures/{id}                           CaptureStopped     what it has is still streamed, then it ends
@@ -45,6 +46,7 @@ from .body import ErrorBody, ErrorReply, Items
 from .endpoints import Attach, Endpoint, EndpointDetail, EndpointRoute, Namespace
 from .keys import KeyValue
 from .members import Join, Joined, Left, Member, Netcheck, Reach
+from .names import NameAnswer, NameCounters, NameRecord
 from .networks import Network, NetworkCreate, NetworkDetail
 from .status import Offload, Overlay, Overview, Status, Tunnel
 from .streams import CaptureStopped, CaptureWanted, Event
@@ -73,6 +75,9 @@ __all__ = [
     "Link",
     "LinkPort",
     "Member",
+    "NameAnswer",
+    "NameCounters",
+    "NameRecord",
     "Namespace",
     "Neighbor",
     "Netcheck",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from .names import NameCounters
 from .networks import Network
 from .tables import Vtep
 from .traffic import Counters, Drop
@@ -46,6 +47,7 @@ class Status(Struct):
     malformed_control: int = 0
     wrong_key: int = 0
     offloads: list[Offload] = []
+    names: NameCounters | None = None
 
 
 class Overlay(Struct):
