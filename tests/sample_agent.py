@@ -75,12 +75,16 @@ class SampleService:
         self._note("overview")
         return golden(s.Overview)
 
-    async def prune_networks(self) -> list[s.Network]:
-        self._note("prune_networks")
+    async def prune_networks(self, wanted: list[str]) -> list[s.Network]:
+        self._note("prune_networks", *wanted)
         return [golden(s.Network)]
 
-    async def networks(self) -> list[s.Network]:
-        self._note("networks")
+    async def pools(self, network: str) -> list[s.AddressPool]:
+        self._note("pools", network)
+        return [golden(s.AddressPool)]
+
+    async def networks(self, wanted: list[str]) -> list[s.Network]:
+        self._note("networks", *wanted)
         return [msgspec.structs.replace(golden(s.Network), endpoints=self.network_endpoints)]
 
     async def create_network(self, wanted: s.NetworkCreate) -> s.Network:

@@ -69,9 +69,9 @@ class Pool:
     def usable(self, block: IPv4Network) -> Iterator[IPv4Address]:
         """The addresses of a block that may be picked without being asked for."""
         subnet = self.subnet_of(block.network_address)
-        ranges = self._ranges_in(subnet) if subnet is not None else []
+        parts = self.parts_of(subnet) if subnet is not None else []
         for address in block:
-            if address not in self.reserved and (not ranges or any(address in it for it in ranges)):
+            if address not in self.reserved and any(address in part for part in parts):
                 yield address
 
     def preference(self, network: bytes, node: NodeId) -> Iterator[IPv4Network]:
@@ -107,7 +107,8 @@ class Pool:
     def _parts(self) -> Iterator[tuple[IPNetwork, IPNetwork]]:
         """Each subnet with each part of it that is picked from."""
         for subnet in self.subnets:
-            yield from ((subnet, part) for part in self._ranges_in(subnet) or [subnet])
+            yield from ((subnet, part) for part in self.parts_of(subnet))
 
-    def _ranges_in(self, subnet: IPNetwork) -> list[IPNetwork]:
-        return [it for it in self._ranges if it.network_address in subnet]
+    def parts_of(self, subnet: IPNetwork) -> list[IPNetwork]:
+        """What of a subnet is picked from: its ranges, else all of it."""
+        return [it for it in self._ranges if it.network_address in subnet] or [subnet]

@@ -54,6 +54,14 @@ NETWORK ID    NAME     VNI  SUBNET                        MTU  ENDPOINTS  SCOPE 
 ENDPOINT ID   NAME  NETWORK  ADDRESS                          MAC                NODE  TARGET  STATE
 a1b2c3d4e5f6  C0    demonet  192.168.0.100/24,fd00:a8::64/64  {MAC}  h1    c0      down 12s
 """,
+    "ipam show": """\
+demonet 192.168.0.0/24: [#...................] 3 of 126 used, 64 in no block yet
+  range: 192.168.0.0/25
+  gateway: 192.168.0.1
+  aux router: 192.168.0.9
+  BLOCK           HOLDER  STATE  USED  USABLE  LENT
+  192.168.0.0/26  h1      held      2  62      192.168.0.9 to h2
+""",
     "member ls": """\
 NODE  ADDRESS         STATE    SINCE  VTEP            ENDPOINTS  VERSION  RTT
 h1    10.89.0.1:7946  alive    2m     10.89.0.1:4789          2  0.1.0    self
@@ -154,8 +162,8 @@ def test_prune_asks_first_and_without_a_terminal_needs_yes(
     assert "prune_networks" not in agent.service.asked
     assert said(agent, capsys, "network prune --yes") == "demonet\n"
     assert agent.service.asked[-1] == "prune_networks"
-    agent.service.network_endpoints = 1
-    assert said(agent, capsys, "network prune") == ""
+    assert said(agent, capsys, "network prune -f --filter label=ci --filter name=x") == "demonet\n"
+    assert agent.service.asked[-1] == ("prune_networks", "label=ci", "name=x")
 
 
 def test_inspect_shows_every_field_of_a_network(agent: SampleAgent, capsys: pytest.CaptureFixture[str]) -> None:

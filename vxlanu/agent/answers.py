@@ -14,18 +14,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 
 from vxlanu import __version__
-from vxlanu.agent import ladder, losses
+from vxlanu.agent import ladder, lookup, losses
 from vxlanu.agent.agent import Agent
 from vxlanu.api import schema
 from vxlanu.api.http import is_local
 from vxlanu.control.core.effects import State
 from vxlanu.control.core.records import NetworkId, NodeId, short
-from vxlanu.control.core.view import EndpointView, MemberView, NetworkState, NetworkView
+from vxlanu.control.core.view import EndpointView, MemberView, NetworkView
 from vxlanu.dataplane import Destination, PortRef, SoftRow, Totals, VtepRef
 from vxlanu.dataplane.reading import REASON_TEXTS
 from vxlanu.gateway.service import GATEWAY_NAME, Service
 
-_STATES = {NetworkState.ACTIVE: "active", NetworkState.REMOVING: "removing", NetworkState.CONFLICT: "conflict"}
 _SOFT_LIFE_S = {"learned": 300.0, "pending": 5.0}  # as native/limits.h has them
 
 
@@ -38,7 +37,8 @@ def network(agent: Agent, view: NetworkView) -> schema.Network:
         subnets=list(view.body.subnets),
         mtu=view.body.mtu,
         endpoints=len(agent.view.endpoints(view.id)),
-        state=_STATES[view.state],
+        state=lookup.state_word(view),
+        labels=dict(view.body.labels),
     )
 
 
@@ -55,7 +55,6 @@ def network_detail(agent: Agent, view: NetworkView) -> schema.NetworkDetail:
         internal=body.internal,
         ipam=body.ipam,
         vlan=body.vlan,
-        labels=dict(body.labels),
         created_by=_name(agent, NodeId(body.created_by)),
         hosts=sorted(_name(agent, node) for node in agent.view.hosts(view.id)),
         members=endpoints(agent, agent.view.endpoints(view.id)),

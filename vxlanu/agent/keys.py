@@ -27,6 +27,7 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from vxlanu.agent.lookup import state_word
 from vxlanu.api.schema import KeyValue
 from vxlanu.control.core.effects import ChangeKey, State
 from vxlanu.control.core.records import Network, NodeId, short
@@ -141,7 +142,7 @@ def _libnetwork_network(network: NetworkView) -> Value:
         "enableIPv6": body.ipv6,
         "generic": {"com.docker.network.enable_ipv6": body.ipv6, "com.docker.network.generic": {"driver": "vxlanu"}},
         "id": network.id.hex(),
-        "inDelete": network.state == "removing",
+        "inDelete": state_word(network) == "removing",
         "ingress": False,
         "internal": body.internal,
         "ipamOptions": {},
@@ -281,7 +282,7 @@ def _network(view: View, network: NetworkView) -> Value:
         "vlan": body.vlan,
         "labels": dict(body.labels),
         "created_by": _name(view, body.created_by),
-        "state": network.state.value,
+        "state": state_word(network),
     }
 
 

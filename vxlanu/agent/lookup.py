@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from vxlanu.control.core.records import Network, is_mac, short
-from vxlanu.control.core.view import EndpointView, MemberView, NetworkView, View
+from vxlanu.control.core.view import EndpointView, MemberView, NetworkState, NetworkView, View
 from vxlanu.errors import BadRequest, NotFound, near
 
 T = TypeVar("T")
+
+STATES = {NetworkState.ACTIVE: "active", NetworkState.REMOVING: "removing", NetworkState.CONFLICT: "conflict"}
 
 ID_DIGITS_MIN = 4  # a shorter prefix is more often a name that is misspelt
 
@@ -26,6 +28,11 @@ def network(view: View, reference: str) -> NetworkView:
     found = view.find_networks(reference)
     names = [network.name for network in view.networks()]
     return _only("network", reference, found, lambda it: f"{it.name} {short(it.id)}", names)
+
+
+def state_word(view: NetworkView) -> str:
+    """What people read everywhere: active, removing, conflict."""
+    return STATES[view.state]
 
 
 def member(view: View, reference: str) -> MemberView:

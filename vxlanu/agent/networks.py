@@ -30,6 +30,7 @@ VNI_MAX = (1 << 24) - 1
 MTU_MIN = 576  # every IPv4 host must take as much (RFC 791)
 MTU_MIN_IPV6 = 1280  # RFC 8200, section 5
 MTU_MAX = 65_485  # the largest inner packet that one outer datagram can hold
+WORDS_BYTES_MAX = 16 << 10  # every host keeps them for ever; a record takes 64 KiB
 PREFIX_LENGTH_MAX = {4: 30, 6: 126}  # a gateway and at least one endpoint
 
 
@@ -79,6 +80,9 @@ def _check_words(wanted: NetworkCreate) -> None:
         raise BadRequest(f"--ipam {wanted.ipam}", "there are strict and available")
     if wanted.vlan not in ("drop", "pass"):
         raise BadRequest(f"--vlan {wanted.vlan}", "there are drop and pass")
+    octets = sum(len(text.encode()) for pair in (*wanted.labels.items(), *wanted.aux.items()) for text in pair)
+    if octets > WORDS_BYTES_MAX:
+        raise BadRequest(f"network {wanted.name}", f"{octets} bytes of labels and aux names, at most {WORDS_BYTES_MAX}")
 
 
 def _subnet(text: str) -> Prefix:
@@ -140,16 +144,20 @@ def _gateways(wanted: NetworkCreate, subnets: list[Prefix]) -> tuple[str, ...]:
 
 
 def _ranges(wanted: NetworkCreate, subnets: list[Prefix]) -> tuple[str, ...]:
-    if not wanted.ip_range:
-        return ()
-    try:
-        pool = ipaddress.ip_network(wanted.ip_range)
-    except ValueError as error:
-        raise BadRequest(f"--ip-range {wanted.ip_range}", str(error)) from error
-    home = _home(str(pool.network_address), subnets, "--ip-range")
-    if pool.prefixlen < home.prefixlen:
-        raise BadRequest(f"--ip-range {pool}", f"larger than its subnet {home}", name="address_outside")
-    return (str(pool),)
+    """Each narrows the subnet that it lies in; the API has them in one text, with commas between."""
+    ranges: list[Prefix] = []
+    for text in filter(None, wanted.ip_range.split(",")):
+        try:
+            pool = ipaddress.ip_network(text)
+        except ValueError as error:
+            raise BadRequest(f"--ip-range {text}", str(error), hint="--ip-range 192.168.0.128/25") from error
+        home = _home(str(pool.network_address), subnets, "--ip-range")
+        if pool.prefixlen < home.prefixlen:
+            raise BadRequest(f"--ip-range {pool}", f"larger than its subnet {home}", name="address_outside")
+        if any(pool.overlaps(other) for other in ranges):
+            raise BadRequest(f"--ip-range {pool}", "overlaps another --ip-range")
+        ranges.append(pool)
+    return tuple(map(str, ranges))
 
 
 def _aux(wanted: NetworkCreate, subnets: list[Prefix], gateways: tuple[str, ...]) -> dict[str, str]:
@@ -186,16 +194,14 @@ async def remove(agent: Agent, reference: str) -> NetworkView:
     return network
 
 
-async def prune(agent: Agent) -> list[NetworkView]:
-    """Remove every network in which no host has an endpoint; one that gets its first meanwhile stays."""
+async def prune(agent: Agent, unused: list[str]) -> list[NetworkView]:
+    """Remove those of these ids; one that gets its first endpoint meanwhile stays."""
     gone = []
-    for network in agent.view.networks():
-        if agent.view.endpoints(network.id):
-            continue
+    for identity in unused:
         try:
-            gone.append(await remove(agent, network.id.hex()))
+            gone.append(await remove(agent, identity))
         except (Conflict, NotFound):
-            log.info("network %s stays: in use or gone by now", network.name, extra={"event": "network_stays"})
+            log.info("network %s stays: in use or gone by now", identity[:12], extra={"event": "network_stays"})
     return gone
 
 

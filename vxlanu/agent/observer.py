@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vxlanu.agent.drops import Tally
 from vxlanu.agent.feed import Feed
+from vxlanu.agent.lookup import state_word
 from vxlanu.api.schema import Event
 from vxlanu.control.core.effects import Changed, MemberChanged, State
 from vxlanu.control.core.records import NetworkId, short
@@ -229,4 +230,4 @@ def _text(vtep: VtepRef) -> str:
 
 
 def _shown(view: NetworkView) -> tuple[str, str, int]:
-    return view.name, view.state.value, view.body.vni
+    return view.name, state_word(view), view.body.vni

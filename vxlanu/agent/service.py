@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 
-from vxlanu.agent import answers, attach, dns_query, interior, keys, lookup, losses, networks
+from vxlanu.agent import answers, attach, dns_query, filters, interior, keys, lookup, losses, networks
 from vxlanu.agent.agent import Agent
 from vxlanu.agent.feed import Reader
 from vxlanu.agent.links import links
 from vxlanu.agent.netcheck import everyone
 from vxlanu.agent.overview import overview
+from vxlanu.agent.pools import pools
 from vxlanu.agent.refusals import as_error
 from vxlanu.agent.why import why
 from vxlanu.api import schema
@@ -43,8 +44,9 @@ class AgentService:
     async def overview(self) -> schema.Overview:
         return overview(self._agent)
 
-    async def networks(self) -> list[schema.Network]:
-        return [answers.network(self._agent, view) for view in self._agent.view.networks()]
+    async def networks(self, wanted: list[str]) -> list[schema.Network]:
+        rows = [answers.network(self._agent, view) for view in self._agent.view.networks()]
+        return filters.chosen(rows, wanted)
 
     async def create_network(self, wanted: schema.NetworkCreate) -> schema.Network:
         identity = await networks.create(self._agent, wanted)
@@ -59,8 +61,13 @@ class AgentService:
     async def remove_network(self, ref: str) -> schema.Network:
         return answers.network(self._agent, await networks.remove(self._agent, ref))
 
-    async def prune_networks(self) -> list[schema.Network]:
-        return [answers.network(self._agent, gone) for gone in await networks.prune(self._agent)]
+    async def prune_networks(self, wanted: list[str]) -> list[schema.Network]:
+        unused = await self.networks([*wanted, "dangling=true", "scope=global"])
+        gone = await networks.prune(self._agent, [row.id for row in unused])
+        return [answers.network(self._agent, view) for view in gone]
+
+    async def pools(self, network: str) -> list[schema.AddressPool]:
+        return pools(self._agent, self._networks(network))
 
     async def endpoints(self, network: str) -> list[schema.Endpoint]:
         chosen = {view.id for view in self._networks(network)} if network else None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import http.client
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -124,8 +124,8 @@ class Client:
     def overview(self) -> Reply[s.Overview]:
         return self._ask("GET", "/v1/overview", s.Overview)
 
-    def networks(self) -> Reply[s.Items[s.Network]]:
-        return self._ask("GET", "/v1/networks", s.Items[s.Network])
+    def networks(self, filters: Sequence[str] = ()) -> Reply[s.Items[s.Network]]:
+        return self._ask("GET", "/v1/networks", s.Items[s.Network], query={"filter": filters})
 
     def network(self, ref: str) -> Reply[s.NetworkDetail]:
         return self._ask("GET", f"/v1/networks/{_segment(ref)}", s.NetworkDetail)
@@ -136,8 +136,11 @@ class Client:
     def network_remove(self, ref: str) -> Reply[s.Network]:
         return self._ask("DELETE", f"/v1/networks/{_segment(ref)}", s.Network, slow=True)
 
-    def network_prune(self) -> Reply[s.Items[s.Network]]:
-        return self._ask("POST", "/v1/networks/prune", s.Items[s.Network], slow=True)
+    def network_prune(self, filters: Sequence[str] = ()) -> Reply[s.Items[s.Network]]:
+        return self._ask("POST", "/v1/networks/prune", s.Items[s.Network], query={"filter": filters}, slow=True)
+
+    def pools(self, network: str = "") -> Reply[s.Items[s.AddressPool]]:
+        return self._ask("GET", "/v1/pools", s.Items[s.AddressPool], query={"network": network})
 
     def endpoints(self, network: str = "") -> Reply[s.Items[s.Endpoint]]:
         return self._ask("GET", "/v1/endpoints", s.Items[s.Endpoint], query={"network": network})
@@ -270,14 +273,14 @@ class Client:
         path: str,
         kind: type[T],
         *,
-        query: Mapping[str, str] | None = None,
+        query: Mapping[str, str | Sequence[str]] | None = None,
         send: msgspec.Struct | None = None,
         slow: bool = False,
         timeout_s: float | None = None,
     ) -> Reply[T]:
         """One request; an empty query value is left out."""
         said = {key: value for key, value in (query or {}).items() if value}
-        target = f"{path}?{urlencode(said)}" if said else path
+        target = f"{path}?{urlencode(said, doseq=True)}" if said else path
         timeout = timeout_s or (self.slow_timeout_s if slow else self.timeout_s)
         try:
             with self.around():

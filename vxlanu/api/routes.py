@@ -30,11 +30,12 @@ class Service(Protocol):
 
     async def status(self) -> schema.Status: ...
     async def overview(self) -> schema.Overview: ...
-    async def networks(self) -> list[schema.Network]: ...
+    async def networks(self, wanted: list[str]) -> list[schema.Network]: ...
     async def create_network(self, wanted: schema.NetworkCreate) -> schema.Network: ...
     async def network(self, ref: str) -> schema.NetworkDetail: ...
     async def remove_network(self, ref: str) -> schema.Network: ...
-    async def prune_networks(self) -> list[schema.Network]: ...
+    async def prune_networks(self, wanted: list[str]) -> list[schema.Network]: ...
+    async def pools(self, network: str) -> list[schema.AddressPool]: ...
     async def endpoints(self, network: str) -> list[schema.Endpoint]: ...
     async def attach(self, wanted: schema.Attach) -> schema.EndpointDetail: ...
     async def endpoint(self, ref: str) -> schema.EndpointDetail: ...
@@ -124,6 +125,15 @@ def _list_by(name: str, question: Callable[[str], Awaitable[list[T]]]) -> Handle
 
 def _list_of_network(question: Callable[[str], Awaitable[list[T]]]) -> Handler:
     return _list_by("network", question)
+
+
+def _filtered(question: Callable[[list[str]], Awaitable[list[T]]]) -> Handler:
+    """A list that any number of ?filter=KEY=VALUE narrow."""
+
+    async def handle(request: web.Request) -> web.Response:
+        return answer(Items(await question(request.query.getall("filter", []))))
+
+    return handle
 
 
 def _get(question: Callable[[], Awaitable[object]]) -> Handler:
@@ -238,9 +248,9 @@ def routes(service: Service) -> list[web.RouteDef]:
     return [
         web.get("/v1/status", _get(service.status)),
         web.get("/v1/overview", _get(service.overview)),
-        web.get("/v1/networks", _list(service.networks)),
+        web.get("/v1/networks", _filtered(service.networks)),
         web.post("/v1/networks", _with(schema.NetworkCreate, service.create_network)),
-        web.post("/v1/networks/prune", _list(service.prune_networks)),
+        web.post("/v1/networks/prune", _filtered(service.prune_networks)),
         web.get("/v1/networks/{ref}", _by_ref(service.network)),
         web.delete("/v1/networks/{ref}", _by_ref(service.remove_network)),
         web.get("/v1/endpoints", _list_of_network(service.endpoints)),
@@ -258,6 +268,7 @@ def routes(service: Service) -> list[web.RouteDef]:
         web.get("/v1/links", _list_by("ref", service.links)),
         web.get("/v1/fdb", _list_of_network(service.fdb)),
         web.get("/v1/neighbors", _list_of_network(service.neighbors)),
+        web.get("/v1/pools", _list_of_network(service.pools)),
         web.get("/v1/drops", _list(service.drops)),
         web.get("/v1/stats", _list(service.stats)),
         web.get("/v1/netcheck", _get_by("member", service.netcheck)),

@@ -60,6 +60,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "netcheck": ("vxlanu.cli.doctor:netcheck", "Try every way to and from the other hosts"),
         "vtep": ("vxlanu.cli.vtep:vtep", "List tunnel ends; add and remove foreign ones"),
         "kv": ("vxlanu.cli.kv:kv", "Look into the records as keys and values"),
+        "ipam": ("vxlanu.cli.ipam:ipam", "Show addresses, and who hands them out"),
         "key": ("vxlanu.cli.key:key", "Make the cluster key"),
     },
     "More": {

@@ -63,7 +63,13 @@ def pairs(shape: str) -> Callable[[click.Context, click.Parameter, Sequence[str]
 @click.argument("name")
 @click.option("--subnet", "subnets", multiple=True, metavar="CIDR", help="May be repeated.  [a free /24 of 10.0.0.0/8]")
 @click.option("--gateway", "gateways", multiple=True, metavar="IP", help="One per subnet.  [its first address]")
-@click.option("--ip-range", default="", metavar="CIDR", help="Give out addresses of this part only.")
+@click.option(
+    "--ip-range",
+    multiple=True,
+    metavar="CIDR",
+    callback=lambda _context, _parameter, said: ",".join(said),
+    help="Give out addresses of this part of its subnet only; repeatable.",
+)
 @click.option(
     "--aux",
     multiple=True,
@@ -92,11 +98,30 @@ def create(**wanted: object) -> None:
     show(reply, lambda made: [made.id[:ID_SHOWN]])
 
 
-@network.verb("ls", examples=["vxlanu network ls", "vxlanu network ls --format name,vni,subnets"])
+def _filters(function: Callable[..., object]) -> Callable[..., object]:
+    return click.option(
+        "--filter",
+        "filters",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Only those with this label (label=K, label=K=V, label!=...), name (a part of it), id, vni, scope, state "
+        "or dangling (true: without endpoints). Different keys must all hold; repeatable.",
+    )(function)
+
+
+@network.verb(
+    "ls",
+    examples=[
+        "vxlanu network ls",
+        "vxlanu network ls --format name,vni,subnets",
+        "vxlanu network ls --filter label=team=db --filter dangling=true",
+    ],
+)
+@_filters
 @list_options(Network)
-def ls() -> None:
+def ls(filters: Sequence[str]) -> None:
     """List the networks."""
-    show_list(client().networks, draw_networks)
+    show_list(lambda: client().networks(filters), draw_networks)
 
 
 def draw_networks(found: Items[Network]) -> Iterator[str]:
@@ -153,12 +178,15 @@ def rm(networks: Sequence[str]) -> None:
         show(reply, lambda gone: [gone.name])
 
 
-@network.verb("prune", examples=["vxlanu network prune", "vxlanu network prune --yes --json"])
-@click.option("--yes", is_flag=True, help="Do not ask.")
-def prune(yes: bool) -> None:
+@network.verb(
+    "prune", examples=["vxlanu network prune", "vxlanu network prune --filter label=ci", "vxlanu network prune --yes"]
+)
+@_filters
+@click.option("--yes", "--force", "-f", is_flag=True, help="Do not ask.")
+def prune(filters: Sequence[str], yes: bool) -> None:
     """Remove every network in which no host has an endpoint. Prints their names; asks before, on a terminal."""
     if not yes:
-        unused = [n.name for n in client().networks().value.items if not n.endpoints]
+        unused = [n.name for n in client().networks([*filters, "dangling=true"]).value.items if n.scope == "global"]
         if not unused:
             return
         if not sys.stdin.isatty():
@@ -166,4 +194,4 @@ def prune(yes: bool) -> None:
             raise BadRequest("network prune", why, hint="--yes", name="usage")
         if not click.confirm(f"Remove {', '.join(unused)} for ever?", err=True):
             return
-    show(client("removing networks").network_prune(), lambda gone: [n.name for n in gone.items])
+    show(client("removing networks").network_prune(filters), lambda gone: [n.name for n in gone.items])

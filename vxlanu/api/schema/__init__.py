@@ -10,9 +10,9 @@ Rules of this package
 Routes (each answers 200 with the struct named, or an ErrorReply with the status of its class)
   GET    /v1/status                                  Status
   GET    /v1/overview                                Overview
-  GET    /v1/networks                                Items[Network]
+  GET    /v1/networks[?filter=KEY=VALUE…]            Items[Network]     agent/filters.py has the keys
   POST   /v1/networks            NetworkCreate       Network
-  POST   /v1/networks/prune                          Items[Network]     all without endpoints; answers those removed
+  POST   /v1/networks/prune[?filter=KEY=VALUE…]      Items[Network]     all without endpoints; answers those removed
   GET    /v1/networks/{ref}                          NetworkDetail      ref: name, NAME~ID4, or id prefix
   DELETE /v1/networks/{ref}                          Network
   GET    /v1/endpoints[?network=REF]                 Items[Endpoint]
@@ -30,6 +30,7 @@ Routes (each answers 200 with the struct named, or an ErrorReply with the status
   GET    /v1/links[?ref=REF]                         Items[Link]        ref: a network, or an endpoint
   GET    /v1/fdb[?network=REF]                       Items[FdbEntry]
   GET    /v1/neighbors[?network=REF]                 Items[Neighbor]
+  GET    /v1/pools[?network=REF]                     Items[AddressPool]
   GET    /v1/drops                                   Items[Drop]
   GET    /v1/stats                                   Items[Counters]
   GET    /v1/netcheck[?member=REF]                   Netcheck           takes seconds: it waits for the members
@@ -48,12 +49,15 @@ from .keys import KeyValue
 from .members import Join, Joined, Left, Member, Netcheck, Reach
 from .names import NameAnswer, NameCounters, NameRecord
 from .networks import Network, NetworkCreate, NetworkDetail
+from .pools import AddressBlock, AddressPool
 from .status import Offload, Overlay, Overview, Status, Tunnel
 from .streams import CaptureStopped, CaptureWanted, Event
 from .tables import Difference, FdbEntry, Link, LinkPort, Neighbor, Verify, Vtep, VtepAdd, VtepAdded, Why, WhyStep
 from .traffic import Counters, Drop
 
 __all__ = [
+    "AddressBlock",
+    "AddressPool",
     "Attach",
     "CaptureStopped",
     "CaptureWanted",

@@ -21,6 +21,7 @@ class Network(Struct):
     endpoints: int
     scope: str = "global"
     state: str = "active"
+    labels: dict[str, str] = {}
 
 
 class NetworkCreate(Struct, forbid_unknown_fields=True):
@@ -50,7 +51,6 @@ class NetworkDetail(Network):
     internal: bool = True
     ipam: str = "strict"
     vlan: str = "drop"
-    labels: dict[str, str] = {}
     created_by: str = ""
     hosts: list[str] = []
     members: list[Endpoint] = []
