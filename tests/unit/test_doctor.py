@@ -29,7 +29,9 @@ REACH = schema.Reach(
 NETCHECK = schema.Netcheck("h1", "192.0.2.1", "eth0", 7946, 4789, 1500, 1500, 0.7, "demonet", [REACH])
 WELL = Facts(
     settings=Settings(address="192.0.2.1", ifname="eth0", link_mtu=1500),
-    host=Host((6, 12, 0), "6.12.0", 0, frozenset({"net_admin", "sys_admin"}), "the agent", 4 << 20, 10000, 1, 0),
+    host=Host(
+        *((6, 12, 0), "6.12.0", 0, frozenset({"net_admin", "sys_admin"}), "the agent", 4 << 20, 10000, 1, 0, 20, 1024)
+    ),
     tun=Tun(File("/dev/net/tun", DEVICE, 0, True), lacking={}),
     conntrack=Conntrack(0, 10, 1000),
     clock=Clock(True, 1500),
@@ -76,6 +78,8 @@ def file(path: str, mode: int | None, owner: int = 0, writable: bool = True) -> 
 KEY, STATE = "/etc/vxlanu/cluster.key", "/var/lib/vxlanu"
 NO_USO = [schema.Offload("tso", True), schema.Offload("uso", False, "the kernel: Invalid argument")]
 SICK: list[tuple[str, Facts, str, str]] = [
+    ("neighbors", with_host(WELL, neighbors=900), WARN, "gc_thresh3"),
+    ("neighbors", with_status(local_endpoints=600), WARN, "gc_thresh3"),
     ("agent", with_status(wrong_key=3), WARN, "key"),
     ("config", replace(ALONE, config_error="agent.toml: no such setting"), FAIL, "agent --check"),
     ("tun", replace(ALONE, tun=Tun(File("/dev/net/tun"))), FAIL, "modprobe tun"),

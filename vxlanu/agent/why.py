@@ -86,7 +86,7 @@ async def why(agent: Agent, target: str, source: str) -> Why:
 def _begin(agent: Agent, target: str, source: str) -> _Path:
     """Who is meant. With a source also an address or MAC that no record has, which a foreign VTEP may know."""
     holder: EndpointView | None = None
-    network = None if source else _of_gateway(agent, target)
+    network = None if source else _of_gateway(agent, target) or _only_place(agent, target)
     if source:
         network = agent.view.network(NetworkId(lookup.endpoint(agent.view, source).body.network))
         holder = _in_network(agent, network, target) if network else None
@@ -113,6 +113,19 @@ def _of_gateway(agent: Agent, target: str) -> NetworkView | None:
     address, here = str(ipaddress.ip_address(target)), set(agent.dataplane.networks())
     found = [network for network in agent.view.networks() if address in network.body.gateways]
     return min(found, key=lambda network: network.id not in here, default=None)
+
+
+def _only_place(agent: Agent, target: str) -> NetworkView | None:
+    """The network that an address which nobody has would be in; None if somebody has it, or it could be in several."""
+    if not _is_address(target):
+        return None
+    address, places = ipaddress.ip_address(target), []
+    for network in agent.view.networks():
+        if any(address in ipaddress.ip_network(subnet) for subnet in network.body.subnets):
+            if agent.view.winner(network.id, str(address)) is not None:
+                return None
+            places.append(network)
+    return places[0] if len(places) == 1 else None
 
 
 def _sender(agent: Agent, network: NetworkView, source: str, holder: EndpointView | None) -> EndpointView | None:

@@ -88,7 +88,8 @@ def reset(config: str | None, state_dir: str | None, dry_run: bool, yes: bool, f
         if dry_run:
             return 0
         if not yes and not click.confirm("Remove all of this?", err=True):
-            raise click.Abort
+            click.echo("nothing was removed", err=True)
+            return 1
         _remove(traces)
     finally:
         lock.release()

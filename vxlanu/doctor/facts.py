@@ -100,6 +100,8 @@ class Host:
     max_user_namespaces: int | None = None
     unprivileged_userns_clone: int | None = None
     apparmor_restricts_userns: int | None = None
+    neighbors: int | None = None
+    neighbors_max: int | None = None
 
 
 @dataclass(frozen=True)

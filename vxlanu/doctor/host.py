@@ -129,6 +129,21 @@ def receive_buffer(facts: Facts) -> Iterator[Finding]:
         yield ok("receive-buffer", f"net.core.rmem_max is {host.rmem_max}")
 
 
+def neighbor_table(facts: Facts) -> Iterator[Finding]:
+    """The kernel's limit holds for all namespaces together; containers of this host alone can reach it."""
+    used, most = facts.host.neighbors, facts.host.neighbors_max
+    if most is None:
+        return  # in a namespace of ours: the switch is the host's
+    local = facts.status.local_endpoints if facts.status else 0
+    if (used or 0) * 5 >= most * 4 or local * 2 >= most:
+        shown = f"{used or 0} of {most} in use, {local} endpoints here"
+        why = "beyond it packets are lost in the kernel: \"neighbour table overflow\" in its log"
+        hint = "sysctl -w net.ipv4.neigh.default.gc_thresh3=65536 net.ipv4.neigh.default.gc_thresh2=49152"
+        yield warn("neighbors", f"the kernel's ARP table is small: {shown}", why, hint)
+    else:
+        yield ok("neighbors", f"the kernel's ARP table has room: {used or 0} of {most}")
+
+
 def user_namespaces(facts: Facts) -> Iterator[Finding]:
     barrier = userns_barrier(facts.host)
     if barrier is None:
@@ -217,6 +232,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     kernel,
     offload,
     receive_buffer,
+    neighbor_table,
     user_namespaces,
     clock,
     key,

@@ -91,6 +91,8 @@ def _host(agent_pid: int | None) -> Host:
         max_user_namespaces=_sysctl("user/max_user_namespaces"),
         unprivileged_userns_clone=_sysctl("kernel/unprivileged_userns_clone"),
         apparmor_restricts_userns=_sysctl("kernel/apparmor_restrict_unprivileged_userns"),
+        neighbors=_neighbors(),
+        neighbors_max=_sysctl("net/ipv4/neigh/default/gc_thresh3"),
     )
 
 
@@ -102,6 +104,15 @@ def _capabilities(pid: int | None) -> frozenset[str] | None:
         return None
     effective = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), 16)
     return frozenset(name for name, bit in CAPABILITIES.items() if effective >> bit & 1)
+
+
+def _neighbors() -> int | None:
+    """Entries of the kernel's ARP table, which all namespaces share: the first column, the same in every row."""
+    try:
+        lines = Path("/proc/net/stat/arp_cache").read_text().splitlines()
+        return int(lines[1].split()[0], 16)
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _sysctl(name: str) -> int | None:
