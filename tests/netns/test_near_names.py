@@ -30,6 +30,7 @@ MISSPELT = {
     ("events", "--only"): ("--only endpoint_add", "endpoint_added"),
     ("exec", "endpoint"): ("webb -- true", "web"),
     ("fdb show", "network"): ("deminet", "demonet"),
+    ("ipam show", "network"): ("deminet", "demonet"),
     ("help", "topic"): ("trobleshooting", "troubleshooting"),
     ("link show", "link"): ("demonte", "demonet"),
     ("member forget", "member"): ("h11", "h1"),

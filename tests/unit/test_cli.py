@@ -219,7 +219,7 @@ ASKED: dict[str, object] = {
     ),
     "network create demonet": s.NetworkCreate("demonet"),
     "attach demonet c0 --ip 192.168.0.100 --ip6 fd00:a8::64 --mac 02:42:c0:a8:00:64 --name C0 --alias db --ifname eth0 "
-    "--allow-spoof --allow-address 192.168.0.200/32 --take-over": golden(s.Attach),
+    "--allow-spoof --allow-address 192.168.0.200/32 --take-over --publish 8080:80": golden(s.Attach),
     "attach demonet /run/netns/x": s.Attach("demonet", "/run/netns/x"),
     "detach demonet /run/netns/x": ("detach", "demonet", "/run/netns/x"),
     "network inspect de/mo~3fa9": ("network", "de/mo~3fa9"),
