@@ -9,7 +9,8 @@
  *   Replication goes through the ids of local ports and VTEPs (flood.c), at most VX_TURN_COPIES per turn. What
  *   is left becomes a job with a copy of the frame, resumed at the id it stopped at, by network id and generation:
  *   the network may be gone by then. Jobs are few; while none is free the worker reads no TAP, which is what makes
- *   the sender of a storm wait.
+ *   the sender of a storm wait. Senders on other hosts do not wait, so a storm of theirs may not take all jobs of all
+ *   networks: VX_FLOOD_JOBS_TUNNEL a network, and beyond those each frame gets one turn's copies, the others counted.
  *
  *   This file decides nothing but the fit of a flood's copies, each of which has a target of its own.
  */
@@ -164,29 +165,43 @@ static void lose(struct vx_worker *worker, const struct vx_frame *frame, uint32_
 		vx_deliver_lost(worker, frame, (struct vx_owner){ VX_AT_VTEP, id, net }, reason);
 }
 
-/** defer() - Put the rest of a replication aside. Return: false if no job is free for it */
-static bool defer(struct vx_worker *worker, const struct vx_frame *frame, uint32_t next_port, uint32_t next_vtep)
+/** free_job() - A job for a frame. Return: NULL if none is free, or the tunnel has brought its network too many */
+static struct vx_flood_job *free_job(struct vx_worker *worker, const struct vx_frame *frame)
 {
-	for (unsigned i = 0; i < VX_FLOOD_JOBS; i++) {
+	struct vx_flood_job *found = NULL;
+	unsigned from_tunnel = 0;
+
+	for (unsigned i = VX_FLOOD_JOBS; i-- > 0;) {
 		struct vx_flood_job *job = &worker->jobs[i];
 
-		if (job->active)
-			continue;
-		job->active = true;
-		job->network = frame->network->id;
-		job->generation = frame->network->generation;
-		job->next_port = next_port;
-		job->next_vtep = next_vtep;
-		job->frame = *frame;
-		job->frame.data = job->buffer + VX_HEADROOM;
-		memcpy(job->frame.data - VX_VXLAN_LEN, frame->data - VX_VXLAN_LEN, frame->len + VX_VXLAN_LEN);
-		worker->jobs_active++;
-		return true;
+		if (!job->active)
+			found = job;
+		else
+			from_tunnel += job->frame.from == VX_AT_VTEP && job->network == frame->network->id;
 	}
-	return false;
+	return frame->from == VX_AT_VTEP && from_tunnel >= VX_FLOOD_JOBS_TUNNEL ? NULL : found;
 }
 
-/** flood() - Make the copies of a frame, as many as a turn may; without a free job a frame from a port gets all of
+/** defer() - Put the rest of a replication aside. Return: false if there is no job for it */
+static bool defer(struct vx_worker *worker, const struct vx_frame *frame, uint32_t next_port, uint32_t next_vtep)
+{
+	struct vx_flood_job *job = free_job(worker, frame);
+
+	if (!job)
+		return false;
+	job->active = true;
+	job->network = frame->network->id;
+	job->generation = frame->network->generation;
+	job->next_port = next_port;
+	job->next_vtep = next_vtep;
+	job->frame = *frame;
+	job->frame.data = job->buffer + VX_HEADROOM;
+	memcpy(job->frame.data - VX_VXLAN_LEN, frame->data - VX_VXLAN_LEN, frame->len + VX_VXLAN_LEN);
+	worker->jobs_active++;
+	return true;
+}
+
+/** flood() - Make the copies of a frame, as many as a turn may; without a job a frame from a port gets all of
  * them at once, since storm control has limited what a vector of those can ask for, and one from the tunnel no more
  */
 static void flood(struct vx_worker *worker, struct vx_frame *frame)

@@ -33,6 +33,7 @@
 #define VX_TURN_NS		500000u	/* the receiver's whole stack runs inside our write to its TAP */
 #define VX_TURN_COPIES		64	/* of a replicated frame; the rest waits for the next turn */
 #define VX_FLOOD_JOBS		16	/* replications under way; with none free, TAPs are not read */
+#define VX_FLOOD_JOBS_TUNNEL	8	/* of those, for what the tunnel brings to one network: others have the rest */
 
 /* Transmit sockets give the underlay entropy (RFC 7348 section 5: source port by inner flow). */
 #define VX_TX_SOCKETS_MAX	64

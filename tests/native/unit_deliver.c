@@ -88,10 +88,11 @@ static void a_false_offload_that_the_tap_refuses_is_gso_invalid(void)
 	rig_free(rig);
 }
 
+static vx_member members[MANY];
+
 /** add_many() - VTEPs 10.89.0.5 and on, all members */
 static void add_many(struct rig *rig)
 {
-	static vx_member members[MANY];
 	uint8_t address[16], ipv4[4] = { 10, 89, 0, 0 };
 
 	for (unsigned i = 0; i < MANY; i++) {
@@ -170,15 +171,11 @@ static void without_a_free_job_a_ports_broadcast_reaches_everyone_at_once(void)
 	rig_free(rig);
 }
 
-static void without_a_free_job_each_copy_of_the_tunnels_is_counted(void)
+/** add_ports() - Ports of the scene's network, until there are more than a turn may serve. Return: how many there are */
+static unsigned add_ports(struct rig *rig)
 {
-	struct rig *rig = set_up();
-	struct packet packet = packet_between(MAC_FAR, 0x21, 0xffffffffffff, 0xff);
-	uint8_t *inner = calloc(1, VX_FRAME_MAX);
 	unsigned ports = 2;
 
-	add_many(rig);
-	fill_jobs(rig);
 	for (; ports < VX_TURN_COPIES + 6; ports++) {
 		struct vx_port *port = calloc(1, sizeof(*port));
 
@@ -187,14 +184,75 @@ static void without_a_free_job_each_copy_of_the_tunnels_is_counted(void)
 		port->fds[0] = open("/dev/null", O_RDWR | O_CLOEXEC);
 		port->queues = 1;
 	}
+	return ports;
+}
+
+/** broadcast_arrives() - A broadcast from the member, whose copies the TAPs refuse */
+static void broadcast_arrives(struct rig *rig)
+{
+	static uint8_t inner[VX_FRAME_MAX];
+	struct packet packet = packet_between(MAC_FAR, 0x21, 0xffffffffffff, 0xff);
+
 	write_error = EIO;
 	vx_net_vteps(rig->scene->tables, (uint32_t)rig->scene->net,
 		     &(vx_member){ (uint32_t)rig->scene->member, VX_MEMBER_FLOOD }, 1);
 	rig_arrives(rig, inner, put_packet(inner, &packet, 4), 0);
+}
+
+static void without_a_free_job_each_copy_of_the_tunnels_is_counted(void)
+{
+	struct rig *rig = set_up();
+	unsigned ports;
+
+	add_many(rig);
+	fill_jobs(rig);
+	ports = add_ports(rig);
+	broadcast_arrives(rig);
 	EQUAL(rig->worker.stats.engine->drops[VX_TAP_DOWN], VX_TURN_COPIES);
 	EQUAL(rig->worker.stats.engine->drops[VX_RING_FULL], ports - VX_TURN_COPIES);
 	EQUAL(dropped(rig, (int)ports - 1, VX_RING_FULL), 1);
-	free(inner);
+	rig_free(rig);
+}
+
+/** other_network() - Another network with all those VTEPs and a port. Return: the port */
+static int other_network(struct rig *rig)
+{
+	struct vx_port *port = calloc(1, sizeof(*port));
+	int other = vx_net_add(rig->scene->tables, VNI + 1, MTU, 0), id;
+
+	port->mac = MAC_A;
+	port->mtu = MTU;
+	port->flags = VX_PORT_ALLOW_SPOOF;
+	id = vx_net_port_add(rig->scene->tables, port, (uint32_t)other);
+	CHECK(other >= 0 && id >= 0);
+	EQUAL(vx_net_vteps(rig->scene->tables, (uint32_t)other, members, MANY), 0);
+	return id;
+}
+
+static void a_storm_of_the_tunnel_leaves_jobs_and_turns_to_other_networks(void)
+{
+	struct rig *rig = set_up();
+	struct packet packet = packet_between(MAC_A, 0x11, 0xffffffffffff, 0xff);
+	unsigned ports, turns = 0;
+	int port;
+
+	add_many(rig);
+	port = other_network(rig);
+	ports = add_ports(rig);
+	for (unsigned i = 0; i < VX_FLOOD_JOBS_TUNNEL; i++)
+		broadcast_arrives(rig);
+	EQUAL(rig->worker.jobs_active, VX_FLOOD_JOBS_TUNNEL);
+	EQUAL(rig->worker.stats.engine->drops[VX_RING_FULL], 0);
+	broadcast_arrives(rig);
+	EQUAL(rig->worker.jobs_active, VX_FLOOD_JOBS_TUNNEL);		/* TAPs are still read */
+	EQUAL(rig->worker.stats.engine->drops[VX_RING_FULL], ports - VX_TURN_COPIES);
+	REASON(from_port(rig->scene, port, put_packet(tap_room(rig->scene), &packet, 4)), VX_OK);
+	rig_deliver(rig);
+	EQUAL(rig->worker.jobs_active, VX_FLOOD_JOBS_TUNNEL + 1);
+	while (rig->worker.stats.ports[port].flooded < MANY && ++turns < VX_FLOOD_JOBS)
+		vx_deliver_jobs(&rig->worker);
+	EQUAL(turns, MANY / VX_TURN_COPIES);				/* as many as without the storm */
+	EQUAL(sends.count, MANY);
 	rig_free(rig);
 }
 
@@ -361,6 +419,7 @@ CASES(CASE(own_namespace), CASE(tiny_segments_count_as_the_work_they_are),
       CASE(a_replication_goes_on_over_turns_and_reaches_each_once), CASE(a_replication_survives_its_network),
       CASE(without_a_free_job_a_ports_broadcast_reaches_everyone_at_once),
       CASE(without_a_free_job_each_copy_of_the_tunnels_is_counted),
+      CASE(a_storm_of_the_tunnel_leaves_jobs_and_turns_to_other_networks),
       CASE(a_full_underlay_does_not_keep_the_turns_to_the_first_job),
       CASE(what_a_stopped_worker_holds_counts_as_shutdown),
       CASE(what_a_full_socket_never_took_counts_as_shutdown),
