@@ -5,6 +5,10 @@ How it works
   timer. A durable row stops the queue until the journal has it; effects that come meanwhile wait behind it. Rows that
   need not be durable travel with the next durable one, or after half a second.
 
+What kill -9 takes within that half second is a cache: records of other nodes, each on its writer's disk before anybody
+heard of it, and fetched again by the first exchange after the restart, since header rows follow their records. A peer
+that confirms an attach says that it forwards by the record, not that it keeps it.
+
 When the journal fails (disk full), the queue stands still and the commit is tried again every second: nothing that
 depends on the rows is said to anyone, and peers see a node that does not answer.
 """
