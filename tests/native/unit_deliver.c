@@ -171,7 +171,7 @@ static void without_a_free_job_a_ports_broadcast_reaches_everyone_at_once(void)
 	rig_free(rig);
 }
 
-/** add_ports() - Ports of the scene's network, until there are more than a turn may serve. Return: how many there are */
+/** add_ports() - Ports of the scene's network, until there are more than a turn serves. Return: how many there are */
 static unsigned add_ports(struct rig *rig)
 {
 	unsigned ports = 2;
