@@ -18,7 +18,7 @@ from inputs import bench_inputs, frames, gro_inputs, gso_inputs, probes, switch_
 from targets import link
 
 RUNS = {
-    "fuzz_arp_nd": 300_000,
+    "fuzz_arp_nd": 100_000,
     "fuzz_bench": 2_000,
     "fuzz_gro": 100_000,
     "fuzz_gso": 150_000,
