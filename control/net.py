@@ -146,15 +146,18 @@ class ControlPlane:
         record = self.core.put(Kind.ENDPOINT, endpoint.id, endpoint, time.monotonic())
         return await self._publish([record], NetworkId(endpoint.network), timeout)
 
-    async def delete_endpoint(self, endpoint: EndpointId, timeout: float = 0.2) -> Published:
-        """Deletes the record and releases its addresses. Nothing to delete is success."""
+    async def delete_endpoint(
+        self, endpoint: EndpointId, timeout: float = 0.2, *, keep_addresses: bool = False
+    ) -> Published:
+        """Deletes the record, and releases its addresses unless the id is to come back. Nothing there is success."""
         now = time.monotonic()
         known = self.core.own_endpoint(endpoint)
         record = self.core.delete(Kind.ENDPOINT, endpoint, now)
         if known is None or record is None:
             return Published(0, 0, 0)
         network = NetworkId(known.network)
-        self.core.release(network, endpoint, now)
+        if not keep_addresses:
+            self.core.release(network, endpoint, now)
         return await self._publish([record], network, timeout)
 
     async def put_vtep(self, vtep: Vtep, timeout: float = 1.0) -> Published:
@@ -192,6 +195,10 @@ class ControlPlane:
         """Give its addresses back (a failed attach)."""
         self.core.release(network, endpoint, time.monotonic())
         self._shell.pump()
+
+    def addresses_of(self, network: NetworkId, endpoint: EndpointId) -> tuple[str, ...]:
+        """What is kept for an endpoint of this node, whether it has a record or waits for its container."""
+        return self.core.addresses_of(network, endpoint)
 
     @property
     def stream_timeout(self) -> float:

@@ -21,7 +21,7 @@ import select
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vxlanu.errors import BadRequest, near
@@ -32,7 +32,6 @@ RUN_NETNS = Path("/run/netns")
 OWN_NETNS = "/proc/self/ns/net"
 NS_GET_NSTYPE = 0xB703  # include/uapi/linux/nsfs.h
 RUNTIMES = ("docker", "podman")
-RUNTIME_TIMEOUT_S = 10.0  # a busy dockerd takes seconds to inspect
 PROCESS_NAMESPACE = re.compile(r"/proc/([1-9][0-9]*)/(?:task/[0-9]+/)?ns/net")
 NAME = re.compile(r"[A-Za-z0-9_.@:+-]+")
 
@@ -52,6 +51,7 @@ class Target:
     path    what to open, now and after a restart
     device, inode   which namespace it was when it was resolved
     pid     process whose end is the end of the target; 0 where the path is what ends
+    container   id of the container, where a runtime was asked
     """
 
     kind: str
@@ -60,6 +60,7 @@ class Target:
     device: int
     inode: int
     pid: int = 0
+    container: str = ""
 
     @contextmanager
     def open(self) -> Iterator[int]:
@@ -110,7 +111,7 @@ async def resolve(text: str) -> Target:
             raise BadRequest(f"target {text}", "what follows pid: must be a process id")
         return _of_process("pid", text, int(rest))
     if colon and kind in RUNTIMES:
-        return _of_process(kind, text, await _runtime_pid(kind, text, rest))
+        return await _of_container(kind, text, rest)
     if not NAME.fullmatch(text) or text in (".", ".."):
         forms = "NAME of ip netns, /path, pid:N, docker:NAME, podman:NAME"
         raise BadRequest(f"target {text!r}", "this names no namespace", hint=forms)
@@ -163,31 +164,21 @@ def _near(name: str) -> str:
     return near(name, known) or "ip netns list"
 
 
-async def _runtime_pid(runtime: str, text: str, name: str) -> int:
-    """The container's first process, asked of the runtime's own command line."""
+async def _of_container(runtime: str, text: str, name: str) -> Target:
+    """The container's first process, asked of the runtime."""
+    from vxlanu.runtimes import containers  # the HTTP client behind it is loaded by who needs it
+
     what = f"target {text}"
     if not NAME.fullmatch(name) or name.startswith("-"):
         raise BadRequest(what, f"what follows {runtime}: must be a container's name or id")
-    command = (runtime, "inspect", "--type", "container", "--format", "{{.State.Pid}}", name)
-    pipe = asyncio.subprocess.PIPE
     try:
-        asked = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
-    except OSError as why:
-        raise NamespaceMissing(what, f"cannot run {runtime}: {why.strerror}") from why
-    try:
-        said, complaint = await asyncio.wait_for(asked.communicate(), RUNTIME_TIMEOUT_S)
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            asked.kill()
-        raise NamespaceMissing(what, f"{runtime} does not answer within {RUNTIME_TIMEOUT_S:g} s") from None
-    if asked.returncode != 0:
-        lines = complaint.decode(errors="replace").strip().splitlines()
-        raise NamespaceMissing(what, lines[-1] if lines else f"{runtime} inspect failed")
+        found = await containers.find(runtime, name)
+    except (containers.NoContainer, containers.RuntimeAway) as why:
+        raise NamespaceMissing(what, str(why)) from why
     # A stopped container has pid 0; nothing below 2 is ever a container.
-    answer = said.decode(errors="replace").strip()
-    if not answer.isdigit() or int(answer) < 2:
+    if found.pid < 2:
         raise NamespaceMissing(what, "the container is not running", hint=f"{runtime} start {name}")
-    return int(answer)
+    return replace(_of_process(runtime, text, found.pid), container=found.id)
 
 
 class EndOfLifeWatch:

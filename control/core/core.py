@@ -220,6 +220,10 @@ class Core:
         self._parts.ipam.release(network, endpoint, now)
         self._after(now)
 
+    def addresses_of(self, network: NetworkId, endpoint: EndpointId) -> tuple[str, ...]:
+        """What is kept for one of our endpoints, with a record or without."""
+        return self._parts.ipam.addresses_of(network, endpoint)
+
     def free_addresses(self, network: NetworkId) -> int:
         """How many IPv4 addresses this node could hand out now without asking anyone."""
         return self._parts.ipam.free_addresses(network)

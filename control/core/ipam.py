@@ -138,6 +138,14 @@ class Ipam:
             if lease.tag:
                 self.loans.give_back(network, str(address), lease.tag)
 
+    def addresses_of(self, network: NetworkId, endpoint: EndpointId) -> tuple[str, ...]:
+        """What is kept for an endpoint, with prefix lengths, IPv4 first."""
+        body = self._index.networks.get(network)
+        if body is None:
+            return ()
+        both = (self.leases.of_endpoint(network, endpoint, ipv6=ipv6) for ipv6 in (False, True))
+        return tuple(_with_prefix(body.subnets, address) for address in both if address is not None)
+
     def free_addresses(self, network: NetworkId) -> int:
         """How many IPv4 addresses could be handed out now without asking anyone."""
         body = self._index.networks.get(network)
@@ -428,3 +436,9 @@ class Ipam:
     def _name(self, node: NodeId) -> str:
         member = self._table.by_id.get(node)
         return member.name if member is not None else node.hex()[:12]
+
+
+def _with_prefix(subnets: tuple[str, ...], address: IPAddress) -> str:
+    """As an endpoint wears it."""
+    lengths = (network.prefixlen for text in subnets if address in (network := ip_network(text)))
+    return f"{address}/{next(lengths, address.max_prefixlen)}"

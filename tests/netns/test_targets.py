@@ -20,6 +20,7 @@ from vxlanu.errors import BadRequest
 from vxlanu.netns import Target, resolve
 from vxlanu.nsopen import NamespaceHelper, NamespaceMissing, PermissionMissing
 from vxlanu.nsopen.wire import AskRoute, ListAddresses, ListLinks, ListRoutes
+from vxlanu.runtimes.docker.client import HOST_VARIABLES
 
 pytestmark = pytest.mark.netns
 
@@ -125,14 +126,17 @@ def test_a_runtime_is_asked_through_its_own_command(
     program = tmp_path / runtime
     program.write_text(
         "#!/bin/sh\n"
-        '[ "$1 $2 $3 $4 $5" = "inspect --type container --format {{.State.Pid}}" ] || exit 2\n'
-        f'case "$6" in c0) echo {sleeper.pid};; stopped) echo 0;; *) echo "Error: no such container $6" >&2; exit 1;;\n'
+        '[ "$1 $2 $3 $4 $5" = "inspect --type container --format {{.State.Pid}} {{.Id}} {{.Name}}" ] || exit 2\n'
+        f'case "$6" in c0) echo {sleeper.pid} 4f5e /c0;; stopped) echo 0 4f5f stopped;;\n'
+        '*) echo "Error: no such container $6" >&2; exit 1;;\n'
         "esac\n"
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv(HOST_VARIABLES[runtime], f"unix://{tmp_path}/no-daemon-here")
     target = resolved(f"{runtime}:c0")
     assert (target.inode, target.pid, target.kind) == (container.inode, sleeper.pid, runtime)
+    assert target.container == "4f5e"
     with pytest.raises(NamespaceMissing, match="not running"):
         resolved(f"{runtime}:stopped")
     with pytest.raises(NamespaceMissing, match="no such container c1"):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from typing import TYPE_CHECKING
 
-from vxlanu.agent.agent import Agent
 from vxlanu.agent.refusals import as_error
 from vxlanu.control.core.errors import Refusal
 from vxlanu.control.core.records import Endpoint, EndpointId, Network, NetworkId
 from vxlanu.errors import Conflict
+
+if TYPE_CHECKING:  # the agent's parts ask here
+    from vxlanu.agent.agent import Agent
 
 __all__ = ["check_mac", "mac_of", "other_subnets", "take_address"]
 
@@ -35,6 +38,10 @@ async def take_address(
         if holder is not None and refusal.name == "address_in_use":
             error.why = f"{wanted} belongs to {holder.body.name} on {holder.owner_name}"
             error.detail = {"holder": holder.body.name, "node": holder.owner_name}
+        elif kept_for := agent.intents.keeper_of(network, wanted):
+            error.why = f"{wanted} is kept for {kept_for.body.name} ({kept_for.body.target}), which does not run"
+            error.hint = f"vxlanu detach {kept_for.body.network.hex()[:12]} {kept_for.body.target}"
+            error.detail = {"holder": kept_for.body.name, "node": kept_for.owner_name}
         raise error from refusal
 
 

@@ -55,6 +55,8 @@ from vxlanu.gateway.service import Services
 from vxlanu.netns import EndOfLifeWatch
 from vxlanu.nsopen import NamespaceHelper
 from vxlanu.reconcile import Reconciler
+from vxlanu.runtimes.following import Runtimes
+from vxlanu.runtimes.intents import Intents
 
 if TYPE_CHECKING:  # they need an agent, which they get
     from vxlanu.runtimes.docker.plugin import DockerPlugin
@@ -94,6 +96,7 @@ class Agent:
         self.egress, self.services = egress_of(self, journal.store), Services(self)
         self.paths = Paths(helper, dataplane)
         self.netcheck, self.names = Netcheck(self), Names(self)
+        self.runtimes, self.intents = Runtimes(self), Intents(self, journal.store)
         self.traffic, self.drop_log = Traffic(dataplane), DropLog(self)
         self.feed, self.keys = Feed(), Stamps()
         self.observer, self.captures = Observer(self, self.feed), Captures(self)
@@ -102,8 +105,7 @@ class Agent:
         self.leaving, self.ended = set[str](), set[str]()
         self.started, self.stopping = time.monotonic(), asyncio.Event()
         self.failure: Effect | None = None
-        self.leave_on_stop = False
-        self.wrong_key = ""
+        self.leave_on_stop, self.wrong_key = False, ""
         self.pid = os.getpid()
         self.docker: DockerPlugin | None = None
         self.take_down: Callable[[Agent, str], Coroutine[None, None, None]] | None = None
@@ -238,6 +240,7 @@ class Agent:
             "events": self.observer.look,
             "drops": self.drop_log.look,
             "egress": self.egress.look,
+            "intents": self.intents.check,
             "workers": self._watch_workers,
             "Docker's addresses": lambda now: self.docker.look(now) if self.docker else None,
         }

@@ -24,6 +24,7 @@ from vxlanu.control.core.view import EndpointView, MemberView, NetworkView
 from vxlanu.dataplane import Destination, PortRef, SoftRow, Totals, VtepRef
 from vxlanu.dataplane.reading import REASON_TEXTS
 from vxlanu.gateway.service import GATEWAY_NAME, Service
+from vxlanu.runtimes.intents import Intent
 
 _SOFT_LIFE_S = {"learned": 300.0, "pending": 5.0}  # as native/limits.h has them
 
@@ -77,6 +78,14 @@ def endpoints(agent: Agent, views: Iterable[EndpointView]) -> list[schema.Endpoi
     """`endpoint ls`."""
     names = _network_names(agent)
     return [_endpoint_row(agent, view, names.get(view.body.network, "")) for view in views]
+
+
+def waiting(agent: Agent, intents: Iterable[Intent]) -> list[schema.Endpoint]:
+    """The endpoints of containers that are attached again when they run again."""
+    rows = endpoints(agent, (agent.intents.as_endpoint(intent) for intent in intents))
+    for row in rows:
+        row.state = "waiting"
+    return rows
 
 
 def _network_names(agent: Agent) -> dict[bytes, str]:

@@ -48,9 +48,12 @@ class Plan:
     published: tuple[Published, ...]
 
 
-async def attach(agent: Agent, wanted: Attach) -> EndpointId:
-    """Give a target an interface in a network; returns once the endpoint is known to the network's hosts."""
-    plan = await _plan(agent, wanted)
+async def attach(agent: Agent, wanted: Attach, again: EndpointId | None = None) -> EndpointId:
+    """Give a target an interface in a network; returns once the endpoint is known to the network's hosts.
+
+    `again`: the id of an intent whose container has come back.
+    """
+    plan = await _plan(agent, wanted, again)
     key = plan.endpoint.hex()
     row = LocalRow.of(plan.endpoint, plan.network.id, plan.target, wanted.ifname)
     agent.journal.rows[key] = row
@@ -59,6 +62,8 @@ async def attach(agent: Agent, wanted: Attach) -> EndpointId:
         await _carry_out(agent, plan, row)
     finally:
         agent.names_in_use.discard((plan.network.id, plan.name))
+    if key in agent.journal.rows:  # else it has ended already
+        await agent.intents.write(plan.endpoint, plan.network.id, plan.name, plan.target, wanted)
     await agent.names.settle()
     log.info("attached %s to %s", plan.name, plan.network.name, extra={"event": "attached"})
     return plan.endpoint
@@ -96,7 +101,7 @@ async def _way_out(agent: Agent, plan: Plan, body: Endpoint, opened: LocalEndpoi
         raise
 
 
-async def _plan(agent: Agent, wanted: Attach) -> Plan:
+async def _plan(agent: Agent, wanted: Attach, again: EndpointId | None) -> Plan:
     """Check every word of the request; from here to the journal's row nothing is awaited."""
     _check_words(wanted)
     published = parse_published(wanted.publish)
@@ -122,7 +127,8 @@ async def _plan(agent: Agent, wanted: Attach) -> Plan:
     if holder is not None or (network.id, name) in agent.names_in_use:
         place = f" on {holder.owner_name}" if holder else ""
         raise Conflict(what, f"{network.name} has an endpoint {name}{place}", hint="--name NAME", name="name_taken")
-    return Plan(EndpointId(secrets.token_bytes(16)), network, target, name, wanted, published)
+    endpoint = again or agent.intents.place_for(network.id, target) or EndpointId(secrets.token_bytes(16))
+    return Plan(endpoint, network, target, name, wanted, published)
 
 
 def _check_words(wanted: Attach) -> None:
@@ -185,7 +191,11 @@ async def _addressed(agent: Agent, plan: Plan, undo: AsyncExitStack) -> Endpoint
     """Take the addresses and put the record together; taking is undone by releasing."""
     network, wanted, what = plan.network, plan.wanted, f"attach {plan.wanted.target}"
     take = partial(take_address, agent, network.id, plan.endpoint, take_over=wanted.take_over)
-    undo.push_async_callback(agent.control.release, network.id, plan.endpoint)
+    kept = {address.partition("/")[0] for address in agent.control.addresses_of(network.id, plan.endpoint)}
+    if not kept:
+        undo.push_async_callback(agent.control.release, network.id, plan.endpoint)
+    elif not kept.issuperset(filter(None, (wanted.ip, wanted.ip6))):
+        await agent.control.release(network.id, plan.endpoint)  # it asks for others than were kept for it
     addresses = []
     if lookup.subnet_of(network.body, 4) or wanted.ip:
         addresses.append(await take(wanted.ip, what, ipv6=False))
@@ -228,9 +238,15 @@ async def detach(agent: Agent, network_reference: str, target_text: str) -> Endp
             if row.kind == "plugin":
                 hint = f"docker network disconnect NETWORK {view.body.target.removeprefix('docker:')}"
                 raise Conflict(f"detach {target_text}", "Docker attached it", hint=hint, name="attached_by_docker")
+            await agent.intents.erase(key)
             await take_down(agent, key)
             log.info("detached %s from %s", view.body.name, network.name, extra={"event": "detached"})
             return view
+    if waiting := agent.intents.waiting_for(network.id, target_text):
+        gone = agent.intents.as_endpoint(waiting)
+        await agent.intents.end(waiting)
+        log.info("detached %s from %s", gone.body.name, network.name, extra={"event": "detached"})
+        return gone
     raise _not_attached(agent, network, target_text)
 
 

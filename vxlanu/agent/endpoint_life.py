@@ -70,8 +70,10 @@ async def take_down(agent: Agent, key: str) -> None:
         return
     agent.leaving.add(key)
     try:
-        await agent.control.delete_endpoint(EndpointId(row.endpoint))
-        await agent.control.release(NetworkId(row.network), EndpointId(row.endpoint))  # also without a record
+        returns = key in agent.intents  # its addresses stay taken until its container runs again
+        await agent.control.delete_endpoint(EndpointId(row.endpoint), keep_addresses=returns)
+        if not returns:
+            await agent.control.release(NetworkId(row.network), EndpointId(row.endpoint))  # also without a record
         agent.dataplane.remove_port(key)
         agent.opened.pop(key, None)
         agent.kept.drop_queues(key)
@@ -81,6 +83,7 @@ async def take_down(agent: Agent, key: str) -> None:
         agent.release_network(row.network)
     finally:
         agent.leaving.discard(key)
+    agent.intents.look(key)
     await agent.names.settle()
 
 

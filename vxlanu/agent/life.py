@@ -32,6 +32,7 @@ from pathlib import Path
 from vxlanu import __version__
 from vxlanu.agent.advertise import choose
 from vxlanu.agent.agent import Agent
+from vxlanu.agent.attach import attach
 from vxlanu.agent.endpoint_life import adopt_all, take_down
 from vxlanu.agent.journal import ControlJournal, EndpointJournal
 from vxlanu.agent.kept import Kept
@@ -89,6 +90,7 @@ async def live(
             open_things.push_async_callback(agent.docker.close)  # while everything that it asks still runs
         for key in agent.ended:
             agent.spawn(take_down(agent, key))
+        agent.intents.begin(attach)
         await _serve(agent, server, http, open_things)
         _announce(agent)
         on_hangup(agent, reread)

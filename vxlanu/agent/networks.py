@@ -181,6 +181,11 @@ def _mtu(agent: Agent, wanted: NetworkCreate, subnets: list[Prefix]) -> int:
 async def remove(agent: Agent, reference: str) -> NetworkView:
     """Remove a network for ever."""
     network = lookup.network(agent.view, reference)
+    if waiting := agent.intents.waiting(network.id):
+        shown = ", ".join(it.wanted.target for it in waiting[:5])
+        why = f"attached again when they run: {shown}"
+        hint = f"vxlanu detach {network.name} {waiting[0].wanted.target}"
+        raise Conflict(f"network {network.name}", why, hint=hint, name="network_in_use")
     try:
         await agent.control.remove_network(network.id)
     except Refusal as refusal:

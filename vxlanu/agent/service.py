@@ -72,7 +72,8 @@ class AgentService:
     async def endpoints(self, network: str) -> list[schema.Endpoint]:
         chosen = {view.id for view in self._networks(network)} if network else None
         found = [it for it in self._agent.view.endpoints() if chosen is None or it.body.network in chosen]
-        return answers.endpoints(self._agent, found)
+        waiting = [it for it in self._agent.intents.waiting() if chosen is None or it.network in chosen]
+        return answers.endpoints(self._agent, found) + answers.waiting(self._agent, waiting)
 
     async def attach(self, wanted: schema.Attach) -> schema.EndpointDetail:
         identity = await attach.attach(self._agent, wanted)

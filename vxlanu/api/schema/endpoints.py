@@ -11,7 +11,9 @@ from .traffic import Counters, Drop
 
 
 class Endpoint(Struct):
-    """One row of `endpoint ls`. `state` is up, down (its host is dead), or conflict; `down_s` says since when."""
+    """One row of `endpoint ls`. `state` is up, down (its host is dead: `down_s` says since when), conflict, or waiting:
+    the container does not run, and is attached again when it does; this only its own host shows.
+    """
 
     id: str
     name: str

@@ -14,6 +14,9 @@ Files
   ipam      IpamDriver
   driver    NetworkDriver
   plugin    the above put together, the start after a crash, and what was forgotten in the middle
+and of Docker's API, which we call (podman's socket speaks like it)
+  client    containers, networks
+  events    following, for ever
 
 Docker's own API is never called from inside a request: dockerd holds locks while it waits for us.
 """
