@@ -90,6 +90,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unkn
     """Timers of the control plane: `local` is for labs on one machine."""
     docker: str = ""
     """Socket on which Docker finds us as its network plugin; empty: none."""
+    docker_sync: bool = False
+    """Keep every network of the cluster in Docker's list; needs `docker`."""
 
 
 Layer = dict[str, object]
@@ -154,6 +156,9 @@ def load_with_places(
         places |= layer.places
     if not merged.get("key-file") and Path(KEY_FILE).exists():
         merged["key-file"], places["key-file"] = KEY_FILE, "it exists"
+    if merged.get("docker-sync") and not merged.get("docker"):
+        why = "Docker must know our networks by our plugin"
+        raise ConfigMistakes([BadRequest(places["docker-sync"], why, name="config_invalid", hint="--docker")])
     return msgspec.convert(merged, AgentConfig), places
 
 

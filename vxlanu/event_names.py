@@ -45,6 +45,9 @@ EVENTS = {
     "egress_failed": "a way out cannot be made, repaired or removed; it is tried again",
     "port_held": "a published port was taken by another process while the agent was away",
     "program": "a forwarding entry cannot be written",
+    "runtime": "a container runtime's events are followed from now on, or it sends none",
+    "intent": "a container that runs again could not be attached again yet, and why",
+    "intent_ended": "a container that was attached is gone for good, so its addresses are free",
     # names
     "dns": "the host's resolv.conf cannot be read, or an answer could not be sent",
     # Docker's plugin
@@ -53,6 +56,8 @@ EVENTS = {
     "docker_refused": "a request of Docker's was refused, and why",
     "docker_failed": "a request of Docker's failed, with its trace: a bug, please report it",
     "docker_late": "a request of Docker's took longer than Docker was let wait; what it made is undone",
+    "docker_sync": "a network of the cluster is in Docker's list now, is no more, or cannot be, and why",
+    "name_taken": "a container's name is another endpoint's in that network; its endpoint keeps an id for name",
     "docker_expired": "an address that Docker asked for and never used or gave back is free again",
     "docker_sandbox": "the agent cannot see the namespaces of Docker's containers: it is in another mount namespace",
     # the fast path

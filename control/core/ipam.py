@@ -18,7 +18,7 @@ Rules of this file
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, ip_address
+from ipaddress import IPv4Network, ip_address, ip_network
 
 from .claims import ClaimEnd, Claims
 from .config import Profile, Rng

@@ -48,6 +48,7 @@ def test_every_setting_can_be_said_in_the_file_and_in_the_environment(tmp_path: 
         "log-format": "json",
         "profile": "local",
         "docker": "/s/d",
+        "docker-sync": True,
     }
     assert set(values) | {"config", "ready-fd"} == set(SETTINGS)
     file = written(tmp_path, "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))

@@ -28,6 +28,7 @@ EVENTS = {
     "vtep_demoted": "the kernel refuses UDP_SEGMENT towards a VTEP",
     "socket_error": "sending to a VTEP fails",
     "port_gone": "a container's interface vanished",
+    "name_taken": "a container's name is another endpoint's in that network; its endpoint keeps an id for name",
     "helper": "the namespace helper ended and was started again",
 }
 ALWAYS = {

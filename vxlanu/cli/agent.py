@@ -73,6 +73,7 @@ __all__ = ["agent"]
     metavar="[SOCKET]",
     help=f"Be Docker's network plugin, on {DOCKER_SOCKET} unless said otherwise.",
 )
+@click.option("--docker-sync", is_flag=True, default=None, help="Keep every network in Docker's list, with --docker.")
 @click.option("--profile", metavar="lan|local", help="Timers of the control plane; local is for labs.  [lan]")
 def agent(check: bool, print_config: bool, print_unit: bool, **said: object) -> int:
     """Run the agent of this host in the foreground.

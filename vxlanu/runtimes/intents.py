@@ -13,10 +13,8 @@ How it works
   A container that is made anew under the name within that time (as compose does) takes the old one's place. Until
   then the place of a removed one is only kept: it is in no list, and nothing is refused because of it.
 
-Rules of this file
-  1. What to do follows from what is, never from which event came: `_settle` asks the runtime and acts on the answer.
-     Events, a runtime that came back, and a clock only say when to ask.
-  2. One question at a time for an intent; a reason to ask that comes meanwhile asks once more afterwards.
+What to do follows from what is: `_settle` asks the runtime and acts on the answer. Events, a runtime that came back,
+and a clock only say when to ask.
 """
 
 from __future__ import annotations
@@ -38,6 +36,7 @@ from vxlanu.netns import RUNTIMES, Target
 from vxlanu.runtimes.containers import Found, NoContainer, RuntimeAway, find
 from vxlanu.runtimes.docker.client import RuntimeEvent
 from vxlanu.runtimes.docker.events import Listener
+from vxlanu.runtimes.following import Questions
 from vxlanu.store import Row, Store
 
 if TYPE_CHECKING:  # the agent holds its intents
@@ -89,8 +88,7 @@ class Intents(Listener):
         self._gone_since: dict[str, float] = {}
         self._due: dict[str, float] = {}  # when to ask next, of those that wait
         self._said: dict[str, str] = {}
-        self._asking: set[str] = set()
-        self._again: set[str] = set()
+        self._questions = Questions(agent, self._settle)
 
     def __contains__(self, key: str) -> bool:
         return key in self._rows
@@ -194,20 +192,8 @@ class Intents(Listener):
 
     def look(self, key: str) -> None:
         """Ask after one, soon; nothing if it is no intent."""
-        if key in self._asking:
-            self._again.add(key)
-        elif key in self._rows:
-            self._asking.add(key)
-            self._agent.spawn(self._ask(key))
-
-    async def _ask(self, key: str) -> None:
-        try:
-            self._again.add(key)
-            while key in self._again:
-                self._again.discard(key)
-                await self._settle(key)
-        finally:
-            self._asking.discard(key)
+        if key in self._rows:
+            self._questions.ask(key)
 
     # the answer
 

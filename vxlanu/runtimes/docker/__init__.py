@@ -16,6 +16,8 @@ Files
   plugin    the above put together, the start after a crash, and what was forgotten in the middle
 and of Docker's API, which we call (podman's socket speaks like it)
   client    containers, networks
+  names     endpoints get the names of their containers
+  sync      networks of the cluster in Docker's list
   events    following, for ever
 
 Docker's own API is never called from inside a request: dockerd holds locks while it waits for us.

@@ -210,9 +210,10 @@ class DockerApi:
 
 
 async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[RuntimeEvent]:
-    while line := await answer.content.readline():
-        with contextlib.suppress(msgspec.DecodeError):  # of a kind that is to come
-            yield RuntimeEvent.of_docker(line)
+    with contextlib.suppress(aiohttp.ClientPayloadError):  # it ends in the middle when the daemon does
+        while line := await answer.content.readline():
+            with contextlib.suppress(msgspec.DecodeError):  # of a kind that is to come
+                yield RuntimeEvent.of_docker(line)
     raise DockerAway("the stream of events has ended")
 
 

@@ -18,6 +18,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from operator import methodcaller
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct, field
@@ -38,7 +39,7 @@ log = logging.getLogger("vxlanu.runtimes")
 PAUSE_S_MIN, PAUSE_S_MAX = 0.2, 5.0  # the longest is what a container waits for after its runtime has come back
 
 COMMANDS = {
-    "docker": ("docker", "events", "--since", "2s", "--filter", "type=container", "--format", "{{json .}}"),
+    "docker": ("docker", "events", "--since", "2s", "--format", "{{json .}}"),
     "podman": ("podman", "events", "--since", "2s", "--filter", "type=container", "--format", "json"),
 }
 
@@ -61,13 +62,14 @@ class Follower:
         self.following = False
         self.listeners: list[Listener] = []
         self._silent = False
+        self._path: Path | None = None  # one that was used is waited for, it goes with its daemon
 
     async def run(self) -> None:
         """Until it is cancelled."""
         pause = PAUSE_S_MIN
         while True:
             try:
-                async with _stream(self.runtime) as events:
+                async with self._stream() as events:
                     pause, self._silent = PAUSE_S_MIN, False
                     self.following = True
                     log.info("following the events of %s", self.runtime, extra={"event": "runtime"})
@@ -83,17 +85,16 @@ class Follower:
             await asyncio.sleep(pause)
             pause = min(2 * pause, PAUSE_S_MAX)
 
+    def _stream(self) -> AbstractAsyncContextManager[AsyncIterator[RuntimeEvent]]:
+        self._path = socket_of(self.runtime) or self._path
+        return DockerApi(self._path).events() if self._path else _command_events(self.runtime)
+
     def _tell(self, what: Callable[[Listener], None]) -> None:
         for listener in self.listeners:
             try:
                 what(listener)
             except Exception:
                 log.exception("a listener of %s failed", self.runtime, extra={"event": "internal"})
-
-
-def _stream(runtime: str) -> AbstractAsyncContextManager[AsyncIterator[RuntimeEvent]]:
-    path = socket_of(runtime)
-    return DockerApi(path).events() if path else _command_events(runtime)
 
 
 class _PodmanEvent(Struct, rename="pascal"):
@@ -112,9 +113,14 @@ def _of_podman(line: bytes) -> RuntimeEvent:
 
 @asynccontextmanager
 async def _command_events(runtime: str) -> AsyncIterator[AsyncIterator[RuntimeEvent]]:
-    """By the command line, where there is no socket. It does not say when it has begun, hence its --since."""
+    """By the command line, where there is no socket. It does not say when it has begun, hence its --since, nor that the
+    daemon is there, hence the question before it.
+    """
     pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     try:
+        asked = await asyncio.create_subprocess_exec(runtime, "ps", "-q", stdin=null, stdout=null, stderr=null)
+        if await asked.wait() != 0:
+            raise DockerAway(f"{runtime} ps fails")
         command = COMMANDS[runtime]
         running = await asyncio.create_subprocess_exec(
             *command, stdin=null, stdout=pipe, stderr=null, limit=EVENT_BYTES_MAX

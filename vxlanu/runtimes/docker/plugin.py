@@ -21,7 +21,9 @@ from vxlanu.runtimes.docker import shapes as s
 from vxlanu.runtimes.docker.driver import Driver
 from vxlanu.runtimes.docker.ipam import Ipam
 from vxlanu.runtimes.docker.ledger import DockerAddress, DockerEndpoint, Ledger
+from vxlanu.runtimes.docker.names import Names
 from vxlanu.runtimes.docker.server import Method, Server, method
+from vxlanu.runtimes.docker.sync import Sync
 
 __all__ = ["DockerPlugin"]
 
@@ -40,6 +42,8 @@ class DockerPlugin:
         self._driver = Driver(agent, ledger)
         self._path = path
         self._server = Server(path)
+        self._names = Names(agent, self.endpoint_of)
+        self._sync = Sync(agent, path.stem, self.network_of) if agent.config.docker_sync else None
         self._idle: dict[bytes, float] = {}  # address: since when nothing runs with it
 
     def open(self) -> None:
@@ -50,6 +54,9 @@ class DockerPlugin:
         """Settle what an earlier run left, then answer."""
         await self._settle()
         await self._server.start(self._methods())
+        self._names.begin()
+        if self._sync:
+            self._sync.begin()
         log.info("Docker's plugin answers on %s", self._path, extra={"event": "docker"})
 
     async def close(self) -> None:
@@ -60,6 +67,11 @@ class DockerPlugin:
         """Our endpoint for one of Docker's, by its whole id."""
         row = self.ledger.endpoints.get(docker_endpoint)
         return EndpointId(row.endpoint) if row is not None else None
+
+    def network_of(self, docker_network: str) -> bytes | None:
+        """Our network for one of Docker's, by its whole id."""
+        row = self.ledger.networks.get(docker_network)
+        return row.network if row is not None else None
 
     async def _settle(self) -> None:
         for row in list(self.ledger.endpoints.rows.values()):
@@ -85,6 +97,9 @@ class DockerPlugin:
 
     def look(self, now: float) -> None:
         """A chore, every second: find addresses that nothing runs with, give back those that stay so."""
+        self._names.check(now)
+        if self._sync:
+            self._sync.check(now)
         idle = {row.lease: row for row in self.ledger.addresses.rows.values() if not self._runs(row)}
         self._idle = {key: self._idle.get(key, now) for key in idle}
         for key, since in list(self._idle.items()):
