@@ -256,7 +256,11 @@ static void judge(struct vx_frame *frame, const uint8_t *buffer, uint32_t len)
 		judge_answer(frame);
 	if (frame->reason)
 		return;
-	CHECK(frame->network == scene->network || frame->event == VX_EVENT_PROBE);
+	if (frame->event == VX_EVENT_PROBE) {		/* anybody may send one, to no network */
+		CHECK(frame->act == VX_ACT_ABSORB && !frame->network && frame->from == VX_AT_VTEP);
+		return;
+	}
+	CHECK(frame->network == scene->network);
 	CHECK(frame->from == VX_AT_PORT || frame->from_id != VX_NONE);
 	if (frame->act == VX_ACT_PORT)
 		CHECK(frame->target != VX_NONE && vx_net_port(scene->tables, frame->target) && !frame->fit);

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 
 from scapy.layers.dhcp import BOOTP, DHCP
-from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_EOL, IPOption_NOP, IPOption_Router_Alert, IPOption_Timestamp
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption, IPOption_Router_Alert, IPOption_Timestamp
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
     ICMPv6EchoRequest,
@@ -65,14 +65,14 @@ def too_big() -> list[Packet]:
     """Frames that a narrow path does not carry, one for each thing that may be done about it."""
     ether, filling = Ether(src=A, dst=FAR), b"x" * 1390
     v4, v6 = IP(src="10.7.0.17", dst="10.7.0.33", flags="DF"), IPv6(src="fd07::11", dst="fd07::21")
-    options = [IPOption_NOP(), IPOption_Router_Alert(), IPOption_Timestamp(), IPOption_EOL()]
+    options = IPOption(bytes.fromhex("01 94040000 070304"))  # nothing, a router alert (copied), a route to be recorded
     return [
         ether / v4 / UDP() / filling,
         ether / v4 / TCP(flags="A") / (b"x" * 3000),
         ether / v4 / ICMP(type="echo-request") / filling,
         ether / v4 / ICMP(type="dest-unreach", code=4) / filling,
         ether / IP(src="10.7.0.17", dst="224.0.0.9", flags="DF") / UDP() / filling,
-        ether / IP(src="10.7.0.17", dst="10.7.0.33", options=options) / UDP() / filling,
+        ether / IP(src="10.7.0.17", dst="10.7.0.33", options=[options]) / UDP() / filling,
         ether / v6 / ICMPv6EchoRequest() / filling,
         ether / v6 / ICMPv6DestUnreach() / filling,
     ]
@@ -105,7 +105,7 @@ def neighbours() -> list[Packet]:
 def switch_inputs(frame: bytes) -> Iterator[bytes]:
     """A frame as fuzz_switch takes it: from a TAP, a member and a foreign VTEP, as it is and made plausible; from the
     TAP also behind a narrow path, and as the super-frame that it may be."""
-    keep, narrow, free = bytes([7, 0, 0, 0]), bytes([7, 90, 0, 0]), bytes([6, 1, 0, 0])  # change_tables()
+    keep, narrow, free = bytes([7, 0, 0, 0]), bytes([7, 95, 0, 0]), bytes([6, 1, 0, 0])  # change_tables()
     for ways in (0, SOURCE | TARGET, TUNNEL | HEADER, TUNNEL | HEADER | SOURCE | TARGET | CHECKSUMS):
         yield bytes([ways]) + keep + bytes(10) + frame
     yield bytes([TUNNEL | HEADER | FOREIGN]) + keep + bytes(10) + frame
