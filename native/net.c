@@ -288,7 +288,7 @@ int vx_net_port_add(struct vx_tables *tables, struct vx_port *port, uint32_t id)
 		error = tables->port_watch(tables->context, port);
 	if (error)
 		return error;
-	if (vx_flood_add_local(network, port->id)) {
+	if (!(port->flags & VX_PORT_UNICAST) && vx_flood_add_local(network, port->id)) {
 		if (tables->port_unwatch)
 			tables->port_unwatch(tables->context, port);
 		return -ENOMEM;

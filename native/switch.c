@@ -232,6 +232,10 @@ static void lookup(struct decision *decision, struct vx_frame *frame)
 		lookup_unicast(decision, frame);
 		return;
 	}
+	if (frame->from == VX_AT_PORT && frame->port->flags & VX_PORT_UNICAST) {
+		frame->act = VX_ACT_ABSORB;
+		return;
+	}
 	frame->scope = frame->from == VX_AT_PORT ? VX_TO_LOCAL | VX_TO_MEMBERS : VX_TO_LOCAL;
 	flood(decision, frame);
 }

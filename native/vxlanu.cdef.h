@@ -37,6 +37,7 @@ typedef struct vx_bench vx_bench;
 #define VX_PORT_ALLOW_SPOOF 1       /* no check of source MAC and addresses */
 #define VX_PORT_ALLOW_SERVER 2      /* may send router advertisements and DHCP answers */
 #define VX_PORT_WRITE_QUEUE 4       /* the last descriptor is a detached queue: all workers write by it, none reads */
+#define VX_PORT_UNICAST 8           /* a gateway: gets nothing that everybody gets, and has nothing to tell everybody */
 
 /* vx_prefix.flags */
 #define VX_PREFIX_FLOATING 1        /* --allow-address: may move here by gratuitous ARP or NA, which makes an event */

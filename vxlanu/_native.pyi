@@ -211,6 +211,7 @@ class Lib:
     VX_PORT_ALLOW_SPOOF: int
     VX_PORT_ALLOW_SERVER: int
     VX_PORT_WRITE_QUEUE: int
+    VX_PORT_UNICAST: int
     VX_PREFIX_FLOATING: int
     VX_VTEP_SAME_KERNEL: int
     VX_VTEP_DEMOTED: int

@@ -13,6 +13,7 @@
 #define MAC_FAR		0x02420a070021ull	/* behind the member VTEP, 10.7.0.21, fd07::21 */
 #define MAC_OTHER	0x02420a070031ull	/* behind the second member, 10.7.0.31 */
 #define MAC_NOBODY	0x02420a0700eeull	/* no record */
+#define MAC_ROUTER	0x0a0102030405ull	/* of the gateway that is served here */
 
 struct scene {
 	struct vx_tables *tables;

@@ -303,6 +303,33 @@ static void a_frame_for_nobody_else_has_no_target(void)
 	scene_free(scene);
 }
 
+static void a_gateway_takes_no_part_in_what_everybody_gets(void)
+{
+	struct scene *scene = scene_new(false);
+	struct vx_port *port = calloc(1, sizeof(*port));
+	uint32_t len = put_udp(tap_room(scene), MAC_A, 0x11, 0xffffffffffff, 0xff);
+	int gateway;
+
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.copies, 3);			/* B and two members */
+	port->mac = MAC_ROUTER;
+	port->mtu = MTU;
+	port->flags = VX_PORT_ALLOW_SPOOF | VX_PORT_UNICAST;
+	gateway = vx_net_port_add(scene->tables, port, (uint32_t)scene->net);
+	CHECK(gateway >= 0);
+	len = put_udp(tap_room(scene), MAC_A, 0x11, 0xffffffffffff, 0xff);
+	REASON(from_port(scene, scene->a, len), VX_OK);
+	EQUAL(scene->frame.copies, 3);
+	len = put_udp(tap_room(scene), MAC_ROUTER, 0x21, 0xffffffffffff, 0xff);
+	REASON(from_port(scene, gateway, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_ABSORB);
+	len = put_udp(tap_room(scene), MAC_ROUTER, 0x21, MAC_B, 0x12);
+	REASON(from_port(scene, gateway, len), VX_OK);
+	EQUAL(scene->frame.act, VX_ACT_PORT);		/* what it routes passes */
+	EQUAL(vx_net_port_del(scene->tables, (uint32_t)gateway), 0);
+	scene_free(scene);
+}
+
 static void a_storm_is_limited_by_copies_and_ends(void)
 {
 	struct scene *scene = scene_new(false);
@@ -487,7 +514,8 @@ CASES(CASE(unicast_goes_where_the_record_says), CASE(a_malformed_tunnel_header_i
       CASE(a_server_does_not_hide_behind_a_fragment),
       CASE(a_tagged_frame_needs_a_network_that_passes_tags), CASE(unknown_unicast_goes_to_foreign_vteps_or_nowhere),
       CASE(broadcast_goes_to_members_and_locals_but_not_back_into_the_tunnel),
-      CASE(a_frame_for_nobody_else_has_no_target), CASE(a_storm_is_limited_by_copies_and_ends),
+      CASE(a_frame_for_nobody_else_has_no_target),
+      CASE(a_gateway_takes_no_part_in_what_everybody_gets), CASE(a_storm_is_limited_by_copies_and_ends),
       CASE(an_illegal_congestion_mark_is_dropped), CASE(what_does_not_fit_is_too_big),
       CASE(a_false_offload_header_is_dropped), CASE(an_unfinished_checksum_changes_nothing_that_the_guards_saw),
       CASE(a_network_whose_vni_another_owns_is_not_programmed),

@@ -136,7 +136,8 @@ def test_an_endpoint_that_comes_later_gets_an_interface_of_its_own(pair: Lab, tm
         pair.vxlanu("h1", "detach", "look", "c1-2")
         assert running.end(signal.SIGINT)[0] == 0
     assert frames_in(file)
-    assert interfaces_of(file) == ["vxlanu:underlay", "vxlanu:drops", "vxlanu:A.look", "vxlanu:LATE.look"]
+    there = ["vxlanu:A.look", "vxlanu:gateway.look", "vxlanu:LATE.look"]
+    assert interfaces_of(file) == ["vxlanu:underlay", "vxlanu:drops", *there]
     assert fields(file, "icmp.seq", only='frame.interface_name == "vxlanu:LATE.look" && icmp')
 
 

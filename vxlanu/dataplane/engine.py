@@ -206,6 +206,7 @@ class Dataplane:
         entry = self._networks[network]
         flags = lib.VX_PORT_ALLOW_SPOOF if config.allow_spoof else 0
         flags |= lib.VX_PORT_ALLOW_SERVER if config.allow_server else 0
+        flags |= lib.VX_PORT_UNICAST if config.unicast_only else 0
         flags |= lib.VX_PORT_WRITE_QUEUE if write_queue else 0
         index = lib.vx_port_add(
             self._engine, entry.index, packed_mac(config.mac), config.mtu, flags, list(fds), len(fds)

@@ -36,6 +36,8 @@ class PortConfig:
     allow_spoof: bool = False
     allow_server: bool = False
     """May send what only routers and DHCP servers send."""
+    unicast_only: bool = False
+    """Gets no broadcast or multicast, and sends none."""
 
 
 GATEWAY = "gateway:"  # before a network's id in hex: the key of its gateway's port, as an endpoint's id is of its port

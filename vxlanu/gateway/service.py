@@ -212,14 +212,15 @@ class Services:
         agent.reconciler.serve(network)
 
     def _connect(self, network: bytes, tap: OpenTap) -> None:
-        """The TAP becomes a port. It forwards, so it sends from everybody's addresses, and says what routers say."""
+        """The TAP becomes a port. It forwards, so it sends from everybody's addresses, and says what routers say. It
+        needs no broadcast, since the proxy answers for it, and its kernel's group reports would interest nobody."""
         agent = self._agent
         agent.reconciler.hold(network)
         if network not in agent.dataplane.networks():
             for fd in tap.fds:
                 os.close(fd)
             raise KernelRefused("add the gateway's port", "its network could not be programmed")
-        port = PortConfig(tap.mac, tap.mtu, allow_spoof=True, allow_server=True)
+        port = PortConfig(tap.mac, tap.mtu, allow_spoof=True, allow_server=True, unicast_only=True)
         key = PortRef.of_gateway(network).endpoint
         agent.dataplane.add_port(key, network, port, tap.fds, write_queue=tap.write_queue)
 
