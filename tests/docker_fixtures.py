@@ -39,7 +39,7 @@ def _started(stack: ExitStack, folders: pytest.TempPathFactory, *agent_flags: st
 def docker_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerHosts]:
     """Both hosts, for what a pair of names does not offer."""
     with ExitStack() as stack:
-        yield _started(stack, tmp_path_factory)
+        yield _started(stack, tmp_path_factory, "--docker")
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ TOPICS = {
     "capture": "What a capture has in it, for people and for Wireshark",
     "concepts": "What the words mean: member, network, endpoint, target, VTEP",
     "config": "Every setting of the agent, with its default",
+    "docker": "Overlay networks under docker run",
     "drops": "Why a frame was not delivered, and what to do about it",
     "egress": "How a container reaches the outside, and is reached from there",
     "events": "The stable event names of the log",

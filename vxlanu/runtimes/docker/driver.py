@@ -17,7 +17,6 @@ Rules of this file
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import secrets
 from collections import defaultdict
@@ -63,7 +62,7 @@ class Driver:
         _check_ipam(data)
         options = _generic(asked.options)
         pools.check_options(options)
-        subnets = [str(ipaddress.ip_network(each.pool, strict=False)) for each in data]
+        subnets = [str(pools.prefix(each.pool)) for each in data]
         if pools.OPTION in options:
             network = await known_network(self._agent, options[pools.OPTION], pools.ASK_PEER_S)
         else:
@@ -73,7 +72,7 @@ class Driver:
         row = DockerNetwork(
             docker_id=asked.network_id, network=network.id, name=network.body.name, subnets=tuple(subnets)
         )
-        await self._ledger.networks.put(row)
+        await self._ledger.put(row)
         short = asked.network_id[:NAME_DIGITS]
         log.info("Docker network %s is %s", short, network.name, extra={"event": "docker_network"})
         return shapes.Empty()
@@ -82,7 +81,7 @@ class Driver:
         """Forget it; ours stays."""
         row = self._ledger.networks.get(asked.network_id)
         if row is not None:
-            await self._ledger.networks.drop(row)
+            await self._ledger.drop(row)
         return shapes.Empty()
 
     def _network(self, docker_id: str) -> NetworkView:
@@ -134,8 +133,7 @@ class Driver:
             addresses=tuple(lease.address for lease in leases),
         )
         tied = [msgspec.structs.replace(lease, docker_endpoint=row.docker_id) for lease in leases]
-        await self._ledger.endpoints.put(row)
-        await self._ledger.addresses.put(*tied)
+        await self._ledger.put(row, *tied)
         return row
 
     def _lease(self, network: NetworkView, text: str) -> DockerAddress:
@@ -164,8 +162,8 @@ class Driver:
         """Nothing is left of it but its addresses, which are free to be given back."""
         await take_down(self._agent, row.endpoint.hex())
         untied = [msgspec.structs.replace(it, docker_endpoint="") for it in self._ledger.addresses_of(row.docker_id)]
-        await self._ledger.addresses.put(*untied)
-        await self._ledger.endpoints.drop(row)
+        self._ledger.put_soon(*untied)
+        await self._ledger.drop(row)
 
     async def operational_info(self, asked: shapes.EndpointAsked) -> shapes.EndpointInfo:
         """What a person would look for next."""
@@ -194,13 +192,13 @@ class Driver:
             elif self._agent.view.endpoint(EndpointId(row.endpoint)) is None:
                 await self._agent.control.put_endpoint(body)  # it had left
             row = msgspec.structs.replace(row, sandbox=asked.sandbox_key)
-            await self._ledger.endpoints.put(row)
+            self._ledger.put_soon(row)  # the journal has the path as well, from before the record
             self._agent.spawn(follow(self._agent, row))
             return _joined(network, body, key)
 
     def _check_once(self, row: DockerEndpoint, network: NetworkView, sandbox_key: str) -> None:
         """A container has one interface in a network of ours, also if two of Docker's stand for it."""
-        for other in self._ledger.endpoints.rows.values():
+        for other in self._ledger.endpoints.values():
             same = other.sandbox and other.sandbox == sandbox_key and other.network == network.id
             if same and other.docker_id != row.docker_id:
                 why = f"the container has an interface in it already (endpoint {other.name})"
@@ -223,7 +221,7 @@ class Driver:
             row = self._ledger.endpoints.get(asked.endpoint_id)
             if row is not None and row.sandbox:
                 self._agent.endpoints.returned(row.endpoint.hex())
-                await self._ledger.endpoints.put(msgspec.structs.replace(row, sandbox=""))
+                self._ledger.put_soon(msgspec.structs.replace(row, sandbox=""))
                 await self._agent.control.delete_endpoint(EndpointId(row.endpoint))
         return shapes.Empty()
 

@@ -58,7 +58,7 @@ class Ipam:
         if network.state is NetworkState.REMOVING:
             raise Conflict(f"network {network.name}", "it is being removed", name="network_removing")
         lease = DockerAddress(lease=secrets.token_bytes(16), network=network.id)
-        await self._ledger.addresses.put(lease)
+        self._ledger.put_soon(lease)  # before the allocation, which is committed
         try:
             given = await take_address(
                 self._agent, network.id, EndpointId(lease.lease), wanted, f"network {network.name}", ipv6=":" in subnet
@@ -66,13 +66,13 @@ class Ipam:
         except BaseException:
             await self.give_back(lease)
             raise
-        await self._ledger.addresses.put(msgspec.structs.replace(lease, address=given))
+        await self._ledger.put(msgspec.structs.replace(lease, address=given))
         return shapes.AddressGranted(given)
 
     async def release_address(self, asked: shapes.ReleaseAddress) -> shapes.Empty:
         """Give a lease back; what is not leased (gateway, aux, a repetition) needs nothing."""
         digits, address = pools.digits_of(asked.pool_id), plain(asked.address)
-        for row in list(self._ledger.addresses.rows.values()):
+        for row in list(self._ledger.addresses.values()):
             if not row.network.hex().startswith(digits) or row.address.partition("/")[0] != address:
                 continue
             if row.docker_endpoint:
@@ -85,7 +85,7 @@ class Ipam:
     async def give_back(self, row: DockerAddress) -> None:
         """End a lease: first in the cluster, then in the ledger, so that a crash between them only repeats it."""
         await self._agent.control.release(NetworkId(row.network), EndpointId(row.lease))
-        await self._ledger.addresses.drop(row)
+        await self._ledger.drop(row)
 
 
 def plain(text: str) -> str:

@@ -22,7 +22,7 @@ from vxlanu.runtimes.docker.driver import Driver
 from vxlanu.runtimes.docker.ipam import Ipam
 from vxlanu.runtimes.docker.ledger import DockerAddress, DockerEndpoint, Ledger
 from vxlanu.runtimes.docker.names import Names
-from vxlanu.runtimes.docker.server import Method, Server, method
+from vxlanu.runtimes.docker.server import WORK_S, Method, Server, method
 from vxlanu.runtimes.docker.sync import Sync
 
 __all__ = ["DockerPlugin"]
@@ -74,13 +74,13 @@ class DockerPlugin:
         return row.network if row is not None else None
 
     async def _settle(self) -> None:
-        for row in list(self.ledger.endpoints.rows.values()):
+        for row in list(self.ledger.endpoints.values()):
             key = row.endpoint.hex()
             runs = key in self._agent.journal.rows and key not in self._agent.ended
             if row.sandbox and not runs:
                 log.info("endpoint %s ended while the agent was away", row.name, extra={"event": "vanished"})
                 await self._drop(row)
-        for address in list(self.ledger.addresses.rows.values()):
+        for address in list(self.ledger.addresses.values()):
             if not address.address:  # asked for when the last run ended; Docker never heard of it
                 await self._ipam.give_back(address)
 
@@ -100,7 +100,7 @@ class DockerPlugin:
         self._names.check(now)
         if self._sync:
             self._sync.check(now)
-        idle = {row.lease: row for row in self.ledger.addresses.rows.values() if not self._runs(row)}
+        idle = {row.lease: row for row in self.ledger.addresses.values() if not self._runs(row)}
         self._idle = {key: self._idle.get(key, now) for key in idle}
         for key, since in list(self._idle.items()):
             if now - since > IDLE_S:
@@ -129,10 +129,10 @@ class DockerPlugin:
             "CreateNetwork": method(s.CreateNetwork, driver.create_network, self._undo_network),
             "DeleteNetwork": method(s.NetworkAsked, driver.delete_network),
             "CreateEndpoint": method(s.CreateEndpoint, driver.create_endpoint, self._undo_endpoint),
-            "DeleteEndpoint": method(s.EndpointAsked, driver.delete_endpoint),
+            "DeleteEndpoint": method(s.EndpointAsked, driver.delete_endpoint, None, WORK_S),
             "EndpointOperInfo": method(s.EndpointAsked, driver.operational_info),
-            "Join": method(s.Join, driver.join, self._undo_join),
-            "Leave": method(s.EndpointAsked, driver.leave),
+            "Join": method(s.Join, driver.join, self._undo_join, WORK_S),
+            "Leave": method(s.EndpointAsked, driver.leave, None, WORK_S),
             "ProgramExternalConnectivity": method(s.EndpointAsked, _nothing),
             "RevokeExternalConnectivity": method(s.EndpointAsked, _nothing),
             "DiscoverNew": method(s.Empty, _nothing),

@@ -72,7 +72,7 @@ async def choose(
 ) -> tuple[NetworkView, str]:
     """The network that a request for a pool means, and which of its subnets."""
     check_options(options)
-    wanted = _prefix(subnet)
+    wanted = prefix(subnet) if subnet else None
     name = options.get(OPTION, "")
     if name:
         network = await known_network(agent, name, ASK_PEER_S)
@@ -121,9 +121,10 @@ def _touches(subnet: str, wanted: set[str]) -> bool:
     return any(one.version == other.version and one.overlaps(other) for other in map(ipaddress.ip_network, wanted))
 
 
-def _prefix(text: str) -> Prefix | None:
+def prefix(text: str) -> Prefix:
+    """A subnet as Docker writes it, which may name it by an address in it."""
     try:
-        return ipaddress.ip_network(text, strict=False) if text else None
+        return ipaddress.ip_network(text, strict=False)
     except ValueError as error:
         raise BadRequest(f"--subnet {text}", "not a prefix in CIDR notation") from error
 

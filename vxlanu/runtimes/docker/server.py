@@ -3,6 +3,8 @@
 Rules of this file
   1. Every request is answered within ANSWER_S, with what was asked for or with the reason why not: dockerd holds locks
      meanwhile. Work that takes longer goes on, and what it has made is undone, since Docker was told that it failed.
+     Where nobody is waited for but this host's kernel, a busy host is given WORK_S: a container that starts late is
+     better than one that does not.
   2. A body is bounded before it is read, and decoded to the struct of its method; what fails is one sentence.
   3. A method that we do not have is 404, which Docker takes for "not implemented".
   4. The file goes when we go: Docker waits 15 s for a socket on which nobody answers, with every driver's user.
@@ -27,6 +29,7 @@ from vxlanu.runtimes.docker.shapes import Failed
 log = logging.getLogger("vxlanu.docker")
 
 ANSWER_S = 0.9
+WORK_S = 10.0
 BODY_BYTES_MAX = 256 * 1024  # the largest request, an endpoint with hundreds of published ports, is some 50 KB
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
 
@@ -41,16 +44,18 @@ class Method:
 
     kind: type[msgspec.Struct]
     run: Callable[[msgspec.Struct], Awaitable[msgspec.Struct]]
-    undo: Undo | None = None
+    undo: Undo | None
+    patience_s: float
 
 
 def method(
     kind: type[Q],
     run: Callable[[Q], Awaitable[msgspec.Struct]],
     undo: Callable[[Q, msgspec.Struct], Awaitable[object]] | None = None,
+    patience_s: float = ANSWER_S,
 ) -> Method:
     """A method whose functions take the very struct that is decoded for them."""
-    return Method(kind, run, undo)  # type: ignore[arg-type]  # `_answer` decodes `kind`, so `run` gets a Q
+    return Method(kind, run, undo, patience_s)  # type: ignore[arg-type]  # `_answer` decodes `kind`, so `run` gets a Q
 
 
 class Server:
@@ -115,12 +120,13 @@ class Server:
             raise BadRequest(name, str(why), name="bad_request") from why
         work = asyncio.ensure_future(chosen.run(asked))
         try:
-            return await asyncio.wait_for(asyncio.shield(work), ANSWER_S)
+            return await asyncio.wait_for(asyncio.shield(work), chosen.patience_s)
         except TimeoutError:
             task = asyncio.get_running_loop().create_task(self._undo_late(name, chosen, asked, work))
             self._late.add(task)
             task.add_done_callback(self._late.discard)
-            raise TryAgain(name, f"not done within {ANSWER_S:g} s", hint="again in a moment; vxlanu doctor") from None
+            late = f"not done within {chosen.patience_s:g} s"
+            raise TryAgain(name, late, hint="again in a moment; vxlanu doctor") from None
 
     async def _undo_late(
         self, name: str, chosen: Method, asked: msgspec.Struct, work: asyncio.Future[msgspec.Struct]
