@@ -16,8 +16,20 @@ from vxlanu.control.core.effects import State
 from vxlanu.control.core.index import Index
 from vxlanu.control.core.members import Member, MemberTable
 from vxlanu.control.core.out import Outbox
-from vxlanu.control.core.records import Block, Body, Endpoint, Kind, Network, Node, NodeId, Record, Vtep, encode_body
-from vxlanu.control.core.view import View
+from vxlanu.control.core.records import (
+    Block,
+    Body,
+    Endpoint,
+    Kind,
+    Network,
+    NetworkId,
+    Node,
+    NodeId,
+    Record,
+    Vtep,
+    encode_body,
+)
+from vxlanu.control.core.view import EndpointView, View
 from vxlanu.control.core.wire import Wire
 
 H1, H2 = NodeId(b"1" * 16), NodeId(b"2" * 16)
@@ -104,6 +116,30 @@ def test_blocks_loans_and_foreign_vteps_are_keys() -> None:
     assert cluster.value("vxlanu/network/demo/vtep/10.9.9.9:4789")["port"] == 4789
 
 
+def test_a_network_is_found_by_the_id_that_docker_gave_it() -> None:
+    cluster, docker_id = Cluster(), "d" * 64
+    place = "docker/network/v1.0/network/"
+    named = list(tree(cluster.view, place, {NET: [docker_id]}))
+    assert names(named) == sorted([f"{place}{NET.hex()}/", f"{place}{docker_id}/"])
+    assert [json.loads(it.value)["id"] for it in named if docker_id in it.key] == [docker_id]
+
+
+def test_what_is_not_asked_for_is_not_made() -> None:
+    class Counting(View):
+        asked = 0
+
+        def endpoints(self, network: NetworkId | None = None) -> list[EndpointView]:
+            self.asked += 1
+            return super().endpoints(network)
+
+    cluster = Cluster()
+    view = Counting(cluster.index, cluster._table)
+    for prefix in ("vxlanu/member/", "vxlanu/network/other", "docker/nodes/", "docker/network/v1.0/network/", "x"):
+        list(tree(view, prefix))
+    assert view.asked == 0
+    assert list(tree(view, "vxlanu/network/demo/arp/")) == [] and view.asked == 1
+
+
 @pytest.mark.parametrize("prefix", ["", "d", "docker/n", "docker/network/v1.0/endpoint/", "vxlanu/m", "x", "vxlanu"])
 def test_a_part_of_the_tree_is_what_the_whole_has_there(prefix: str) -> None:
     cluster = Cluster()
@@ -115,10 +151,10 @@ def test_a_part_of_the_tree_is_what_the_whole_has_there(prefix: str) -> None:
 
 def test_an_index_rises_for_what_changed_and_stays_for_the_rest() -> None:
     cluster, stamps = Cluster(), Stamps()
-    before = {it.key: it for it in found(cluster.view, stamps, "")}
+    before = {it.key: it for it in asyncio.run(found(cluster.view, stamps, ""))}
     cluster.endpoint(H1, A, "C0", "192.168.0.2/24")
     stamps.changed({("endpoint", NET, A)})
-    after = {it.key: it for it in found(cluster.view, stamps, "")}
+    after = {it.key: it for it in asyncio.run(found(cluster.view, stamps, ""))}
     count = f"docker/network/v1.0/endpoint_count/{NET.hex()}/"
     changed = {key for key, it in after.items() if key not in before or it.modify_index > before[key].modify_index}
     assert changed == {count} | (after.keys() - before.keys()) and len(changed) == 5

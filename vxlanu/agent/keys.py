@@ -1,7 +1,8 @@
 """The records as a tree of keys and values, for people and for scripts that once looked into Docker's Consul.
 
     docker/nodes/ADDRESS:PORT                        every live member, as Docker's engines announced themselves
-    docker/network/v1.0/network/NETWORK-ID/          JSON of libnetwork: name, id, ipamV4Config, ...
+    docker/network/v1.0/network/NETWORK-ID/          JSON of libnetwork: name, id, ipamV4Config, ...; also under the
+                                                     id that the Docker engine of this host gave the network
     docker/network/v1.0/endpoint/NETWORK-ID/ID/      name, id, ep_iface {addr, mac}, locator (the host's VTEP)
     docker/network/v1.0/endpoint_count/NETWORK-ID/   {"Count": N}
     docker/network/v1.0/overlay/network/NETWORK-ID/  VNI, MTU, subnets and gateways
@@ -24,8 +25,9 @@ import base64
 import ipaddress
 import json
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from vxlanu.agent.lookup import state_word
 from vxlanu.api.schema import KeyValue
@@ -37,8 +39,13 @@ __all__ = ["Entry", "Stamps", "found", "tree"]
 
 LIBNETWORK = "docker/network/v1.0"
 STAMPS_MAX = 65_536  # keys whose change is remembered one by one: some 10 MB; older changes share one index
+TURN = 256  # entries made at a stretch: some 20 ms
 COUNT = "endpoint_count"  # changes with any endpoint of a network
 
+Meets = Callable[[str], bool]
+"""Whether a branch may have a key that is asked for."""
+Aliases = Mapping[bytes, Collection[str]]
+"""Network id to other ids under which its key is looked for: those that the Docker engine of this host gave it."""
 Value = str | int | bool | None | list["Value"] | dict[str, "Value"]
 
 
@@ -87,21 +94,27 @@ class Stamps:
         return self.index
 
 
-def found(view: View, stamps: Stamps, prefix: str) -> list[KeyValue]:
-    """The keys that begin with `prefix`, sorted, as the API shows them."""
+async def found(view: View, stamps: Stamps, prefix: str, aliases: Aliases = {}) -> list[KeyValue]:  # noqa: B006
+    """The keys that begin with `prefix`, sorted, as the API shows them. Others have their turn in between: what changes
+    meanwhile has a higher index than the one that was read before."""
     shown = []
-    for entry in sorted(tree(view, prefix), key=lambda it: it.key):
+    for number, entry in enumerate(tree(view, prefix, aliases), 1):
         created, modified = stamps.of(entry.source)
         value = base64.b64encode(entry.value).decode()
         shown.append(KeyValue(0, entry.key, 0, value, created, modified))
-    return shown
+        if number % TURN == 0:
+            await asyncio.sleep(0)
+    return sorted(shown, key=lambda it: it.key)
 
 
-def tree(view: View, prefix: str = "") -> Iterator[Entry]:
-    """Every key that begins with `prefix`; whole branches that cannot are not made."""
-    for root, branch in (("docker/nodes/", _nodes), (f"{LIBNETWORK}/", _libnetwork), ("vxlanu/", _own)):
-        if root.startswith(prefix) or prefix.startswith(root):
-            yield from (entry for entry in branch(view) if entry.key.startswith(prefix))
+def tree(view: View, prefix: str = "", aliases: Aliases = {}) -> Iterator[Entry]:  # noqa: B006  # never written to
+    """Every key that begins with `prefix`; branches that have none are not made."""
+
+    def meets(branch: str) -> bool:
+        return branch.startswith(prefix) or prefix.startswith(branch)
+
+    made = chain(_nodes(view, meets), _libnetwork(view, meets, aliases), _own(view, meets))
+    return (entry for entry in made if entry.key.startswith(prefix))
 
 
 def _text(value: Value) -> bytes:
@@ -111,29 +124,31 @@ def _text(value: Value) -> bytes:
 # as Docker's engines wrote it
 
 
-def _nodes(view: View) -> Iterator[Entry]:
-    for member in view.members():
+def _nodes(view: View, meets: Meets) -> Iterator[Entry]:
+    for member in view.members() if meets("docker/nodes/") else ():
         if member.state in (State.ALIVE, State.SUSPECT):
             host, port = member.address
             shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             yield Entry(f"docker/nodes/{shown}", shown.encode(), ("node", member.id, b""))
 
 
-def _libnetwork(view: View) -> Iterator[Entry]:
-    for network in view.networks():
+def _libnetwork(view: View, meets: Meets, aliases: Aliases) -> Iterator[Entry]:
+    for network in view.networks() if meets(f"{LIBNETWORK}/") else ():
         identity, source = network.id.hex(), ("network", network.id, b"")
-        yield Entry(f"{LIBNETWORK}/network/{identity}/", _text(_libnetwork_network(network)), source)
-        yield Entry(f"{LIBNETWORK}/overlay/network/{identity}/", _text(_overlay(network.body)), source)
+        for name in (identity, *aliases.get(network.id, ())):
+            yield Entry(f"{LIBNETWORK}/network/{name}/", _text(_libnetwork_network(network, name)), source)
+            yield Entry(f"{LIBNETWORK}/overlay/network/{name}/", _text(_overlay(network.body)), source)
+        place, counter = f"{LIBNETWORK}/endpoint/{identity}/", f"{LIBNETWORK}/endpoint_count/{identity}/"
+        if not (meets(place) or meets(counter)):
+            continue
         endpoints = view.endpoints(network.id)
-        count = _text({"Count": len(endpoints)})
-        yield Entry(f"{LIBNETWORK}/endpoint_count/{identity}/", count, (COUNT, network.id, b""))
-        for endpoint in endpoints:
+        yield Entry(counter, _text({"Count": len(endpoints)}), (COUNT, network.id, b""))
+        for endpoint in endpoints if meets(place) else ():
             value = _text(_libnetwork_endpoint(view, endpoint, network.body))
-            key = f"{LIBNETWORK}/endpoint/{identity}/{endpoint.id.hex()}/"
-            yield Entry(key, value, ("endpoint", network.id, endpoint.id))
+            yield Entry(f"{place}{endpoint.id.hex()}/", value, ("endpoint", network.id, endpoint.id))
 
 
-def _libnetwork_network(network: NetworkView) -> Value:
+def _libnetwork_network(network: NetworkView, identity: str) -> Value:
     """Pools are JSON texts within the JSON, as libnetwork writes them."""
     body = network.body
     whole: dict[str, Value] = {
@@ -141,7 +156,7 @@ def _libnetwork_network(network: NetworkView) -> Value:
         "attachable": True,
         "enableIPv6": body.ipv6,
         "generic": {"com.docker.network.enable_ipv6": body.ipv6, "com.docker.network.generic": {"driver": "vxlanu"}},
-        "id": network.id.hex(),
+        "id": identity,
         "inDelete": state_word(network) == "removing",
         "ingress": False,
         "internal": body.internal,
@@ -198,13 +213,13 @@ def _overlay(body: Network) -> Value:
 def _libnetwork_endpoint(view: View, endpoint: EndpointView, network: Network) -> Value:
     """`addr` is the IPv4 address; scripts ask for it, so a container without one shows its IPv6 address there too."""
     body, node = endpoint.body, view.node(endpoint.owner)
-    first = {ipaddress.ip_interface(it).version: it for it in reversed(body.addresses)}
+    first = {6 if ":" in it else 4: it for it in reversed(body.addresses)}
     interface: dict[str, Value] = {"addr": first.get(4, first.get(6, "")), "mac": body.mac, "dstPrefix": "eth"}
     if 6 in first:
         interface["addrv6"] = first[6]
     for version, name in ((4, "v4PoolID"), (6, "v6PoolID")):
-        home = str(ipaddress.ip_interface(first[version]).network) if version in first else ""
-        interface[name] = f"vxlanu/{home}" if home in network.subnets else ""
+        home = _home(network, first[version]) if version in first else ""
+        interface[name] = f"vxlanu/{home}" if home else ""
     return {
         "anonymous": False,
         "ep_iface": interface,
@@ -215,16 +230,28 @@ def _libnetwork_endpoint(view: View, endpoint: EndpointView, network: Network) -
     }
 
 
+def _home(network: Network, address: str) -> str:
+    """The subnet of an endpoint's address; the only one of its version is not parsed for each of thousands."""
+    own = [subnet for subnet in network.subnets if (":" in subnet) is (":" in address)]
+    if len(own) == 1:
+        return own[0]
+    home = str(ipaddress.ip_interface(address).network)
+    return home if home in own else ""
+
+
 # as the records are
 
 
-def _own(view: View) -> Iterator[Entry]:
-    for member in view.members():
+def _own(view: View, meets: Meets) -> Iterator[Entry]:
+    for member in view.members() if meets("vxlanu/member/") else ():
         yield Entry(f"vxlanu/member/{member.name}", _text(_member(member)), ("node", member.id, b""))
-    for network in view.networks():
+    for network in view.networks() if meets("vxlanu/network/") else ():
         place = f"vxlanu/network/{network.name}"
+        if not meets(place):
+            continue
         yield Entry(place, _text(_network(view, network)), ("network", network.id, b""))
-        yield from _endpoints(view, network, place)
+        if any(meets(f"{place}/{branch}/") for branch in ("endpoint", "arp", "fib")):
+            yield from _endpoints(view, network, place)
         for block in view.blocks(network.id):
             loans: dict[str, Value] = {it: _name(view, tag[:16]) for it, tag in sorted(block.body.loans.items())}
             said: Value = {"holder": block.owner_name, "state": block.body.state, "loans": loans}

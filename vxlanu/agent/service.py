@@ -192,7 +192,10 @@ class AgentService:
         return reader
 
     async def keys(self, prefix: str) -> tuple[int, list[schema.KeyValue]]:
-        return self._agent.keys.index, keys.found(self._agent.view, self._agent.keys, prefix)
+        agent, index = self._agent, self._agent.keys.index
+        return index, await keys.found(
+            agent.view, agent.keys, prefix, agent.docker.network_ids() if agent.docker else {}
+        )
 
     async def keys_changed(self, index: int, patience_s: float) -> int:
         return await self._agent.keys.wait(index, patience_s)

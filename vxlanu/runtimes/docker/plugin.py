@@ -73,6 +73,13 @@ class DockerPlugin:
         row = self.ledger.networks.get(docker_network)
         return row.network if row is not None else None
 
+    def network_ids(self) -> dict[bytes, list[str]]:
+        """Docker's ids of each of our networks that it knows here."""
+        known: dict[bytes, list[str]] = {}
+        for row in self.ledger.networks.rows.values():
+            known.setdefault(row.network, []).append(row.docker_id)
+        return known
+
     async def _settle(self) -> None:
         for row in list(self.ledger.endpoints.values()):
             key = row.endpoint.hex()
