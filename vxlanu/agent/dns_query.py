@@ -36,7 +36,8 @@ async def query(agent: Agent, name: str, rtype: str, reference: str) -> NameAnsw
     try:
         questions = [wire.question(asked, number) for number in types]
     except ValueError as error:
-        raise BadRequest(f"name {name}", str(error), hint="labels of at most 63 letters, dots between them") from error
+        hint = "labels of at most 63 letters, dots between them"
+        raise BadRequest(f"name {name}", str(error).rstrip("."), hint=hint) from error
     network, found = _place(agent, name, questions, reference)
     shown = [dns.rdatatype.to_text(dns.rdatatype.RdataType.make(number)) for number in types]
     answer = NameAnswer(asked, shown, network.name, "NOERROR", found[0].kind.value, why=found[0].why)

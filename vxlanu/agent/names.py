@@ -20,7 +20,6 @@ from vxlanu.control.core.records import EndpointId, NetworkId, NodeId, short
 from vxlanu.control.core.view import NetworkView
 from vxlanu.dns import Counters, Forwarder, Resolvers, Server, Zone
 from vxlanu.dns.netns_file import NetnsFiles, Served
-from vxlanu.nsopen import OpenedSockets
 
 if TYPE_CHECKING:  # the agent holds its names
     from vxlanu.agent.agent import Agent
@@ -43,14 +42,17 @@ class Names:
         self._files = NetnsFiles(short(agent.control.core.node))
         self._settling = asyncio.Lock()
         self._said = ""
+        agent.services.on_open.append(self.open)
+        agent.services.on_close.append(self.close)
 
     # servers
 
-    def open(self, network: bytes, opened: OpenedSockets) -> None:
-        """The gateway of a network stands: answer on these sockets, which are ours from here on."""
+    async def open(self, network: bytes) -> None:
+        """The gateway of a network stands: answer there."""
+        opened = await self._agent.services.open_sockets(network, PORT)
         view = self._agent.view.network(NetworkId(network))
-        if view is None or network in self._servers:
-            opened.close()
+        if view is None or network in self._servers or self._agent.services.get(network) is None:
+            opened.close()  # it went meanwhile
             return
         datagrams = [socket.socket(fileno=fd) for fd in opened.udp]
         listeners = [socket.socket(fileno=fd) for fd in opened.tcp]
