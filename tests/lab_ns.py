@@ -15,6 +15,7 @@ The underlay that `Underlay.build` makes:
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -29,6 +30,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 RUN_NETNS = Path("/run/netns")
+ETC_NETNS = Path("/etc/netns")
 _counter = itertools.count(1)
 _environment = os.environ | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin", "LC_ALL": "C"}
 
@@ -130,10 +132,12 @@ class Namespaces:
 
     def __init__(self) -> None:
         self._made: dict[str, Namespace] = {}
+        self._names: list[str] = []  # also of those that were deleted
 
     def make(self, label: str = "") -> Namespace:
         name = f"vxt{os.getpid()}-{next(_counter)}{label}"
         run("ip", "netns", "add", name)
+        self._names.append(name)
         made = Namespace(name, (RUN_NETNS / name).stat().st_ino)
         self._made[name] = made
         made.ip("link", "set", "lo", "up")
@@ -150,6 +154,17 @@ class Namespaces:
         for name in list(self._made):
             run("ip", "netns", "del", name, check=False)
         self._made.clear()
+        for name in self._names:
+            _remove_resolv_conf(ETC_NETNS / name)
+        self._names.clear()
+
+
+def _remove_resolv_conf(directory: Path) -> None:
+    """What an agent wrote for a namespace and could not remove, being killed before."""
+    (directory / "resolv.conf").unlink(missing_ok=True)
+    for empty in (directory, ETC_NETNS):
+        with contextlib.suppress(OSError):
+            empty.rmdir()
 
 
 def _kill_inside(inodes: set[int]) -> None:
