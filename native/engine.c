@@ -128,12 +128,11 @@ static void stop_reaper(struct vx_engine *engine)
 	engine->reaper_running = false;
 }
 
+/** default_workers() - One per CPU, on two as well: a stream's data and its acknowledgements then have one each */
 static unsigned default_workers(void)
 {
 	int cpus = get_nprocs();
 
-	if (cpus <= 2)
-		return 1;
 	return cpus < DEFAULT_WORKERS ? (unsigned)cpus : DEFAULT_WORKERS;
 }
 

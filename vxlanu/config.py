@@ -81,7 +81,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unkn
     offload: Text = "auto"
     """auto, off, or what not to use: no-tso,no-udp-gro (`refused_offloads`)."""
     workers: Annotated[int, Meta(ge=0, le=WORKERS_MAX)] = 0
-    """Threads of the fast path; 0: one on up to two CPUs, else one per CPU up to four."""
+    """Threads of the fast path; 0: one per CPU, up to four."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     ready_fd: Annotated[int, Meta(ge=0)] | None = None

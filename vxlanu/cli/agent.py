@@ -62,7 +62,7 @@ __all__ = ["agent"]
     help=f"Kernel offloads: all that there are, none, or all but a LIST of {','.join(f'no-{it}' for it in OFFLOADS)}."
     "  [auto]",
 )
-@click.option("--workers", type=int, metavar="N", help="Threads of the data plane.  [one per CPU: 1 of 2, at most 4]")
+@click.option("--workers", type=int, metavar="N", help="Threads of the data plane.  [one per CPU, at most 4]")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.  [info]")
 @click.option("--log-format", metavar="FORMAT", help="text or json.  [text]")
 @click.option("--ready-fd", type=int, metavar="N", help="Write one line to this descriptor when everything is up.")
