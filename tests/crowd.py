@@ -54,6 +54,15 @@ print(links)
 R = TypeVar("R")
 
 
+GATEWAY, OTHER_ROUTER = 2, 1
+"""Table entries beside those of endpoints: the gateway's address and our router's MAC, the other host's router."""
+
+
+def entries_with(endpoints: int) -> dict[str, int]:
+    """Table entries of each host with c2-1 and so many others: a neighbour and an FDB entry each."""
+    return dict.fromkeys(HOSTS, 2 * (endpoints + 1) + GATEWAY + OTHER_ROUTER)
+
+
 @dataclass(frozen=True)
 class Footprint:
     """What may not grow: interfaces of the whole lab, and by host the descriptors of each process and table entries."""
@@ -90,7 +99,7 @@ class Crowd:
         self.names = [f"c1-crowd{number}" for number in range(1, size + 1)]
         self._api = client(lab, "h1")
         lab.create_container(*self.names)
-        self._api.network_create(NetworkCreate(name=NETWORK, subnets=[SUBNET]))
+        self._api.network_create(NetworkCreate(name=NETWORK, subnets=[SUBNET], internal=True))
         client(lab, "h2").attach(Attach(network=NETWORK, target="c2-1"))
 
     def attach_all(self) -> list[str]:
