@@ -20,7 +20,7 @@ from lab_ns import poll
 pytestmark = [pytest.mark.accept, pytest.mark.netns, pytest.mark.interop("docker"), pytest.mark.timeout(900)]
 
 Pair = tuple[DockerHost, DockerHost]
-ROUNDS = 12
+ROUNDS = 9
 LONGER_MS = 150
 CONTAINERS = 50  # on each host
 AT_ONCE = 4  # `docker run` at a time on a host

@@ -150,7 +150,7 @@ class DockerPlugin:
             "GetDefaultAddressSpaces": method(s.Empty, _address_spaces),
             "RequestPool": method(s.RequestPool, ipam.request_pool),
             "ReleasePool": method(s.ReleasePool, ipam.release_pool),
-            "RequestAddress": method(s.RequestAddress, ipam.request_address, self._undo_address),
+            "RequestAddress": method(s.RequestAddress, ipam.request_address, self._undo_address, WORK_S),
             "ReleaseAddress": method(s.ReleaseAddress, ipam.release_address),
         }
         return {

@@ -3,8 +3,8 @@
 Rules of this file
   1. Every request is answered within ANSWER_S, with what was asked for or with the reason why not: dockerd holds locks
      meanwhile. Work that takes longer goes on, and what it has made is undone, since Docker was told that it failed.
-     Where nobody is waited for but this host's kernel, a busy host is given WORK_S: a container that starts late is
-     better than one that does not.
+     What a busy host may take longer for is given WORK_S, the kernel's work at Join and the claim of a block of
+     addresses: a container that starts late is better than one that does not (seen with 100 at once on two CPUs).
   2. A body is bounded before it is read, and decoded to the struct of its method; what fails is one sentence.
   3. A method that we do not have is 404, which Docker takes for "not implemented".
   4. The file goes when we go: Docker waits 15 s for a socket on which nobody answers, with every driver's user.
