@@ -80,7 +80,7 @@ def test_a_script_for_consul_prints_all_containers(pair: Lab) -> None:
 
 
 def test_the_network_is_found_by_its_id_as_libnetwork_wrote_it(pair: Lab) -> None:
-    [row] = pair.vxlanu("h2", "network", "ls")
+    [row] = (it for it in pair.vxlanu("h2", "network", "ls") if it["scope"] == "global")
     answer = fetch(pair, f"{TREE}/network/{row['id']}/")
     [network] = answer.values()
     assert answer.status == 200

@@ -16,6 +16,7 @@ from dataclasses import asdict, replace
 from vxlanu import __version__
 from vxlanu.agent import ladder, lookup, losses
 from vxlanu.agent.agent import Agent
+from vxlanu.agent.egress import way_out
 from vxlanu.api import schema
 from vxlanu.api.http import is_local
 from vxlanu.control.core.effects import State
@@ -134,6 +135,7 @@ def endpoint_detail(agent: Agent, view: EndpointView) -> schema.EndpointDetail:
         allow_addresses=list(view.body.allow_addresses),
         counters=counters("endpoint", row.name, totals, row.network, row.id) if totals else None,
         drops=drops_of(totals, "endpoint", row.name, row.network) if totals else [],
+        egress=way_out(agent, key) if journalled else None,
     )
 
 
@@ -378,4 +380,4 @@ def _warnings(agent: Agent) -> list[str]:
     for network, why in agent.services.refused().items():
         name = _network_names(agent).get(network, short(network))
         warnings.append(f"the gateway of {name} is not served here: {why}")
-    return warnings + ladder.warnings(agent.ladder, agent.dataplane)
+    return warnings + agent.egress.warnings() + ladder.warnings(agent.ladder, agent.dataplane)

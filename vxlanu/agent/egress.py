@@ -1,17 +1,24 @@
 """How containers' way out hangs on the agent: what it asks of journal and records.
 
 Rules of this file
-  1. Wiring only; what happens is in vxlanu.gateway.
+  1. Wiring and answers only; what happens is in vxlanu.gateway.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from vxlanu.api import schema
 from vxlanu.control.core.records import EndpointId
-from vxlanu.gateway.egress import Egress, Surroundings
-from vxlanu.gateway.ledger import Ledger
+from vxlanu.doctor import egress as doctor
+from vxlanu.doctor import read
+from vxlanu.gateway import pool
+from vxlanu.gateway.egress import MTU, Egress, Surroundings
+from vxlanu.gateway.ledger import EgressRow, Ledger
+from vxlanu.gateway.rules import BRIDGE
 from vxlanu.netns import Target
 from vxlanu.store import Store
 
@@ -34,6 +41,65 @@ def egress_of(agent: Agent, store: Store) -> Egress:
         for network in agent.view.networks():
             yield from network.body.subnets
 
-    around = Surroundings(target_of, name_of, subnets, agent.spawn)
+    async def stopper() -> str:
+        host = await asyncio.to_thread(read.firewall)
+        found = [doctor.stopper(host.chains, row, agent.underlay.ifname) for row in bridge(agent)]
+        return next((chain.place for chain in found if chain), "")
+
+    around = Surroundings(target_of, name_of, subnets, stopper, agent.spawn)
     subnet, node = agent.config.gateway_subnet, bytes(agent.control.core.node)
     return Egress(agent.helper, Ledger(store), around, subnet=subnet, node=node)
+
+
+def way_out(agent: Agent, endpoint: str) -> schema.WayOut | None:
+    """The second interface of a local endpoint's container, if it has one."""
+    row = agent.egress.ledger.of(endpoint)
+    if row is None:
+        return None
+    gateway = pool.gateway(agent.egress.ledger.subnet).partition("/")[0]
+    published = [one.text() for one in row.users[endpoint]]
+    return schema.WayOut(row.ifname, row.address, pool.mac_of(row.address), gateway, published)
+
+
+def bridge(agent: Agent) -> list[schema.Network]:
+    """The bridge as a row of `network ls`, while it stands."""
+    ledger = agent.egress.ledger
+    if not ledger.rows:
+        return []
+    identity = hashlib.sha256(bytes(agent.control.core.node) + BRIDGE.encode()).hexdigest()[:32]
+    return [schema.Network(identity, BRIDGE, 0, [ledger.subnet], MTU, len(ledger.rows), scope="local")]
+
+
+def bridge_detail(agent: Agent, reference: str) -> schema.NetworkDetail | None:
+    """The bridge as `network inspect` has it, if that is what is meant."""
+    for row in bridge(agent):
+        if reference == BRIDGE or (len(reference) >= 4 and row.id.startswith(reference)):
+            rows = agent.egress.ledger.rows.values()
+            return schema.NetworkDetail(
+                **{name: getattr(row, name) for name in row.__struct_fields__},
+                gateways=[pool.gateway(row.subnets[0]).partition("/")[0]],
+                internal=False,
+                created_by=agent.config.name,
+                hosts=[agent.config.name],
+                members=sorted((_member(agent, row.id, it) for it in rows), key=lambda it: it.name),
+                options={"icc": "false", "masquerade": "true", "ip_forward": "true"},
+                ports=sorted(_ports(agent)),
+            )
+    return None
+
+
+def _member(agent: Agent, network: str, row: EgressRow) -> schema.Endpoint:
+    target = next((it.text for user in row.users if (it := agent.journal.rows.get(user))), "")
+    return schema.Endpoint(
+        id=row.tag, name=f"gateway_{row.tag}", network=BRIDGE, network_id=network, addresses=[row.address],
+        mac=pool.mac_of(row.address), node=agent.config.name, vtep="", target=target, local=True,
+    )  # fmt: skip
+
+
+def _ports(agent: Agent) -> Iterator[str]:
+    for row in agent.egress.ledger.rows.values():
+        address = row.address.partition("/")[0]
+        for user, published in row.users.items():
+            for one in published:
+                host = f"{one.address or '0.0.0.0'}:{one.host_port}"
+                yield f"{host} -> {address}:{one.port}/{one.protocol} ({agent.egress.name_of(user)})"

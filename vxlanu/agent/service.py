@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from vxlanu.agent import answers, attach, dns_query, filters, interior, keys, lookup, losses, networks
+from vxlanu.agent import answers, attach, dns_query, egress, filters, interior, keys, lookup, losses, networks
 from vxlanu.agent.agent import Agent
 from vxlanu.agent.feed import Reader
 from vxlanu.agent.links import links
@@ -46,7 +46,7 @@ class AgentService:
 
     async def networks(self, wanted: list[str]) -> list[schema.Network]:
         rows = [answers.network(self._agent, view) for view in self._agent.view.networks()]
-        return filters.chosen(rows, wanted)
+        return filters.chosen(rows + egress.bridge(self._agent), wanted)
 
     async def create_network(self, wanted: schema.NetworkCreate) -> schema.Network:
         identity = await networks.create(self._agent, wanted)
@@ -56,9 +56,13 @@ class AgentService:
         return answers.network(self._agent, view)
 
     async def network(self, ref: str) -> schema.NetworkDetail:
-        return answers.network_detail(self._agent, lookup.network(self._agent.view, ref))
+        found = egress.bridge_detail(self._agent, ref)
+        return found or answers.network_detail(self._agent, lookup.network(self._agent.view, ref))
 
     async def remove_network(self, ref: str) -> schema.Network:
+        if egress.bridge_detail(self._agent, ref):
+            why = "it is this host's own, and goes with the last container that uses it"
+            raise Conflict(f"network {ref}", why, hint=f"vxlanu network inspect {ref}", name="network_in_use")
         return answers.network(self._agent, await networks.remove(self._agent, ref))
 
     async def prune_networks(self, wanted: list[str]) -> list[schema.Network]:

@@ -32,11 +32,11 @@ def doctor() -> int:
     Works without an agent too; with one it also asks the other hosts what arrives there. Changes nothing. Exit code 1
     if anything fails.
     """
-    from vxlanu.doctor import host, network
+    from vxlanu.doctor import egress, host, network
     from vxlanu.doctor.gather import gather
 
     facts = gather(client("asking the other hosts"), host=True)
-    return _show([*host.findings(facts), *network.findings(facts)])
+    return _show([*host.findings(facts), *egress.egress(facts), *network.findings(facts)])
 
 
 @click.command("netcheck", cls=Command, examples=["vxlanu netcheck", "vxlanu netcheck h2 --json"])

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import click
 import msgspec
 
-from vxlanu.api.schema import Attach, Drop, Endpoint, EndpointDetail, EndpointRoute, Items
+from vxlanu.api.schema import Attach, Drop, Endpoint, EndpointDetail, EndpointRoute, Items, WayOut
 from vxlanu.cli import complete
 from vxlanu.cli.command import Command, Group, client, show
 from vxlanu.cli.listing import list_options, show_list
@@ -120,6 +120,7 @@ def draw_endpoint(e: EndpointDetail) -> Iterator[str]:
             ("interface", _interface(e)),
             ("interface has", ", ".join(_beside_the_record(e))),
             ("routes", "; ".join(_route(route) for route in e.routes)),
+            ("way out", _way_out(e.egress)),
             ("netns", f"{e.netns_path} (inode {e.netns_inode})" if e.netns_inode else ""),
             ("allowed", "any address (--allow-spoof)" if e.allow_spoof else ", ".join(e.allow_addresses)),
             ("sent", f"{size(c.sent_bytes)} in {c.sent_frames} frames" if c else ""),
@@ -146,6 +147,14 @@ def _beside_the_record(e: EndpointDetail) -> Iterator[str]:
     for address in e.interface_addresses:
         if address not in e.addresses and not address.startswith("fe80:"):
             yield f"{address} (not of the record)"
+
+
+def _way_out(way: WayOut | None) -> str:
+    """The interface to the outside, and what leads in."""
+    if way is None:
+        return ""
+    ports = f", published {' '.join(way.published)}" if way.published else ""
+    return f"{way.ifname} {way.address} via {way.gateway}{ports}"
 
 
 def _route(route: EndpointRoute) -> str:

@@ -129,7 +129,8 @@ def draw_networks(found: Items[Network]) -> Iterator[str]:
     all_active = all(n.state == "active" for n in found.items)
     header = HEADER if all_active else (*HEADER, "STATE")
     rows = [
-        (n.id[:ID_SHOWN], n.name, n.vni, ",".join(n.subnets), n.mtu, n.endpoints, n.scope, n.state) for n in found.items
+        (n.id[:ID_SHOWN], n.name, n.vni or "-", ",".join(n.subnets), n.mtu, n.endpoints, n.scope, n.state)
+        for n in found.items
     ]
     return table(header, [row[: len(header)] for row in rows])
 
@@ -148,7 +149,8 @@ def draw_network(n: NetworkDetail) -> Iterator[str]:
         [
             ("id", n.id),
             ("state", f"{n.state} with {n.conflict_with}" if n.conflict_with else n.state),
-            ("vni", str(n.vni)),
+            ("scope", n.scope if n.scope != "global" else ""),
+            ("vni", str(n.vni or "")),
             ("mtu", str(n.mtu)),
             ("subnet", ", ".join(n.subnets)),
             ("gateway", ", ".join(n.gateways)),
@@ -161,6 +163,8 @@ def draw_network(n: NetworkDetail) -> Iterator[str]:
             ("label", ", ".join(f"{key}={value}" for key, value in n.labels.items())),
             ("created by", n.created_by),
             ("hosts", ", ".join(n.hosts)),
+            ("options", ", ".join(f"{key}={value}" for key, value in n.options.items())),
+            ("ports", "; ".join(n.ports)),
         ],
     )
     if n.members:

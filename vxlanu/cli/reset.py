@@ -44,6 +44,7 @@ class Traces:
     """What there is to remove."""
 
     taps: dict[str, LocalRow]
+    bridge: str  # the MAC of egress's bridge, where the journal names any containers on it
     files: list[Path]
     left: list[Path]
     names: list[Path]
@@ -51,6 +52,8 @@ class Traces:
     def lines(self) -> Iterator[str]:
         for key, row in self.taps.items():
             yield f"interface of endpoint {key[:12]} in {printable(row.text)}"
+        if self.bridge:
+            yield "the bridge by which containers reach the outside, and its rules"
         yield from (str(path) for path in (*self.names, *self.files))
 
 
@@ -83,7 +86,7 @@ def reset(config: str | None, state_dir: str | None, dry_run: bool, yes: bool, f
     try:
         traces = _find(directory, socket)
         _tell(traces, dry_run=dry_run)
-        if traces.taps and os.geteuid() != 0:
+        if (traces.taps or traces.bridge) and os.geteuid() != 0:
             raise Refused("reset", "interfaces in namespaces need root", hint="sudo vxlanu reset", name="need_root")
         if dry_run:
             return 0
@@ -141,11 +144,12 @@ def _find(directory: Path, socket: Path) -> Traces:
     """Read the journal; a file that cannot be read names no interfaces, and goes all the same."""
     present = [directory / name for name in STATE_FILES if (directory / name).exists()]
     taps: dict[str, LocalRow] = {}
+    bridge = ""
     if (directory / STATE_FILES[0]).exists():
-        taps = _journal(directory)
+        taps, bridge = _journal(directory)
     left = [path for path in sorted(directory.iterdir()) if path.name not in STATE_FILES]
     sockets = [socket] if socket.is_socket() else []
-    return Traces(taps, [*sockets, *present], left, _names(directory))
+    return Traces(taps, bridge, [*sockets, *present], left, _names(directory))
 
 
 def _names(directory: Path) -> list[Path]:
@@ -162,29 +166,37 @@ def _names(directory: Path) -> list[Path]:
         return []
 
 
-def _journal(directory: Path) -> dict[str, LocalRow]:
+def _journal(directory: Path) -> tuple[dict[str, LocalRow], str]:
+    """Interfaces in containers, and the bridge."""
     from vxlanu.agent.journal import EndpointJournal
+    from vxlanu.control.identity import load_or_create, node_id
+    from vxlanu.gateway.egress import bridge_mac
+    from vxlanu.gateway.ledger import Ledger
     from vxlanu.store import Store
 
     try:
         store = Store(directory)
     except Refused as refusal:
         click.echo(f"{refusal.what}: {refusal.why}: interfaces that it may name stay", err=True)
-        return {}
+        return {}, ""
     try:
-        return EndpointJournal(store).rows
+        rows, ledger = EndpointJournal(store).rows, Ledger(store)
+        known = ledger.rows and (directory / "node.key").exists()
+        return rows, bridge_mac(node_id(load_or_create(directory / "node.key"))) if known else ""
     finally:
         store.close()
 
 
 def _remove(traces: Traces) -> None:
     """Interfaces first: with the journal gone nobody would find them."""
-    if traces.taps:
+    if traces.taps or traces.bridge:
         from vxlanu.nsopen import NamespaceHelper
 
         helper = NamespaceHelper.start()
         try:
             asyncio.run(_remove_taps(helper, traces.taps))
+            if traces.bridge:
+                asyncio.run(_remove_bridge(helper, traces.bridge))
         finally:
             helper.close()
     for path in (*traces.names, *traces.files):
@@ -204,6 +216,18 @@ async def _remove_taps(helper: NamespaceHelper, taps: dict[str, LocalRow]) -> No
     for key, row in taps.items():
         with contextlib.suppress(NamespaceMissing), row.target().open() as namespace:
             await helper.delete_tap(namespace, key[:TAG_DIGITS])
+
+
+async def _remove_bridge(helper: NamespaceHelper, mac: str) -> None:
+    """With its veths; the rules too, where nft is there to ask."""
+    from vxlanu.gateway.nft import Nft
+    from vxlanu.gateway.rules import BRIDGE
+    from vxlanu.nsopen import EgressGround
+
+    await helper.egress_ground(EgressGround(BRIDGE, mac, ""))
+    nft = Nft()
+    if nft.path:
+        await nft.remove()
 
 
 def _remove_directories(traces: Traces, directory: Path, socket: Path) -> None:

@@ -9,6 +9,7 @@ Files
   firewall   rules as values, and what they do to a packet; nft's JSON
   iptables   the same from iptables-save
   host       findings about the host itself, from facts
+  egress     findings about containers' way to the outside, from facts
   network    findings about ports, firewall, paths and members, from facts: `netcheck` is these alone
 
 Rules of this package

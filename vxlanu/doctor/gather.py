@@ -10,7 +10,7 @@ import os
 from dataclasses import replace
 
 from vxlanu.api.client import Client
-from vxlanu.api.schema import Netcheck, Status
+from vxlanu.api.schema import Netcheck, Network, Status
 from vxlanu.config import AgentConfig
 from vxlanu.doctor import read
 from vxlanu.doctor.facts import Facts, Settings
@@ -35,6 +35,7 @@ def gather(client: Client, member: str = "", *, host: bool) -> Facts:
     )  # fmt: skip
     if not host:
         return facts
+    facts = replace(facts, networks=_networks(client) if status else ())
     own = read.read_host(read.agent_process(client.path) if status else None, try_taps=status is None)
     return replace(
         facts,
@@ -51,6 +52,13 @@ def _status(client: Client) -> tuple[Status | None, str]:
         return client.status().value, ""
     except VxlanuError as error:
         return None, f"{error.what}: {error.why}"
+
+
+def _networks(client: Client) -> tuple[Network, ...]:
+    try:
+        return tuple(client.networks().value.items)
+    except VxlanuError:
+        return ()
 
 
 def _netcheck(client: Client, member: str) -> tuple[Netcheck | None, str]:

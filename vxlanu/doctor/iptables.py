@@ -18,7 +18,7 @@ from vxlanu.doctor.firewall import ACCEPT, DROP, UNKNOWN, Chain, Condition, Rule
 __all__ = ["read_save"]
 
 TABLES = {"filter", "raw", "mangle"}
-HOOKS = {name.upper(): name for name in ("prerouting", "input", "output", "postrouting")}
+HOOKS = {name.upper(): name for name in ("prerouting", "input", "forward", "output", "postrouting")}
 VERDICTS = {"ACCEPT": ACCEPT, "DROP": DROP, "REJECT": DROP, "RETURN": "return"}
 GO_ON = {"LOG", "NFLOG", "CT", "NOTRACK", "MARK", "CONNMARK", "TRACE", "TCPMSS", "DSCP", "AUDIT"}
 FIELDS = {

@@ -24,7 +24,7 @@ from vxlanu.doctor.iptables import read_save
 from vxlanu.doctor.tools import listed, run, run_json
 from vxlanu.errors import VxlanuError
 
-__all__ = ["agent_process", "file", "place_of", "read_host", "read_network", "settings_without_agent"]
+__all__ = ["agent_process", "file", "firewall", "place_of", "read_host", "read_network", "settings_without_agent"]
 
 TUN = "/dev/net/tun"
 LEGACY_NAMES = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
@@ -181,12 +181,12 @@ def read_network(settings: Settings) -> Facts:
     return Facts(
         settings=settings,
         holders=tuple(ports.holders({settings.data_port, settings.control_port})),
-        firewall=_firewall(),
+        firewall=firewall(),
         conntrack=_conntrack(settings.data_port),
     )
 
 
-def _firewall() -> Firewall:
+def firewall() -> Firewall:
     """nft's rules; iptables' where nft cannot read them, and legacy ones where the kernel has any."""
     ruleset, unread = run_json(["nft", "--json", "list", "ruleset"])
     chains = read_nft(ruleset) if isinstance(ruleset, dict) else []

@@ -39,6 +39,8 @@ from vxlanu.nsopen import BridgeTaken, EgressGround, EgressWire, NamespaceHelper
 log = logging.getLogger("vxlanu.egress")
 
 AUDIT_S = 5.0
+FIREWALL_S = 15.0  # the whole rule set of a host can be long
+MTU = 1500  # nothing is encapsulated here
 CAP_NET_ADMIN = 12
 
 Identity = tuple[int, int]
@@ -52,6 +54,7 @@ class Surroundings:
     target_of: Callable[[str], Target | None]  # of a local endpoint, by id
     name_of: Callable[[str], str]
     subnets: Callable[[], Iterable[str]]  # of every network
+    stopper: Callable[[], Coroutine[None, None, str]]  # a chain of another's that drops what containers send out
     spawn: Callable[[Coroutine[None, None, None]], None]
 
 
@@ -65,7 +68,7 @@ class Egress:
         self._helper = helper
         self._around = around
         self._wanted_subnet = subnet
-        self._mac = (b"\x06" + node[:5]).hex(":")  # by which the bridge is known as ours after a crash
+        self._mac = bridge_mac(node)
         self._nft = Nft()
         self._ground = asyncio.Lock()
         self._turns: WeakValueDictionary[Identity, asyncio.Lock] = WeakValueDictionary()
@@ -74,7 +77,9 @@ class Egress:
         self._applied: tuple[Wanted, str] | None = None
         self._audited = time.monotonic()
         self._auditing = False
-        self._said = ""
+        self._said = self._failed = ""
+        self._firewall_at = 0.0
+        self._stopped_by = ""  # a chain of another's that drops what containers send out
         self._last_address = ""
         self.why_not = self._lacking()
 
@@ -99,9 +104,10 @@ class Egress:
             Conflict: subnet or bridge of another's are in the way.
             Refused: a port is held, or ports were asked for where there is no way out.
         """
-        why = "it is the host itself" if _is_own(target) else self.why_not
-        if why:
-            return self._without(why, wanted)
+        if _is_own(target):
+            return self._keeps_its_own("the host itself", wanted)
+        if self.why_not:
+            return self._without(self.why_not, wanted)
         async with self._turn(target):
             self._check_free(wanted)
             self._held[endpoint] = await hold_all(wanted)
@@ -110,6 +116,13 @@ class Egress:
             except BaseException:
                 await asyncio.shield(self._release(endpoint))
                 raise
+
+    def _keeps_its_own(self, what: str, wanted: tuple[Published, ...]) -> None:
+        """A target that needs none of ours; ports are its runtime's to publish."""
+        if wanted:
+            why = f"the target is {what}"
+            raise Refused(f"--publish {wanted[0].text()}", why, hint="publish it there", name="no_egress")
+        log.info("no way out of ours: the target is %s", what, extra={"event": "egress"})
 
     def _without(self, why: str, wanted: tuple[Published, ...]) -> None:
         """Go on with the overlay alone; said once, and an error for who needs more."""
@@ -147,9 +160,10 @@ class Egress:
             await self.ledger.write(row)
             if self._applied is None or wanted:
                 await self._settle()
+                self._around.spawn(self._look_at_firewall())
             if not await self._wire(row, target):
                 await self._release(endpoint)
-                self._without(f"{target.text} has a default route of its own", wanted)
+                self._keeps_its_own(f"{target.text}, which has a default route of its own", wanted)
         except (Conflict, NamespaceMissing):
             raise
         except VxlanuError as error:
@@ -169,6 +183,10 @@ class Egress:
         if made.ifname:
             self.ledger.note(msgspec.structs.replace(self.ledger.rows.get(row.tag, row), ifname=made.ifname))
         return bool(made.ifname)
+
+    def name_of(self, endpoint: str) -> str:
+        """As people call it."""
+        return self._around.name_of(endpoint)
 
     async def leave(self, endpoint: str) -> None:
         """The endpoint goes; the last one of a target takes its way out along. Idempotent."""
@@ -293,12 +311,28 @@ class Egress:
             self._auditing = True
             self._around.spawn(self._audit())
 
+    async def _look_at_firewall(self) -> None:
+        """Whether another table drops what ours lets pass, which ours cannot change."""
+        self._firewall_at = time.monotonic()
+        before, self._stopped_by = self._stopped_by, await self._around.stopper()
+        if self._stopped_by and self._stopped_by != before:
+            why = "%s drops what containers send out: see vxlanu doctor"
+            log.warning(why, self._stopped_by, extra={"event": "no_egress"})
+
+    def warnings(self) -> list[str]:
+        """For `status`."""
+        if self.ledger.rows and self._stopped_by:
+            return [f"{self._stopped_by} drops what containers send out (vxlanu doctor)"]
+        return [f"containers get no way out: {self._said}"] if self._said else []
+
     async def _audit(self) -> None:
         try:
             await self._repair()
+            if time.monotonic() - self._firewall_at > FIREWALL_S:
+                await self._look_at_firewall()
         except VxlanuError as error:
-            if str(error) != self._said:
-                self._said = str(error)
+            if str(error) != self._failed:
+                self._failed = str(error)
                 log.warning("egress cannot be repaired: %s", error, extra={"event": "egress_failed"})
         finally:
             self._auditing, self._audited = False, time.monotonic()
@@ -325,6 +359,11 @@ class Egress:
             for held in sockets:
                 held.close()
         self._held.clear()
+
+
+def bridge_mac(node: bytes) -> str:
+    """By which the bridge is known as this agent's, also after a crash."""
+    return (b"\x06" + node[:5]).hex(":")
 
 
 def _ports(row: EgressRow) -> Iterable[Published]:

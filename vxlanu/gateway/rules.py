@@ -4,25 +4,25 @@ Rules of this file
   1. Pure: rules as JSON for `nft -j -f -`, and what nft lists reduced to what can be compared. nft.py runs it.
   2. The table is always replaced whole, in one transaction: there is no state between two rule sets, and what an
      earlier run left needs no reading. Connections live in conntrack and do not notice.
-  3. Only our own table. A base chain of another table may still drop what ours lets pass; `forward_verdict` says so.
+  3. Only our own table. A base chain of another may still drop what ours lets pass: doctor/egress.py says so.
 
 How it works
   raw          packets from containers to 127.0.0.0/8 are dropped: while ports are published, route_localnet is on for
                the bridge, and without this guard containers could reach what the host keeps on its loopback
-  prerouting,  a published port is led to its container, for packets from outside, from containers, and from the host
-  output       itself; the address is any of the host's, or the one that was named
-  postrouting  what leaves the host takes its address (masquerade); so does what cannot be answered otherwise: from
-               127.0.0.1, and from a container to a published port, whose answer must come back by way of the host
+  prerouting,  a published port is led to its container, for packets from outside and from the host itself; the address
+  output       is any of the host's, or the one that was named. Not for those of other containers here: where
+               br_netfilter is loaded they would be led on within the bridge, between isolated ports, and vanish
+  postrouting  what leaves the host takes its address (masquerade); so does what cannot be answered otherwise, from
+               127.0.0.1
   forward      towards containers: answers and published ports, nothing else, least of all from other containers
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vxlanu.doctor.firewall import DROP, Chain, Outcome, Packet, judge
 from vxlanu.gateway.published import Published
 
 FAMILY, TABLE = "inet", "vxlanu"
@@ -88,18 +88,18 @@ def _contents(wanted: Wanted) -> Iterable[Json]:
     for chain in ("prerouting", "output"):
         yield _chain(chain, "nat", chain, DSTNAT)
         for one, address in sorted(wanted.published):
-            yield _rule(chain, *_leads(one, address))
+            elsewhere = [_is("iifname", BRIDGE, "!=")] if chain == "prerouting" else []
+            yield _rule(chain, *elsewhere, *_leads(one, address))
     yield _chain("postrouting", "nat", "postrouting", SRCNAT)
     address, _, length = wanted.subnet.partition("/")
     inside = _match(_field("ip", "saddr"), {"prefix": {"addr": address, "len": int(length)}})
-    masquerade: Json = {"masquerade": None}
-    yield _rule("postrouting", inside, _is("oifname", BRIDGE, "!="), masquerade)
-    yield _rule("postrouting", inside, _is("oifname", BRIDGE), _led(), masquerade)
-    yield _rule("postrouting", _match(_field("ip", "saddr"), LOOPBACK), _is("oifname", BRIDGE), masquerade)
+    yield _rule("postrouting", inside, _is("oifname", BRIDGE, "!="), {"masquerade": None})
+    own = _match(_field("ip", "saddr"), LOOPBACK)
+    yield _rule("postrouting", own, _is("oifname", BRIDGE), {"masquerade": None})
     yield _chain("forward", "filter", "forward", FILTER)
-    yield _rule("forward", _is("oifname", BRIDGE), _led(), {"accept": None})
-    answers = _match({"ct": {"key": "state"}}, ["established", "related"], "in")
-    yield _rule("forward", _is("oifname", BRIDGE), _is("iifname", BRIDGE, "!="), answers, {"accept": None})
+    from_outside = [_is("oifname", BRIDGE), _is("iifname", BRIDGE, "!=")]
+    for expected in (_led(), _match({"ct": {"key": "state"}}, ["established", "related"], "in")):
+        yield _rule("forward", *from_outside, expected, {"accept": None})
     yield _rule("forward", _is("oifname", BRIDGE), {"drop": None})
 
 
@@ -135,17 +135,3 @@ def _field(protocol: str, name: str) -> Json:
 def _led() -> Json:
     """The packet's connection was led elsewhere by a rule above (or by somebody else's rule)."""
     return _match({"ct": {"key": "status"}}, "dnat", "in")
-
-
-def forward_verdict(chains: Iterable[Chain], container: str, out: str) -> Outcome:
-    """What other tables do to a container's first packet to the outside."""
-    others = [it for it in chains if (it.family, it.table) != (FAMILY, TABLE)]
-    packet = Packet("tcp", 443, source=container, interface_in=BRIDGE, interface_out=out)
-    return judge(others, packet, ("forward",))
-
-
-def stopped_by(outcome: Outcome) -> Mapping[str, str]:
-    """The chain that stops it and what to type, where that is known; empty if nothing does."""
-    if outcome.verdict != DROP or outcome.chain is None:
-        return {}
-    return {"chain": outcome.chain.place}

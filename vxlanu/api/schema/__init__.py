@@ -44,7 +44,7 @@ Routes (each answers 200 with the struct named, or an ErrorReply with the status
 """
 
 from .body import ErrorBody, ErrorReply, Items
-from .endpoints import Attach, Endpoint, EndpointDetail, EndpointRoute, Namespace
+from .endpoints import Attach, Endpoint, EndpointDetail, EndpointRoute, Namespace, WayOut
 from .keys import KeyValue
 from .members import Join, Joined, Left, Member, Netcheck, Reach
 from .names import NameAnswer, NameCounters, NameRecord
@@ -98,6 +98,7 @@ __all__ = [
     "Vtep",
     "VtepAdd",
     "VtepAdded",
+    "WayOut",
     "Why",
     "WhyStep",
 ]

@@ -67,6 +67,17 @@ class EndpointDetail(Endpoint):
     interface_mtu: int = 0
     interface_addresses: list[str] = []
     routes: list[EndpointRoute] = []
+    egress: WayOut | None = None
+
+
+class WayOut(Struct):
+    """The interface by which an endpoint's container reaches the outside, shared by all its endpoints."""
+
+    ifname: str
+    address: str
+    mac: str
+    gateway: str
+    published: list[str] = []
 
 
 class EndpointRoute(Struct):

@@ -11,7 +11,10 @@ from .endpoints import Endpoint
 
 
 class Network(Struct):
-    """One row of `network ls`. `state` is active, removing or conflict."""
+    """One row of `network ls`. `state` is active, removing or conflict.
+
+    `scope` is global, or local: the bridge by which this host's containers reach the outside, which has VNI 0.
+    """
 
     id: str
     name: str
@@ -42,7 +45,10 @@ class NetworkCreate(Struct, forbid_unknown_fields=True):
 
 
 class NetworkDetail(Network):
-    """`network inspect`: the record, and which hosts and endpoints it has."""
+    """`network inspect`: the record, and which hosts and endpoints it has.
+
+    `options` and `ports` (as published, with who answers) are of the bridge, whose members are targets.
+    """
 
     gateways: list[str] = []
     ip_range: str = ""
@@ -55,3 +61,5 @@ class NetworkDetail(Network):
     hosts: list[str] = []
     members: list[Endpoint] = []
     conflict_with: str = ""
+    options: dict[str, str] = {}
+    ports: list[str] = []

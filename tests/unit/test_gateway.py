@@ -1,0 +1,137 @@
+"""Egress without a kernel: what is said, which addresses are free, what the rules are."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from vxlanu.api.schema import Network
+from vxlanu.config import check_gateway_subnet
+from vxlanu.doctor.egress import stopper
+from vxlanu.doctor.firewall import Chain, Condition, Rule
+from vxlanu.errors import BadRequest, Conflict
+from vxlanu.gateway import pool, rules
+from vxlanu.gateway.published import Published, parse
+
+SUBNET = "172.18.0.0/16"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("8080:80", Published("", 8080, "tcp", 80)),
+        ("0.0.0.0:8080:80/tcp", Published("", 8080, "tcp", 80)),
+        ("127.0.0.1:5353:53/udp", Published("127.0.0.1", 5353, "udp", 53)),
+    ],
+)
+def test_a_published_port_is_read(said: str, meant: Published) -> None:
+    assert parse([said]) == (meant,)
+    assert parse([meant.text()]) == (meant,), "what is shown can be said"
+
+
+@pytest.mark.parametrize("said", ["", ":", "80", "a:80", "80:", "8080:80:", "1:2:3:4", "8080:80/", "8080:80/TCP"])
+def test_what_is_no_published_port_is_refused(said: str) -> None:
+    with pytest.raises(BadRequest):
+        parse([said])
+
+
+def test_one_port_for_two_purposes_is_refused_and_for_two_protocols_is_not() -> None:
+    assert len(parse(["8080:80", "8080:80/udp", "127.0.0.1:8080:80"])) == 3
+    with pytest.raises(BadRequest, match="twice"):
+        parse(["8080:80", "8080:81"])
+
+
+def test_the_subnet_is_the_first_that_overlaps_nothing() -> None:
+    assert pool.choose("", "", ["0.0.0.0/0", "10.0.0.0/8", "fd00::/8"]) == SUBNET
+    assert pool.choose("", "", ["172.18.3.0/24", "172.19.0.0/16"]) == "172.20.0.0/16"
+    assert pool.choose("", "172.25.0.0/16", []) == "172.25.0.0/16", "that of the last time"
+    assert pool.choose("", "172.25.0.0/16", ["172.25.1.1/32"]) == SUBNET, "unless something has it now"
+    with pytest.raises(Conflict, match=r"172\.16\.0\.0/12"):
+        pool.choose("172.30.0.0/16", "", ["172.16.0.0/12"])
+    with pytest.raises(Conflict, match="all of"):
+        pool.choose("", "", ["172.16.0.0/12"])
+
+
+def test_addresses_come_round_and_never_twice() -> None:
+    """A /29: the bridge and five containers."""
+    used: set[str] = set()
+    last = ""
+    for _ in range(5):
+        last = pool.next_address("10.1.2.0/29", last, used)
+        assert last not in used
+        used.add(last)
+    assert used == {f"10.1.2.{number}/29" for number in range(2, 7)}
+    with pytest.raises(Conflict, match="no address"):
+        pool.next_address("10.1.2.0/29", last, used)
+    used.remove("10.1.2.4/29")
+    assert pool.next_address("10.1.2.0/29", last, used) == "10.1.2.4/29"
+
+
+def test_an_address_that_was_given_back_waits_for_its_turn() -> None:
+    given = [""]
+    for _ in range(4):
+        given.append(pool.next_address(SUBNET, given[-1], ()))
+    assert all(one != other for one, other in pairwise(given)) and len(set(given)) == 5
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/33", "10.0.0.1/24", "fd00::/64", "127.0.0.0/8", "10.0.0.0/30", "0.0.0.0/0"])
+def test_what_is_no_subnet_for_the_bridge_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest):
+        check_gateway_subnet(text)
+    for right in ("", "none", "10.0.0.0/29", "172.30.0.0/16"):
+        check_gateway_subnet(right)
+
+
+def rows(wanted: rules.Wanted, chain: str) -> list[str]:
+    """The rules of a chain, each as text."""
+    commands = json.loads(rules.replaced(wanted))["nftables"]
+    found = [command["add"].get("rule") for command in commands if "add" in command]
+    return [json.dumps(rule["expr"]) for rule in found if rule and rule["chain"] == chain]
+
+
+def test_the_table_is_replaced_in_one_transaction() -> None:
+    commands = json.loads(rules.replaced(rules.Wanted(SUBNET)))["nftables"]
+    assert [next(iter(command)) for command in commands[:3]] == ["add", "delete", "add"]
+    assert {"table"} == {next(iter(next(iter(command.values())))) for command in commands[:3]}
+    touched = {next(iter(it["add"].values())).get("table") for it in commands[3:]}
+    assert touched == {"vxlanu"}, "nothing of other tables"
+
+
+def test_a_published_port_is_a_rule_for_packets_from_outside_and_from_the_host() -> None:
+    wanted = rules.Wanted(SUBNET, ((Published("", 8080, "tcp", 80), "172.18.0.2"),))
+    assert rows(rules.Wanted(SUBNET), "prerouting") == rows(rules.Wanted(SUBNET), "output") == []
+    [outside], [own] = rows(wanted, "prerouting"), rows(wanted, "output")
+    for rule in (outside, own):
+        assert '"addr": "172.18.0.2", "port": 80' in rule and '"local"' in rule
+    assert "iifname" in outside and "iifname" not in own
+
+
+def test_equal_tables_compare_equal_whatever_their_handles() -> None:
+    def listed(handle: int, drop: str = "drop") -> str:
+        rule = {"family": "inet", "table": "vxlanu", "chain": "raw", "handle": handle, "expr": [{drop: None}]}
+        return json.dumps({"nftables": [{"metainfo": {"version": str(handle)}}, {"rule": rule}]})
+
+    assert rules.comparable(listed(1)) == rules.comparable(listed(9)) != rules.comparable(listed(1, "accept"))
+    for nothing in ("", "{}", '{"nftables": [{"metainfo": {}}]}', "[1]", "null"):
+        assert rules.comparable(nothing) == ""
+
+
+BRIDGE = Network("ab" * 16, rules.BRIDGE, 0, [SUBNET], 1500, 1, scope="local")
+
+
+def test_a_forward_policy_of_drop_stops_containers_unless_a_rule_of_theirs_lets_them_pass() -> None:
+    """As Docker leaves it: its own bridges first, then nobody."""
+    docker = Rule((Condition("iif", ("docker0",)), Condition("oif", ("docker0",), negated=True)), "accept")
+    ours = Rule((Condition("iif", (rules.BRIDGE,)),), "accept")
+
+    def forward(*passing: Rule, policy: str = "drop", family: str = "ip", table: str = "filter") -> list[Chain]:
+        return [Chain("nft", family, table, "FORWARD", passing, "forward", policy)]
+
+    assert stopper(forward(docker), BRIDGE, "eth0") == forward(docker)[0]
+    assert stopper(forward(docker, ours), BRIDGE, "eth0") is None
+    assert stopper(forward(docker, policy="accept"), BRIDGE, "eth0") is None
+    assert stopper(forward(family="inet", table="vxlanu"), BRIDGE, "eth0") is None, "our own"
+    doubtful = Rule((Condition("mark", (1,)),), "accept")
+    assert stopper(forward(doubtful), BRIDGE, "eth0") is None, "only what surely drops is said"

@@ -1,0 +1,62 @@
+"""Findings about containers' way to the outside: whether there is one, and what of the host's firewall stops it.
+
+Rules of this file
+  1. Pure functions of `Facts`. `stopper` is also what the agent asks, once a bridge stands.
+  2. Only what surely drops is a failure: rules that cannot be read on are the administrator's to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from vxlanu.api.schema import Network
+from vxlanu.doctor.facts import Facts
+from vxlanu.doctor.finding import Finding, fail, ok, warn
+from vxlanu.doctor.firewall import DROP, Chain, Packet, judge
+
+__all__ = ["egress", "stopper"]
+
+CHECK = "egress"
+OWN_TABLE = ("inet", "vxlanu")
+NO_WAY_OUT = "containers get no way out"
+
+
+def egress(facts: Facts) -> Iterator[Finding]:
+    if facts.status is None:
+        return
+    bridge = next((it for it in facts.networks if it.scope == "local"), None)
+    said = next((line for line in facts.status.warnings if line.startswith(NO_WAY_OUT)), "")
+    if said:
+        hint = "apt-get install nftables" if "nft is not installed" in said else "vxlanu help egress"
+        yield warn(CHECK, NO_WAY_OUT, said.partition(": ")[2], hint)
+    if bridge is None:
+        return
+    chain = stopper(facts.firewall.chains, bridge, facts.settings.ifname)
+    if chain is None:
+        yield ok(CHECK, f"{bridge.endpoints} on {bridge.name}, {bridge.subnets[0]}")
+        return
+    why = f"{bridge.name} forwards by it; no table of ours can let pass what another drops"
+    yield fail(CHECK, f"{chain.place} drops what containers send out", why, _opening(facts, chain, bridge.name))
+
+
+def stopper(chains: Iterable[Chain], bridge: Network, out: str) -> Chain | None:
+    """The chain of somebody else's that drops a container's first packet to the outside."""
+    others = [it for it in chains if (it.family, it.table) != OWN_TABLE]
+    source = bridge.subnets[0].partition("/")[0]
+    packet = Packet("tcp", 443, source=source, interface_in=bridge.name, interface_out=out)
+    outcome = judge(others, packet, ("forward",))
+    return outcome.chain if outcome.verdict == DROP else None
+
+
+def _opening(facts: Facts, chain: Chain, name: str) -> str:
+    """Both ways, in the words of whoever manages the rules; Docker's place for others' rules where it is there."""
+    if facts.firewall.front_end == "firewalld":
+        return f"firewall-cmd --permanent --zone=trusted --add-interface={name} && firewall-cmd --reload"
+    if facts.firewall.front_end == "ufw":
+        return f"ufw route allow in on {name} && ufw route allow out on {name}"
+    docker = any(it.name == "DOCKER-USER" and it.family == chain.family for it in facts.firewall.chains)
+    if chain.tool == "nft" and not docker:
+        insert = f"nft insert rule {chain.place}"
+        return f"{insert} iifname {name} accept; {insert} oifname {name} accept"
+    where = f"iptables -I {'DOCKER-USER' if docker else chain.name}"
+    return f"{where} -i {name} -j ACCEPT; {where} -o {name} -j ACCEPT"
