@@ -29,6 +29,7 @@ SERVER = """
 import socket, sys
 kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[sys.argv[1]]
 own = socket.socket(socket.AF_INET, kind)
+own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, sys.argv[1] == "tcp")  # connections of an earlier one linger
 own.bind(("0.0.0.0", int(sys.argv[2])))
 if sys.argv[1] == "tcp":
     own.listen()
@@ -288,7 +289,7 @@ def test_a_crash_of_the_agent_is_not_noticed_and_what_ended_meanwhile_is_cleared
     lab = scene.lab
     attached("c1-1", "--publish", "8080:80")
     lab.create_container("c1-9")
-    scene.attach("blue", "c1-9")
+    attached("c1-9")
     address = scene.way_out("c1-1")
     with scene.serving("c1-1", 80) as server:
         assert server.stdout and server.stdout.readline()
