@@ -76,7 +76,7 @@ class DockerPlugin:
     def network_ids(self) -> dict[bytes, list[str]]:
         """Docker's ids of each of our networks that it knows here."""
         known: dict[bytes, list[str]] = {}
-        for row in self.ledger.networks.rows.values():
+        for row in self.ledger.networks.values():
             known.setdefault(row.network, []).append(row.docker_id)
         return known
 
