@@ -10,7 +10,7 @@ Rules of this file
   1. `HOST# COMMAND` is run by sh on that host and must succeed; `HOST# COMMAND   # fails` must not. A line that ends
      in a backslash goes on in the next one, and so does a here-document.
   2. The lines below are what it prints, stderr included: every one is found, in this order; `...` stands for any lines
-     between. Blanks are one blank, and columns may be wider.
+     between, and at the end of a line for its rest. Blanks are one blank, and columns may be wider.
   3. What differs from run to run is compared by its kind: ids (12 or more hex digits), times, numbers of interfaces.
      An address has to be chosen, or left out.
 """
@@ -97,14 +97,18 @@ def _missing(shown: list[str], output: str, names: dict[str, str]) -> str | None
         if not wanted:
             continue
         found = next(printed, None)
-        while anywhere and found is not None and found != wanted:
+        while anywhere and found is not None and not _fits(found, wanted):
             found = next(printed, None)
-        if found != wanted:
+        if found is None or not _fits(found, wanted):
             return line
         anywhere = False
     if not anywhere and (left := next(printed, None)) is not None and shown:
         return f"(the document ends before: {left})"
     return None
+
+
+def _fits(printed: str, wanted: str) -> bool:
+    return printed.startswith(wanted[:-3]) if wanted.endswith(" ...") else printed == wanted
 
 
 def _comparable(line: str, names: dict[str, str]) -> str:
