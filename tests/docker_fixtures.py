@@ -17,6 +17,8 @@ from needs import DOCKER_NEEDS, require
 
 __all__ = ["docker_hosts", "docker_pair", "make_docker_hosts"]
 
+AGENT_FLAGS = ("--docker", "--http", "127.0.0.1:8500")
+
 Pair = tuple[DockerHost, DockerHost]
 _running: list[DockerHosts] = []
 
@@ -39,7 +41,7 @@ def _started(stack: ExitStack, folders: pytest.TempPathFactory, *agent_flags: st
 def docker_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerHosts]:
     """Both hosts, for what a pair of names does not offer."""
     with ExitStack() as stack:
-        yield _started(stack, tmp_path_factory, "--docker")
+        yield _started(stack, tmp_path_factory, *AGENT_FLAGS)
 
 
 @pytest.fixture

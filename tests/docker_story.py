@@ -1,0 +1,69 @@
+"""What tests of the Docker plugin begin and end with: the article's network on both hosts, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+
+from docker_hosts import DockerHost
+from lab_ns import poll
+
+__all__ = ["C0", "C1", "C2", "SUBNET", "addresses", "declare", "demonet", "left_over", "links", "on_docker", "tidy"]
+
+SUBNET = "192.168.0.0/24"
+C0, C1, C2 = "192.168.0.100", "192.168.0.101", "192.168.0.102"
+OURS = ("vx", "v-")
+"""How interfaces of ours begin in a host's namespace, where Docker takes them from and brings them back to."""
+
+Pair = tuple[DockerHost, DockerHost]
+
+
+def on_docker(host: DockerHost, name: str, subnet: str, *options: str) -> None:
+    """A network of vxlanu, made if it is not there, and what Docker on this host calls by the same name."""
+    if name not in {row["name"] for row in host.vxlanu("network", "ls")}:
+        host.vxlanu("network", "create", name, "--subnet", subnet)
+    declare(host, name, subnet, *options)
+
+
+def declare(host: DockerHost, name: str, subnet: str, *options: str) -> None:
+    """`docker network create` for a network of vxlanu that is there."""
+    host.docker("network", "create", "-d", "vxlanu", "--ipam-driver", "vxlanu", "--subnet", subnet, *options, name)
+
+
+def demonet(pair: Pair, *options: str) -> None:
+    """The article's network on both."""
+    pair[0].vxlanu("network", "create", "demonet", "--subnet", SUBNET, *options)
+    for host in pair:
+        declare(host, "demonet", SUBNET)
+
+
+def addresses(host: DockerHost) -> set[str]:
+    """Of all endpoints of the cluster that are up; Docker tells their names only a moment later."""
+    rows = [row for row in host.vxlanu("endpoint", "ls") if row["state"] == "up"]
+    return {text.split("/")[0] for row in rows for text in row["addresses"]}
+
+
+def links(host: DockerHost, container: str) -> dict[str, dict[str, object]]:
+    """The interfaces of a container by name."""
+    return {link["ifname"]: link for link in json.loads(host.inside(container, "ip", "-j", "addr"))}
+
+
+def left_over(host: DockerHost) -> list[str]:
+    """Interfaces of ours in the host's own namespace, but for the bridge of the way out."""
+    shown = json.loads(host.run("ip", "-j", "link"))
+    names = [link["ifname"] for link in shown if link.get("linkinfo", {}).get("info_kind") != "bridge"]
+    return [name for name in names if name.startswith(OURS) and name != "vxlanu_gw"]
+
+
+def tidy(pair: Pair, running: set[str]) -> None:
+    """Until these addresses, and no others, have an endpoint; with no interface astray and every table right."""
+
+    def story() -> str:
+        rows = [host.vxlanu("endpoint", "ls") for host in pair]
+        return f"{rows}\n" + "\n".join(f"{left_over(host)}\n{host.story()}" for host in pair)
+
+    def settled() -> bool:
+        return all(addresses(host) == running and not left_over(host) for host in pair)
+
+    poll(settled, what=f"only {sorted(running)}", story=story)
+    for host in pair:
+        assert host.vxlanu("verify")["differences"] == []
