@@ -59,6 +59,15 @@ exec env --ignore-signal=CHLD cat >/dev/null
 """
 
 
+# Docker hands out its default subnets one after the other, so a bridge of its own that is made anew for each test would
+# come to 192.168.0.0/20 in the end, which is where the tests' networks are: it stays.
+CLEAN = f"""
+{DOCKER} ps -aq | xargs -r {DOCKER} rm -f
+{DOCKER} network ls --filter type=custom --format '{{{{.Name}}}}' | grep -vx docker_gwbridge |
+	xargs -r {DOCKER} network rm
+"""
+
+
 class DockerHost:
     """One host. Its dockerd and its agent are started, stopped and killed each on its own."""
 
@@ -312,7 +321,7 @@ class DockerHosts:
         for host in self.each:
             if not host.runs("dockerd"):
                 host.start_dockerd()
-            host.run("sh", "-c", f"{DOCKER} ps -aq | xargs -r {DOCKER} rm -f && {DOCKER} network prune -f")
+            host.run("sh", "-c", CLEAN)
             host.run("sh", "-c", "ip netns list | cut -d' ' -f1 | xargs -r -n 1 ip netns del")
         self.wait_joined()
         clients = [host.client() for host in self.each]

@@ -11,8 +11,8 @@ Rules of this file
      in a backslash goes on in the next one, and so does a here-document.
   2. The lines below are what it prints, stderr included: every one is found, in this order; `...` stands for any lines
      between, and at the end of a line for its rest. Blanks are one blank, and columns may be wider.
-  3. What differs from run to run is compared by its kind: ids (12 or more hex digits), times, numbers of interfaces.
-     An address has to be chosen, or left out.
+  3. What differs from run to run is compared by its kind: ids (12 or more hex digits), times, numbers of interfaces,
+     the subnet of a bridge that leads out (172.17 to 172.31). Any other address has to be chosen, or left out.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ VARYING = (
     (re.compile(r"\b\d+(\.\d+)? ?(ms|s|us)\b"), "TIME"),
     (re.compile(r"\b\d+\.\d+/\d+\.\d+/\d+\.\d+(/\d+\.\d+)?\b"), "TIMES"),
     (re.compile(r"@if\d+"), "@ifN"),
+    (re.compile(r"\b172\.(1[7-9]|2\d|3[01])\."), "172.N."),
     (re.compile(r"^\d+: "), "N: "),
 )
 
