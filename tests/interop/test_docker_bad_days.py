@@ -20,6 +20,7 @@ def refusal(host: DockerHost, *flags: str) -> str:
 def test_an_agent_beside_a_swarm_says_whose_the_port_is_and_names_the_ways_out(docker_pair: Pair) -> None:
     """Swarm's overlay is a kernel vxlan device in a namespace of Docker's, whose socket belongs to no process."""
     h1, _ = docker_pair
+    usual = h1.agent_flags
     h1.stop("vxlanu")
     h1.docker("swarm", "init", "--advertise-addr", h1.address)
     try:
@@ -31,6 +32,6 @@ def test_an_agent_beside_a_swarm_says_whose_the_port_is_and_names_the_ways_out(d
         h1.start_agent("--data-port", "5789", "--control-port", "8946")  # the ways out lead somewhere
         h1.stop("vxlanu")
     finally:
-        h1.agent_flags = ()
+        h1.agent_flags = usual
         h1.docker("swarm", "leave", "--force")
     h1.start_agent()
