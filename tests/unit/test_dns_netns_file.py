@@ -48,6 +48,26 @@ def test_it_is_written_in_place_for_the_shells_that_have_it_open(tmp_path: Path)
         assert held.read() == text_of("aaaa", [DEMONET, BLUE])
 
 
+def test_a_full_disk_leaves_no_file_that_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, full = NetnsFiles("aaaa", tmp_path), Path("/dev/full")
+    plainly = Path.write_text
+
+    def on_a_full_disk(file: Path, text: str) -> int:
+        plainly(file, "")
+        return plainly(full, text)
+
+    monkeypatch.setattr(Path, "write_text", on_a_full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        ours.settle({"c0": [DEMONET]})
+    assert files(tmp_path) == {}
+    monkeypatch.undo()
+    ours.settle({"c0": [DEMONET]})
+    assert files(tmp_path) == {"c0/resolv.conf": text_of("aaaa", [DEMONET])} and ours.left_alone == set()
+    ours.settle({"c0": [BLUE, DEMONET]})
+    ours.settle({"c0": [BLUE]})
+    assert files(tmp_path) == {"c0/resolv.conf": text_of("aaaa", [BLUE])}, "nothing of the longer one is left"
+
+
 def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     theirs, aside = tmp_path / "c0" / "resolv.conf", tmp_path / "elsewhere"
     for directory in ("c0", "c1", "c2"):

@@ -14,7 +14,8 @@ Rules of this file
   1. A file that is not ours is never touched, nor one behind a link. Ours says so in its first line, with the agent's
      id: several agents of one machine (a lab) see the same directory.
   2. What is wanted is a state, not a history: `settle` makes it so, also after a crash, for the first one looks at all.
-  3. It is written in place, not renamed to: `ip netns exec` holds the file open in shells that run.
+  3. It is written in place, not renamed to: `ip netns exec` holds the file open in shells that run. Nor is it emptied
+     first: on a full disk a file without its first line would stay, and be nobody's.
   4. It blocks, for as long as the disk does: call it from a thread.
 """
 
@@ -108,9 +109,13 @@ class NetnsFiles:
         self.left_alone.discard(name)
         assert self._ours is not None
         self._ours.add(name)
-        if not file.exists() or file.read_text() != text:
+        if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+            _make(file, text)
+        elif file.read_text() != text:
+            with file.open("r+") as opened:
+                opened.write(text)
+                opened.truncate()
 
     def remove(self, file: Path) -> None:
         """A file of ours, and the directories that are empty without it."""
@@ -128,6 +133,15 @@ class NetnsFiles:
                 return opened.read(_HEAD_BYTES).startswith(_mark(self._agent))
         except OSError:
             return False
+
+
+def _make(file: Path, text: str) -> None:
+    """A new file, whole or not at all."""
+    try:
+        file.write_text(text)
+    except OSError:
+        file.unlink(missing_ok=True)
+        raise
 
 
 def _throw(error: OSError) -> None:
