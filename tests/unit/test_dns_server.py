@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import dns.flags
 import dns.message
@@ -271,6 +273,52 @@ def test_a_stream_that_says_nothing_or_nonsense_is_ended(monkeypatch: pytest.Mon
             assert addresses(await bench.tcp("c0")) == ["10.0.255.1"]
 
     runs(scene)
+
+
+def test_without_descriptors_a_listener_is_not_asked_in_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vxlanu.dns.server.ACCEPT_AGAIN_S", 0.05)
+
+    async def scene() -> None:
+        ready = asyncio.Event()
+        streams = Refusing(socket.create_server(("127.0.0.1", 0)), ready)
+        server = Server(zone(), Forwarder(Resolvers(list)), Counters(), [], [cast(socket.socket, streams)])
+        server.open()
+        try:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            reader, writer = await asyncio.open_connection(*streams.getsockname())
+            await ready.wait()
+            assert loop.time() - began > 0.05, "three refusals are two pauses apart"
+            query = dns.message.make_query("c0", "A").to_wire()
+            writer.write(struct.pack("!H", len(query)) + query)
+            assert len(await reader.readexactly(2)) == 2, "it was served in the end"
+            writer.close()
+        finally:
+            await server.close()
+
+    runs(scene)
+
+
+class Refusing:
+    """A listener in a process whose descriptors are used up, three times."""
+
+    def __init__(self, listener: socket.socket, ready: asyncio.Event) -> None:
+        self._listener, self._ready, self._left = listener, ready, 3
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._listener, name)
+
+    def getsockname(self) -> tuple[str, int]:
+        host, port = self._listener.getsockname()
+        return str(host), int(port)
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        if self._left:
+            self._left -= 1
+            if not self._left:
+                self._ready.set()
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._listener.accept()
 
 
 def test_a_stream_carries_several_questions_and_a_client_has_few_streams() -> None:

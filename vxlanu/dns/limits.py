@@ -17,6 +17,7 @@ CLIENTS_MAX = 4096  # remembered; whoever was silent longest is forgotten, with 
 
 STREAMS_MAX = 64  # TCP connections of one network
 STREAMS_OF_CLIENT_MAX = 8
+ACCEPT_AGAIN_S = 1.0  # without descriptors a listener stays readable, and would be asked in every turn of the loop
 STREAM_IDLE_S = 10.0  # RFC 7766, 6.2.3: seconds
 
 FORWARDS_MAX = 512  # questions on their way to the host's resolvers, each with a socket of its own

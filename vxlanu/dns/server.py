@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 import struct
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from vxlanu.dns import wire
 from vxlanu.dns.forward import Busy, Forwarder
 from vxlanu.dns.limits import (
+    ACCEPT_AGAIN_S,
     BURST,
     CLIENTS_MAX,
     DATAGRAMS_AT_ONCE,
@@ -45,6 +47,7 @@ log = logging.getLogger("vxlanu.dns")
 CLASS_ANY = 255
 TRANSFERS = range(249, 255)  # TKEY, TSIG, IXFR, AXFR, MAILB, MAILA: no question of a host
 TURNS_MAX = 4096
+NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 @dataclass(slots=True)
@@ -209,7 +212,11 @@ class Server:
         """One connection; the rest in the next turn."""
         try:
             connection, client = listener.accept()
-        except OSError:  # it went again, or there are no descriptors: it waits
+        except OSError as error:  # it went again, or there are no descriptors: it waits
+            if error.errno in NO_ROOM:
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(listener.fileno())
+                loop.call_later(ACCEPT_AGAIN_S, self._listen_again, listener)
             return
         if self._streams.total() >= STREAMS_MAX or self._streams[client[0]] >= STREAMS_OF_CLIENT_MAX:
             self._counters.limited += 1
@@ -218,6 +225,10 @@ class Server:
         connection.setblocking(False)
         self._streams[client[0]] += 1
         self._spawn(self._converse(connection, client[0]))
+
+    def _listen_again(self, listener: socket.socket) -> None:
+        if listener.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
 
     async def _converse(self, connection: socket.socket, client: str) -> None:
         """One question after the other, until the client goes or is silent for too long."""
