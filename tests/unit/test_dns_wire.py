@@ -74,6 +74,14 @@ def test_a_missing_name_says_how_long_it_may_be_remembered() -> None:
         assert soa.name.to_text().lower() == "vxlanu.internal."
 
 
+def test_a_dot_within_a_label_divides_nothing() -> None:
+    inside = wire.read(dns.message.make_query("a.vxlanu.internal", A).to_wire())
+    texts = {r"a\.vxlanu.internal": r"a\046vxlanu.internal", r"a\\.vxlanu.internal": r"a\\.vxlanu.internal"}
+    for name, text in texts.items():
+        assert wire.read(dns.message.make_query(name, A).to_wire()).name == text
+    assert inside.name == "a.vxlanu.internal", "the control"
+
+
 def test_a_name_that_the_wire_cannot_carry_is_left_out() -> None:
     answer = dns.message.from_wire(wire.reply(asked(rtype=PTR), wire.NOERROR, ["x" * 64 + ".a", "c0.a"], stream=False))
     assert [rdata.to_text() for rdata in answer.answer[0]] == ["c0.a."]

@@ -109,9 +109,16 @@ def read(data: bytes) -> Query:
     if sum(len(label) + 1 for label in name.labels) != used or end > len(data):  # compressed, or cut off
         raise Unreadable(_bare(identity, flags, FORMERR))
     rtype, rclass = struct.unpack_from("!HH", data, end - 4)
-    text = name.to_text(omit_final_dot=True).lower() if len(name.labels) > 1 else ""
-    query = Query(identity, flags, text, rtype, rclass, data[QUESTION_AT:end])
+    query = Query(identity, flags, _text(name), rtype, rclass, data[QUESTION_AT:end])
     return _with_option(query, data, end) if additional else _whole(query, data, end)
+
+
+def _text(name: dns.name.Name) -> str:
+    """A dot within a label as \\046, not as \\. : else a label `a.vxlanu` would pass for one below `vxlanu`."""
+    if not any(b"." in label for label in name.labels):
+        return name.to_text(omit_final_dot=True).lower() if len(name.labels) > 1 else ""
+    labels = (dns.name.Name([label]).to_text().replace("\\.", "\\046") for label in name.labels if label)
+    return ".".join(labels).lower()
 
 
 def _with_option(query: Query, data: bytes, at: int) -> Query:
