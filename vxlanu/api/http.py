@@ -6,10 +6,13 @@ Rules of this file
      and in `status`.
   3. A Host that is a name must be one of this cluster: a web page whose name was made to point here (DNS rebinding)
      may not read what its visitor's machine can reach.
+  4. Connections are bounded, since each takes one of the agent's descriptors: where there are too many, the oldest
+     that never asked anything goes, else the newest.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import socket
@@ -26,6 +29,8 @@ from vxlanu.errors import Refused
 __all__ = ["HttpServer", "is_local"]
 
 log = logging.getLogger("vxlanu.http")
+
+CONNECTIONS_MAX = 256  # twice as many as may wait for a change (kv.py)
 
 GREETING = """vxlanu: the records of the cluster, read-only, in the manner of Consul's KV store.
   /v1/kv/?keys                                        every key
@@ -47,6 +52,9 @@ class HttpServer:
         self.address = address
         self._socket: socket.socket | None = None
         self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+        self._heard: set[asyncio.BaseProtocol] = set()
+        """Connections that asked something; some have gone."""
 
     def open(self) -> None:
         """Bind.
@@ -74,20 +82,49 @@ class HttpServer:
         """Serve until `close`; `names` are those that this agent may be called by."""
         if self._socket is None:
             raise RuntimeError("open() comes first")
-        app = web.Application(middlewares=[errors, _host_check(names)], client_max_size=1024)
+        app = web.Application(middlewares=[errors, self._hear, _host_check(names)], client_max_size=1024)
         app.add_routes([web.get("/", _greet), web.get("/v1/kv/{key:.*}", kv(source))])
         self._runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.SockSite(self._runner, self._socket).start()
+        self._server = await asyncio.get_running_loop().create_server(self._connection, sock=self._socket)
+
+    def _connection(self) -> asyncio.BaseProtocol:
+        """Whoever speaks on a new connection: aiohttp, or nobody."""
+        assert self._runner is not None and self._runner.server is not None
+        connections = [(it, it.transport) for it in self._runner.server.connections]
+        live = [(it, to) for it, to in connections if to is not None and not to.is_closing()]
+        if len(live) >= CONNECTIONS_MAX:
+            silent = next((to for it, to in live if it not in self._heard), None)
+            if silent is None:
+                return _Nobody()
+            silent.abort()
+        return self._runner.server()
+
+    @web.middleware
+    async def _hear(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if len(self._heard) >= CONNECTIONS_MAX and self._runner is not None and self._runner.server is not None:
+            self._heard.intersection_update(self._runner.server.connections)
+        self._heard.add(request.protocol)
+        return await handler(request)
 
     async def close(self) -> None:
         """Stop serving; idempotent."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+class _Nobody(asyncio.Protocol):
+    """Ends a connection at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 async def _greet(_request: web.Request) -> web.StreamResponse:

@@ -135,8 +135,8 @@ def _up_to(names: list[str], prefix: str, separator: str) -> list[str]:
 
 def _number(request: web.Request, name: str) -> int:
     text = request.query.get(name, "0") or "0"
-    if not text.isascii() or not text.isdigit():
-        raise BadRequest(f"?{name}={text}", "not a number", name="bad_request")
+    if re.fullmatch(r"\d{1,20}", text, re.ASCII) is None:
+        raise BadRequest(f"?{name}={text[:32]}", "not a number", name="bad_request")
     return int(text)
 
 
