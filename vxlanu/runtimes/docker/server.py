@@ -116,7 +116,7 @@ class Server:
     async def _answer(self, name: str, chosen: Method, body: bytes) -> msgspec.Struct:
         try:
             asked = msgspec.json.decode(body or b"{}", type=chosen.kind)
-        except msgspec.DecodeError as why:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as why:
             raise BadRequest(name, str(why), name="bad_request") from why
         work = asyncio.ensure_future(chosen.run(asked))
         try:

@@ -1,0 +1,39 @@
+"""What comes to Docker's plugin socket and is no request."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from vxlanu.runtimes.docker import shapes
+from vxlanu.runtimes.docker.server import Server, method
+
+
+async def _nothing(_: shapes.NetworkAsked) -> shapes.Empty:
+    return shapes.Empty()
+
+
+async def _status(path: Path, body: bytes) -> int:
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    head = f"POST /Some.Method HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    said = await reader.read()
+    writer.close()
+    return int(said.split()[1])
+
+
+def test_a_body_that_cannot_be_decoded_is_the_askers_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "vxlanu.sock"
+    bodies = (b'{"NetworkID":"\xff"}', b'{"NetworkID":"a","More":' + b"[" * 100_000, b"{", b'{"NetworkID":1}')
+
+    async def scene() -> None:
+        server = Server(path)
+        server.open()
+        await server.start({"Some.Method": method(shapes.NetworkAsked, _nothing)})
+        try:
+            assert [await _status(path, body) for body in bodies] == [400] * len(bodies)
+            assert await _status(path, b'{"NetworkID":"a"}') == 200, "the control"
+        finally:
+            await server.close()
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
