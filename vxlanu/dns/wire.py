@@ -15,11 +15,13 @@ import ipaddress
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import dns.exception
 import dns.name
 
 from vxlanu.dns.limits import (
+    ADDRESSES_KEPT,
     ANSWER_TTL_S,
     MISSING_TTL_S,
     REQUEST_BYTES_MAX,
@@ -164,7 +166,7 @@ def reply(
     `missing`: say how long the absence may be remembered, which only a name of the zone can.
     """
     edns = _option(query, rcode)
-    records = [record for value in values if (record := _record(query, value))]
+    records = [record for value in values if (record := _record(value))]
     room = query.limit(stream) - QUESTION_AT - len(query.question) - len(edns)
     kept = _fitting(records, room)
     authority = _soa(query) if missing else b""
@@ -191,7 +193,8 @@ def _option(query: Query, rcode: int = NOERROR) -> bytes:
     return OPTION.pack(0, OPT, UDP_PAYLOAD, rcode >> 4, 0, DO * query.dnssec_ok, 0)
 
 
-def _record(query: Query, value: str) -> bytes:
+@lru_cache(ADDRESSES_KEPT)
+def _record(value: str) -> bytes:
     """Empty for a name that the wire cannot carry: a label of more than 63 bytes."""
     try:
         address = ipaddress.ip_address(value)

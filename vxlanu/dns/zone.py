@@ -22,11 +22,13 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol
 
 from vxlanu.control.core.effects import State
 from vxlanu.control.core.records import Endpoint, EndpointId, Network, NetworkId
 from vxlanu.control.core.view import EndpointView
+from vxlanu.dns.limits import ADDRESSES_KEPT
 
 __all__ = ["AAAA", "ANY", "PTR", "ZONE", "A", "Found", "Kind", "Records", "Zone", "reversed_address"]
 
@@ -193,7 +195,13 @@ def _own_names(body: Endpoint, network: str) -> tuple[str, str]:
 
 def _bare(body: Endpoint) -> list[str]:
     """Addresses as records are asked for them."""
-    return [str(ipaddress.ip_interface(address).ip) for address in body.addresses]
+    return [_plain(address) for address in body.addresses]
+
+
+@lru_cache(ADDRESSES_KEPT)
+def _plain(address: str) -> str:
+    """Without its prefix length. Reading it is most of what a name with hundreds of holders costs."""
+    return str(ipaddress.ip_interface(address).ip)
 
 
 def _above(name: str) -> list[str]:
