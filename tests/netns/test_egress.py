@@ -211,6 +211,62 @@ def test_containers_cannot_use_the_way_that_published_ports_open_to_loopback(sce
         scene.lab.exec("c1-1", ["ip", "addr", "add", "127.0.0.1/8", "dev", "lo"])
 
 
+SPEAKER = """
+import socket, struct, sys
+datagram = struct.pack("!4H2s", 5, 7005, 10, 0, b"me")
+for source in sys.argv[2:]:
+    both = socket.inet_aton(source) + socket.inet_aton("172.18.0.1")
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 30, 1, 0, 64, 17, 0) + both
+    total = sum(struct.unpack("!10H", header))
+    total = (total & 0xffff) + (total >> 16)
+    header = header[:10] + struct.pack("!H", ~total & 0xffff) + both
+    own = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM)
+    own.sendto(header + datagram, ("eth1", 0x0800, 0, 0, bytes.fromhex(sys.argv[1].replace(":", ""))))
+"""
+HEARER = """
+import socket
+own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+own.bind(("0.0.0.0", 7005))
+print("{}", flush=True)
+while True:
+    print(own.recvfrom(100)[1][0], flush=True)
+"""
+
+
+def test_a_container_does_not_pass_for_the_host_itself(scene: Scene, attached: Attached) -> None:
+    """From an address of the loopback, while route_localnet is on for the bridge."""
+    attached("c1-1", "--publish", "8080:80")
+    own, bridge = scene.way_out("c1-1"), scene.links("h1")["vxlanu_gw"]
+    assert isinstance(bridge, dict)
+    speak = [words()[0], "-c", SPEAKER, str(bridge["address"]), "127.0.0.2", own]
+
+    def heard() -> str:
+        """The first of the two."""
+        with scene.lab.running("h1", [words()[0], "-c", HEARER]) as hearer:
+            assert hearer.stdout and hearer.stdout.readline()
+            scene.lab.exec("c1-1", speak)
+            return hearer.stdout.readline().strip()
+
+    def unguarded() -> bool:
+        scene.lab.exec("h1", ["nft", "delete", "chain", "inet", "vxlanu", "raw"], check=False)
+        return heard() == "127.0.0.2"  # the audit may have put it back already
+
+    assert heard() == own
+    poll(unguarded, what="a container to pass for the host without our chain")
+
+
+def test_the_bridge_believes_no_router_among_the_containers(scene: Scene, attached: Attached) -> None:
+    """A router advertisement from eth1 would otherwise give the host a default route into that container."""
+    attached("c1-1")
+
+    def forbidden() -> bool:
+        return scene.lab.exec("h1", ["sysctl", "-n", "net.ipv6.conf.vxlanu_gw.disable_ipv6"]).stdout.strip() == "1"
+
+    assert forbidden()
+    scene.lab.exec("h1", ["sysctl", "-qw", "net.ipv6.conf.vxlanu_gw.disable_ipv6=0"])
+    poll(forbidden, timeout=AUDIT_S, what="the audit to forbid it again")
+
+
 def test_an_internal_network_has_one_interface_and_no_route(scene: Scene, attached: Attached) -> None:
     attached("c1-1", network="closed")
     assert sorted(scene.links("c1-1")) == ["eth0", "lo"]
@@ -376,8 +432,10 @@ def test_a_bridge_of_somebody_elses_is_left_alone(scene: Scene) -> None:
     try:
         no = scene.refused("h2", "attach", "blue", "c2-1")
         assert no.returncode == 5 and "not this agent's" in no.stderr
+        again = scene.refused("h2", "attach", "blue", "c2-1")
+        assert again.returncode == 5 and "not this agent's" in again.stderr, "and no port of it is made the second time"
         assert "eth0" not in scene.links("c2-1")
-        assert "vxlanu_gw" in scene.links("h2")
+        assert scene.traces("h2") == (["vxlanu_gw"], False), "nor do rules of ours stand in its way"
     finally:
         scene.lab.exec("h2", ["ip", "link", "del", "vxlanu_gw"])
     scene.attach("blue", "c2-1")

@@ -75,6 +75,7 @@ class Egress:
         self._wiring: set[str] = set()
         self._held: dict[str, list[socket.socket]] = {}
         self._applied: tuple[Wanted, str] | None = None
+        self._stands = False  # rules and bridge, as far as we know
         self._audited = time.monotonic()
         self._auditing = False
         self._said = self._failed = ""
@@ -158,7 +159,7 @@ class Egress:
         self._wiring.add(row.tag)
         try:
             await self.ledger.write(row)
-            if self._applied is None or wanted:
+            if not self._stands or wanted:
                 await self._settle()
                 self._around.spawn(self._look_at_firewall())
             if not await self._wire(row, target):
@@ -239,7 +240,10 @@ class Egress:
                 pool.choose(self.ledger.subnet, "", addresses)
                 return
             routes = await self._helper.routes()
-            own = next((link.index for link in await self._helper.links() if link.name == BRIDGE), 0)
+            bridge = next((link for link in await self._helper.links() if link.name == BRIDGE), None)
+            if bridge is not None and bridge.mac != self._mac:  # it refuses, before our rules shut another's ports
+                await self._helper.egress_ground(EgressGround(BRIDGE, self._mac, ""))
+            own = bridge.index if bridge is not None else 0
             taken = [route.destination for route in routes if route.ifindex != own]
             subnet = pool.choose(self._wanted_subnet, self.ledger.subnet, (*self._around.subnets(), *taken))
             await self.ledger.keep_subnet(subnet)
@@ -254,7 +258,9 @@ class Egress:
             ports = [(port, row.address.partition("/")[0]) for row in rows.values() for port in _ports(row)]
             mended = await self._rules(Wanted(self.ledger.subnet, tuple(sorted(ports))))
             plan = EgressGround(BRIDGE, self._mac, pool.gateway(self.ledger.subnet), tuple(rows), loopback=bool(ports))
+            self._stands = False
             facts = await self._helper.egress_ground(plan)
+            self._stands = True
             for what in (*mended, *facts.mended):
                 log.info("egress: %s", what, extra={"event": "egress"})
             return [tag for tag in facts.missing if tag not in self._wiring]
@@ -272,6 +278,7 @@ class Egress:
 
     async def _take_down(self) -> None:
         """Nothing of ours stays; a bridge of that name that is another's is none of ours, nor are its rules."""
+        self._stands = False
         try:
             await self._helper.egress_ground(EgressGround(BRIDGE, self._mac, ""))
         except BridgeTaken:

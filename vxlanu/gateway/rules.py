@@ -7,8 +7,9 @@ Rules of this file
   3. Only our own table. A base chain of another may still drop what ours lets pass: doctor/egress.py says so.
 
 How it works
-  raw          packets from containers to 127.0.0.0/8 are dropped: while ports are published, route_localnet is on for
-               the bridge, and without this guard containers could reach what the host keeps on its loopback
+  raw          packets from containers to or from 127.0.0.0/8 are dropped: while ports are published, route_localnet is
+               on for the bridge, and without this guard containers could reach what the host keeps on its loopback, or
+               pass for the host itself where a service trusts that source
   prerouting,  a published port is led to its container, for packets from outside and from the host itself; the address
   output       is any of the host's, or the one that was named. Not for those of other containers here: where
                br_netfilter is loaded they would be led on within the bridge, between isolated ports, and vanish
@@ -84,7 +85,8 @@ def _table() -> Json:
 
 def _contents(wanted: Wanted) -> Iterable[Json]:
     yield _chain("raw", "filter", "prerouting", RAW)
-    yield _rule("raw", _is("iifname", BRIDGE), _match(_field("ip", "daddr"), LOOPBACK), {"drop": None})
+    for side in ("daddr", "saddr"):
+        yield _rule("raw", _is("iifname", BRIDGE), _match(_field("ip", side), LOOPBACK), {"drop": None})
     for chain in ("prerouting", "output"):
         yield _chain(chain, "nat", chain, DSTNAT)
         for one, address in sorted(wanted.published):

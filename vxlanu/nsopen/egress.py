@@ -5,6 +5,8 @@ Rules of this file
      good, so that the first call, the audit after `ip link del` and the start after a crash are one function.
   2. Only what is known as ours is changed or removed: the bridge by its MAC, a veth by its name, kind and bridge.
   3. A port is isolated before it is up: at no moment can two containers talk across the bridge.
+  4. The bridge speaks no IPv6, from before it is up: a host that does not forward IPv6 would believe a container's
+     router advertisement, and send its own traffic to it.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ AF_INET = 2
 RTN_UNICAST, RT_TABLE_MAIN = 1, 254
 OURS = re.compile(r"e-[0-9a-f]{12}")
 IP_FORWARD = "net.ipv4.ip_forward"
+IPV6 = Path("/proc/sys/net/ipv6")
 
 
 def ground(place: Place, wanted: EgressGround) -> GroundFacts:
@@ -60,6 +63,7 @@ def ground(place: Place, wanted: EgressGround) -> GroundFacts:
         if not here:
             here = _make_bridge(netlink, wanted)
             mended.append(f"bridge {wanted.bridge} made")
+        mended += _speaks_no_ipv6(wanted.bridge)
         mended += _stands(netlink, wanted, here)
         mended += _forwards(wanted)
         missing = [tag for tag in wanted.tags if egress_name(tag) not in links]
@@ -142,6 +146,12 @@ def _make_bridge(netlink: IPRoute, wanted: EgressGround) -> int:
     index = _index(netlink, wanted.bridge)
     choose_address_mode(netlink, index, ADDR_GEN_NONE)
     return index
+
+
+def _speaks_no_ipv6(bridge: str) -> Iterator[str]:
+    """Also where an administrator's sysctl for all interfaces came after the bridge."""
+    if IPV6.is_dir():  # else nobody here does
+        yield from _switch(f"net.ipv6.conf.{bridge}.disable_ipv6", on=True)
 
 
 def _stands(netlink: IPRoute, wanted: EgressGround, index: int) -> Iterator[str]:
