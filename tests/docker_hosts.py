@@ -111,7 +111,11 @@ class DockerHost:
         self.dockerd_flags = flags or self.dockerd_flags
         self.run("rm", "-f", "/run/docker.pid")  # of a killed one, whose number may be another's by now
         process = self._launch("dockerd", "--cgroup-parent", self.cgroup, *self.dockerd_flags)
-        poll(lambda: self.docker_answers() or process.poll() is not None, what="dockerd answers", story=self.story)
+        patience = 150.0  # before it answers, it waits up to 45 s for a plugin that is away
+        poll(
+            lambda: self.docker_answers() or process.poll() is not None,
+            timeout=patience, what="dockerd answers", story=self.story,
+        )  # fmt: skip
         assert process.poll() is None, self.story()
 
     def start_agent(self, *flags: str, wait: bool = True) -> None:
