@@ -129,6 +129,20 @@ def test_a_plain_namespace_and_a_docker_container_share_a_network(story: Pair) -
         h1.run("nsenter", "--net=/run/netns/n0", "ping", "-c", "1", "-W", "10", address)
 
 
+def test_beside_docker_the_way_out_of_a_plain_namespace_needs_the_rules_of_the_help_topic(story: Pair) -> None:
+    """Docker's policy for what is forwarded is to drop it, and no table of ours can overrule another's drop."""
+    h1, _ = story
+    inside = ("nsenter", "--net=/run/netns/n0", "ping", "-c", "1", "-W")
+    assert h1.call(*inside, "1", h1.outside_address).returncode != 0
+    assert h1.call(*inside, "5", C0).returncode == 0, "the network itself is not forwarded by the host"
+    (rules,) = [line for line in h1.run("vxlanu", "help", "egress").splitlines() if "DOCKER-USER" in line]
+    h1.run("sh", "-c", f"set -e; {rules}")
+    try:
+        poll(lambda: h1.call(*inside, "1", h1.outside_address).returncode == 0, what="the way out", story=h1.story)
+    finally:
+        h1.run("sh", "-c", f"set -e; {rules.replace(' -I ', ' -D ')}")
+
+
 def test_an_internal_network_has_no_way_out(story: Pair) -> None:
     h1, h2 = story
     for host in story:
@@ -161,6 +175,23 @@ def test_an_address_that_another_host_holds_is_refused_with_the_holders_name(sto
     said = h2.fails(DOCKER, "run", "--rm", "--network", "demonet", "--ip", C0, IMAGE, "true")
     assert C0 in said and "h1" in said, said
     h2.docker("run", "--rm", "--network", "demonet", "--ip", "192.168.0.110", IMAGE, "true")
+
+
+def test_containers_find_each_other_by_name_across_hosts(story: Pair) -> None:
+    """With Docker's own resolver in between, which asks from inside of the container, by eth0."""
+    h1, h2 = story
+    ask = ("--dns", "192.168.0.1", "--dns-search", "vxlanu.internal")
+    h1.run_container("asker", "--network", "demonet", *ask)
+    h2.run_container("www", "--network", "demonet", "--network-alias", "site", *ask)
+    for host, container, names in ((h1, "asker", ("www", "site", "www.demonet", "C1", "N0")), (h2, "www", ("C0",))):
+        for name in names:
+            poll(lambda: host.pings(container, name), what=f"{name} answers", story=host.story)  # noqa: B023
+    assert h2.pings("D1", D0), "D0 is there"
+    assert not h1.pings("asker", "D0"), "and has no name in this network"
+    h2.docker("rm", "-f", "www")
+    poll(lambda: not h1.pings("asker", "www", wait=1), what="the name is gone", story=h1.story)
+    assert h1.pings("asker", "C1"), "names are still answered"
+    h1.docker("rm", "-f", "asker")
 
 
 ARTICLES_SCRIPT = """
