@@ -218,3 +218,23 @@ def test_an_http_address_that_cannot_be_is_told(said: str, capsys: pytest.Captur
     assert main(["agent", "--check", "--http", said]) == 2
     assert said in capsys.readouterr().err
     assert main(["agent", "--check", "--http", "[::1]:8500"]) == 0
+
+
+def test_a_change_wakes_all_who_waited_also_while_another_begins_to() -> None:
+    async def scene() -> None:
+        stamps = Stamps()
+        start = stamps.index
+
+        async def change() -> None:
+            stamps.changed([("node", b"x", b"")])
+
+        async def begin() -> None:
+            await stamps.wait(stamps.index, 60)
+
+        first, _, second = [asyncio.create_task(it) for it in (stamps.wait(start, 60), change(), begin())]
+        assert await asyncio.wait_for(first, 10) == start + 1
+        assert not second.done(), "the control: nothing has changed for the second"
+        stamps.changed([("node", b"x", b"")])
+        await asyncio.wait_for(second, 10)
+
+    asyncio.run(scene())

@@ -77,6 +77,7 @@ class Stamps:
         for key in (*keys, *counts):
             self._stamps[key] = (self._stamps.get(key, (self.index, 0))[0], self.index)
         self._stir.set()
+        self._stir = asyncio.Event()  # not cleared by waiters: one would take it from another who has yet to look
 
     def of(self, source: ChangeKey) -> tuple[int, int]:
         """(created, modified): what was there before the first change that is remembered has the base for both."""
@@ -86,7 +87,6 @@ class Stamps:
         """The index as soon as something changed after `index`, or after so long."""
         end = time.monotonic() + patience_s
         while self.index == index and (left := end - time.monotonic()) > 0:
-            self._stir.clear()
             try:
                 await asyncio.wait_for(self._stir.wait(), left)
             except TimeoutError:
