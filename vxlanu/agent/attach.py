@@ -55,6 +55,8 @@ async def attach(agent: Agent, wanted: Attach, again: EndpointId | None = None) 
     """
     plan = await _plan(agent, wanted, again)
     key = plan.endpoint.hex()
+    if again is not None and key not in agent.intents:
+        raise NotFound(f"attach {wanted.target}", "detached meanwhile", name="not_attached")
     row = LocalRow.of(plan.endpoint, plan.network.id, plan.target, wanted.ifname)
     agent.journal.rows[key] = row
     agent.names_in_use.add((plan.network.id, plan.name))

@@ -80,6 +80,8 @@ async def take_down(agent: Agent, key: str) -> None:
         await agent.endpoints.close(key)
         await agent.egress.leave(key)
         await agent.journal.erase(key)
+        if returns and key not in agent.intents:  # detached meanwhile: nobody else releases them now
+            await agent.control.release(NetworkId(row.network), EndpointId(row.endpoint))
         agent.release_network(row.network)
     finally:
         agent.leaving.discard(key)

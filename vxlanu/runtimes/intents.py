@@ -243,6 +243,8 @@ class Intents(Listener):
             await attach(self._agent, wanted, EndpointId(intent.endpoint))
             self._said.pop(intent.key, None)
         except (VxlanuError, OSError) as why:
+            if intent.key not in self._rows:
+                return  # detached meanwhile
             self._due[intent.key] = time.monotonic() + ASK_S
             self._say(intent, str(why))
 
