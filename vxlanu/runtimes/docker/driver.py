@@ -19,8 +19,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import defaultdict
 from contextlib import AsyncExitStack
+from weakref import WeakValueDictionary
 
 import msgspec
 import msgspec.structs
@@ -52,7 +52,14 @@ class Driver:
     def __init__(self, agent: Agent, ledger: Ledger) -> None:
         self._agent = agent
         self._ledger = ledger
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def turn(self, docker_id: str) -> asyncio.Lock:
+        """What all who change an endpoint of Docker's hold meanwhile; there as long as somebody has it."""
+        lock = self._turns.get(docker_id)
+        if lock is None:
+            lock = self._turns[docker_id] = asyncio.Lock()
+        return lock
 
     # networks
 
@@ -104,7 +111,7 @@ class Driver:
 
     async def create_endpoint(self, asked: shapes.CreateEndpoint) -> shapes.EndpointCreated:
         """Tie addresses that were asked for to Docker's endpoint; answers with the MAC if Docker has none."""
-        async with self._turns[asked.endpoint_id]:
+        async with self.turn(asked.endpoint_id):
             network = self._network(asked.network_id)
             wanted = asked.interface or shapes.Interface()
             row = self._ledger.endpoints.get(asked.endpoint_id)
@@ -151,11 +158,10 @@ class Driver:
 
     async def delete_endpoint(self, asked: shapes.EndpointAsked) -> shapes.Empty:
         """Take it down, whatever has become of it."""
-        async with self._turns[asked.endpoint_id]:
+        async with self.turn(asked.endpoint_id):
             row = self._ledger.endpoints.get(asked.endpoint_id)
             if row is not None:
                 await self.forget(row)
-        self._turns.pop(asked.endpoint_id, None)
         return shapes.Empty()
 
     async def forget(self, row: DockerEndpoint) -> None:
@@ -178,7 +184,7 @@ class Driver:
 
     async def join(self, asked: shapes.Join) -> shapes.Joined:
         """Make the interface and tell the cluster of it; what Docker does next needs nothing of us."""
-        async with self._turns[asked.endpoint_id]:
+        async with self.turn(asked.endpoint_id):
             row = self._ledger.endpoints.get(asked.endpoint_id)
             if row is None:
                 raise NotFound(f"endpoint {asked.endpoint_id[:NAME_DIGITS]}", "Docker has not created it")
@@ -217,7 +223,7 @@ class Driver:
 
     async def leave(self, asked: shapes.EndpointAsked) -> shapes.Empty:
         """Nobody reaches it any more; its TAP waits for Docker to take it back."""
-        async with self._turns[asked.endpoint_id]:
+        async with self.turn(asked.endpoint_id):
             row = self._ledger.endpoints.get(asked.endpoint_id)
             if row is not None and row.sandbox:
                 self._agent.endpoints.returned(row.endpoint.hex())

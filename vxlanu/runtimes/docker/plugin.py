@@ -119,12 +119,15 @@ class DockerPlugin:
         return endpoint is not None and endpoint.endpoint.hex() in self._agent.journal.rows
 
     async def _expire(self, row: DockerAddress) -> None:
-        endpoint = self.ledger.endpoints.get(row.docker_endpoint) if row.docker_endpoint else None
-        log.info("nothing runs with %s: given back", row.address, extra={"event": "docker_expired"})
-        if endpoint is not None:
-            await self._drop(endpoint)
-        else:
-            await self._ipam.give_back(row)
+        async with self._driver.turn(row.docker_endpoint):
+            if self._runs(row):  # joined while we waited
+                return
+            endpoint = self.ledger.endpoints.get(row.docker_endpoint) if row.docker_endpoint else None
+            log.info("nothing runs with %s: given back", row.address, extra={"event": "docker_expired"})
+            if endpoint is not None:
+                await self._drop(endpoint)
+            else:
+                await self._ipam.give_back(row)
 
     def _methods(self) -> dict[str, Method]:
         """Everything that libnetwork can ask, by the name it has on the socket."""
