@@ -133,7 +133,8 @@ def _open_again(name: str, wanted: TapQueues) -> tuple[list[int], TapQueues]:
     for tried in (wanted, single if wanted.multi_queue else several):
         try:
             if not wanted.vnet_hdr:
-                os.close(open_queues(name, msgspec.structs.replace(tried, vnet_hdr=True, offloads=0))[0])
+                revoking = msgspec.structs.replace(tried, count=1, write_queue=False, vnet_hdr=True, offloads=0)
+                os.close(open_queues(name, revoking)[0])
             fds = open_queues(name, tried)
         except KernelRefused as why:
             if not isinstance(why.__cause__, OSError) or why.__cause__.errno != errno.EINVAL:
