@@ -155,6 +155,8 @@ def with_partial_checksum(frame: bytes) -> bytes | None:
     l4 = int.from_bytes(vnet[6:8], "little")
     place, fourth = l4 + int.from_bytes(vnet[8:10], "little"), frame[12:14] == b"\x08\x00"
     end = 14 + int.from_bytes(frame[16:18], "big") if fourth else 54 + int.from_bytes(frame[18:20], "big")
+    if end <= l4:
+        return None  # a length of 0: captured before the sender's card cut it
     addresses = frame[26:34] if fourth else frame[22:54]
     words = addresses + bytes([0, frame[23] if fourth else frame[20]]) + (end - l4).to_bytes(2, "big")
     total = sum(struct.unpack(f"!{len(words) // 2}H", words))
