@@ -102,9 +102,9 @@ class DockerHost:
         assert self._outer.stdin
         self._outer.stdin.close()
         self._outer.wait(60)
-        for tree in Path("/sys/fs/cgroup").glob(f"**{self.cgroup}"):
-            for folder in sorted(tree.glob("**/"), reverse=True):
-                poll(lambda: _removed(folder), what=f"{folder} is empty")  # noqa: B023
+        for tree in _control_groups(self.namespace.name):
+            for folder, _, _ in os.walk(tree, topdown=False):
+                poll(lambda: _removed(Path(folder)), what=f"{folder} is empty")  # noqa: B023
 
     def start_dockerd(self, *flags: str) -> None:
         """Start dockerd and wait until it answers; flags count for this start and later ones without any."""
@@ -349,6 +349,11 @@ def _alive(host: DockerHost) -> set[str]:
 def _child_of(pid: int) -> int:
     """The one child of a process that waits for it."""
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+def _control_groups(name: str) -> list[Path]:
+    """Those of a name. By os.walk, which passes over what others take away while it looks."""
+    return [Path(folder) / name for folder, below, _ in os.walk("/sys/fs/cgroup") if name in below]
 
 
 def _removed(folder: Path) -> bool:
