@@ -138,13 +138,23 @@ CHANGES = ((8, 2), (8, 0), (9, 0), (9, 1), (9, 0x7F), (10, 0), (11, 40), (10, 0)
 
 
 def with_ecn(frame: bytes, ect: int) -> bytes:
-    """An IP frame from a sender that says `ect` of itself, header checksum kept right by scapy; others as they are."""
-    parsed = Ether(frame)
-    if IP in parsed:
-        parsed[IP].tos, parsed[IP].chksum = ect, None
-    elif IPv6 in parsed:
-        parsed[IPv6].tc = ect
-    return bytes(parsed)
+    """An IP frame from a sender that says `ect` of itself, header checksum kept right; others as they are."""
+    headers = 14 + (frame[14] & 15) * 4 if len(frame) >= 34 else 0
+    if frame[12:14] == b"\x08\x00" and 34 <= headers <= len(frame):
+        start, rest = bytes([frame[14], ect]) + frame[16:24], frame[26:headers]
+        checksum = 0xFFFF - folded(start + rest)
+        return frame[:14] + start + checksum.to_bytes(2, "big") + rest + frame[headers:]
+    if frame[12:14] == b"\x86\xdd" and len(frame) >= 54:
+        return frame[:14] + bytes([0x60, ect << 4 | frame[15] & 15]) + frame[16:]
+    return frame
+
+
+def folded(words: bytes) -> int:
+    """The ones' complement sum of 16-bit words (RFC 1071)."""
+    total = sum(struct.unpack(f"!{len(words) // 2}H", words))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
 
 
 def with_partial_checksum(frame: bytes) -> bytes | None:
@@ -159,10 +169,7 @@ def with_partial_checksum(frame: bytes) -> bytes | None:
         return None  # a length of 0: captured before the sender's card cut it
     addresses = frame[26:34] if fourth else frame[22:54]
     words = addresses + bytes([0, frame[23] if fourth else frame[20]]) + (end - l4).to_bytes(2, "big")
-    total = sum(struct.unpack(f"!{len(words) // 2}H", words))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return frame[:place] + total.to_bytes(2, "big") + frame[place + 2 :]
+    return frame[:place] + folded(words).to_bytes(2, "big") + frame[place + 2 :]
 
 
 def virtio_header(frame: bytes, size: int) -> bytes | None:
