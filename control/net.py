@@ -176,14 +176,18 @@ class ControlPlane:
         endpoint: EndpointId,
         *,
         wanted: str | None = None,
+        subnet: str = "",
         ipv6: bool = False,
         take_over: bool = False,
     ) -> str:
-        """An address with its prefix length, journalled. Raises Refusal (errors.py has the names)."""
+        """An address with its prefix length, journalled; of `subnet`, if that is given. Raises Refusal (errors.py has
+        the names)."""
         request = next(self._requests)
         answer = self._wait_for(request)
         now = time.monotonic()
-        self.core.allocate(request, network, endpoint, now, wanted=wanted, ipv6=ipv6, take_over=take_over)
+        self.core.allocate(
+            request, network, endpoint, now, wanted=wanted, subnet=subnet, ipv6=ipv6, take_over=take_over
+        )
         self._shell.pump()
         effect = await self._answer(request, answer, self._config.profile.allocate_deadline)
         if isinstance(effect, AllocationRefused):

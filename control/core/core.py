@@ -206,13 +206,15 @@ class Core:
         now: float,
         *,
         wanted: str | None = None,
+        subnet: str = "",
         ipv6: bool = False,
         take_over: bool = False,
     ) -> None:
         """Ask for an address; ends in Allocated(request) or AllocationRefused(request). Repeating it for one endpoint
-        yields the same address. `wanted` without a prefix length. `ipv6` (or a v6 `wanted`) picks from the v6 subnet.
+        yields the same address. `wanted` without a prefix length. `subnet`: one of the network's, from which alone it
+        may come. Without it `ipv6` (or a v6 `wanted`) picks from the v6 subnets.
         """
-        self._parts.ipam.allocate(request, network, endpoint, wanted, ipv6, take_over, now)
+        self._parts.ipam.allocate(request, network, endpoint, wanted, subnet, ipv6, take_over, now)
         self._after(now)
 
     def release(self, network: NetworkId, endpoint: EndpointId, now: float) -> None:

@@ -63,6 +63,7 @@ class _Errand:
     network: NetworkId
     endpoint: EndpointId
     wanted: IPAddress | None
+    subnet: str
     ipv6: bool
     take_over: bool
     deadline: float
@@ -106,6 +107,7 @@ class Ipam:
         network: NetworkId,
         endpoint: EndpointId,
         wanted: str | None,
+        subnet: str,
         ipv6: bool,
         take_over: bool,
         now: float,
@@ -116,19 +118,18 @@ class Ipam:
         except ValueError as error:
             self._refuse(request, Refusal("address_outside", str(wanted), str(error)))
             return
-        ipv6 = address.version == 6 if address is not None else ipv6
+        ipv6 = address.version == 6 if address is not None else ":" in subnet or ipv6
         try:
-            self._check_network(network)
-            self._check_wanted(network, address, 6 if ipv6 else 4)
+            pool = self._checked_pool(network, subnet, address, 6 if ipv6 else 4)
         except Refusal as refusal:
             self._refuse(request, refusal)
             return
-        known = self.leases.of_endpoint(network, endpoint, ipv6=ipv6)
+        known = self.leases.of_endpoint(network, endpoint, pool.of_version(6 if ipv6 else 4))
         if known is not None and address in (None, known):
-            self._out.add(Allocated(request, endpoint, Pool(self._index.networks[network]).with_prefix(known)))
+            self._out.add(Allocated(request, endpoint, pool.with_prefix(known)))
             return
         deadline = now + self._profile.allocate_deadline
-        errand = _Errand(request, network, endpoint, address, ipv6, take_over, deadline, now)
+        errand = _Errand(request, network, endpoint, address, subnet, ipv6, take_over, deadline, now)
         self._errands[request] = errand
         self._look(errand, now)
 
@@ -143,8 +144,9 @@ class Ipam:
         body = self._index.networks.get(network)
         if body is None:
             return ()
-        both = (self.leases.of_endpoint(network, endpoint, ipv6=ipv6) for ipv6 in (False, True))
-        return tuple(_with_prefix(body.subnets, address) for address in both if address is not None)
+        pool = Pool(body)
+        both = (self.leases.of_endpoint(network, endpoint, pool.of_version(version)) for version in (4, 6))
+        return tuple(pool.with_prefix(address) for address in both if address is not None)
 
     def free_addresses(self, network: NetworkId) -> int:
         """How many IPv4 addresses could be handed out now without asking anyone."""
@@ -166,7 +168,7 @@ class Ipam:
                 self.claims.answered(message, now)
             case Loan():
                 body = self._index.networks.get(message.network)
-                self.loans.asked(message, addr, Pool(body) if body is not None else None, now)
+                self.loans.asked(message, addr, Pool(body, message.subnet) if body is not None else None, now)
             case LoanAnswer():
                 self._lent(message, now)
             case LoanReturn():
@@ -196,7 +198,7 @@ class Ipam:
         try:
             if body is None or self._view.is_removed(errand.network):
                 raise Refusal("network_removed", errand.network.hex()[:12])
-            pool = Pool(body)
+            pool = Pool(body, errand.subnet)
             if errand.borrowing is not None:
                 self._repeat_loan(errand, errand.borrowing, now)
             elif errand.wanted is not None:
@@ -267,6 +269,7 @@ class Ipam:
             and block.state == "held"
             and not self._away(owner)
             and ":" not in block_prefix
+            and pool.subnet_of(ip_network(block_prefix).network_address) is not None
         ]
         if lenders:
             owner, block_prefix = self._rng.sample(sorted(lenders), 1)[0]
@@ -352,7 +355,7 @@ class Ipam:
     def _borrow(self, errand: _Errand, holder: NodeId, prefix: str, wanted: str, now: float) -> None:
         number = self._rng.getrandbits(63)
         key = errand.network + prefix.encode()
-        message = Loan(number, self._table.me, errand.network, key, wanted)
+        message = Loan(number, self._table.me, errand.network, key, wanted, errand.subnet)
         errand.asked.add(holder)
         errand.borrowing = _Borrowing(holder, number, message, now, now + _LOAN_PATIENCE)
         self._repeat_loan(errand, errand.borrowing, now)
@@ -374,7 +377,7 @@ class Ipam:
         errand.borrowing = None
         body = self._index.networks.get(errand.network)
         if answer.address and body is not None:
-            self._accept_loan(errand, Pool(body), answer)
+            self._accept_loan(errand, Pool(body, errand.subnet), answer)
         elif errand.wanted is not None and answer.error in ("address_in_use", "address_reserved"):
             del self._errands[errand.request]
             self._refuse(errand.request, Refusal(answer.error, str(errand.wanted), "", answer.holder[:80]))
@@ -405,16 +408,17 @@ class Ipam:
     def _refuse(self, request: int, refusal: Refusal) -> None:
         self._out.add(AllocationRefused(request, refusal.name, refusal.what, refusal.why, refusal.holder))
 
-    def _check_network(self, network: NetworkId) -> None:
+    def _checked_pool(self, network: NetworkId, subnet: str, wanted: IPAddress | None, version: int) -> Pool:
+        """From where an address may come. Raises Refusal where it cannot come from there."""
         view = self._view.network(network)
         if view is None:
             name = "network_removed" if self._view.is_removed(network) else "not_found"
             raise Refusal(name, network.hex()[:12])
         if view.state is NetworkState.REMOVING:
             raise Refusal("network_removed", view.name, "it is being removed")
-
-    def _check_wanted(self, network: NetworkId, wanted: IPAddress | None, version: int) -> None:
-        pool = Pool(self._index.networks[network])
+        pool = Pool(view.body, subnet)
+        if not pool.subnets:
+            raise Refusal("address_outside", subnet, "the network's subnets are " + ", ".join(view.body.subnets))
         if not pool.of_version(version):
             what = str(wanted or f"an IPv{version} address")
             raise Refusal("address_outside", what, f"the network has no IPv{version} subnet")
@@ -423,6 +427,7 @@ class Ipam:
                 raise Refusal("address_outside", str(wanted), "not in " + ", ".join(map(str, pool.subnets)))
             if wanted in pool.reserved:
                 raise Refusal("address_reserved", str(wanted), "network, broadcast, gateway or auxiliary address")
+        return pool
 
     def _user_of(self, network: NetworkId, address: str, endpoint: EndpointId) -> EndpointView | None:
         """The visible endpoint that has an address, other than the asking one."""
@@ -436,9 +441,3 @@ class Ipam:
     def _name(self, node: NodeId) -> str:
         member = self._table.by_id.get(node)
         return member.name if member is not None else node.hex()[:12]
-
-
-def _with_prefix(subnets: tuple[str, ...], address: IPAddress) -> str:
-    """As an endpoint wears it."""
-    lengths = (network.prefixlen for text in subnets if address in (network := ip_network(text)))
-    return f"{address}/{next(lengths, address.max_prefixlen)}"

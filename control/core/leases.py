@@ -21,7 +21,7 @@ from .config import Profile
 from .index import Index
 from .out import Outbox
 from .pack import convert, pack, unpack
-from .pool import IPAddress, Pool
+from .pool import IPAddress, IPNetwork, Pool
 from .records import Block, EndpointId, Kind, NodeId
 from .writer import Writer
 
@@ -77,11 +77,11 @@ class Leases:
         """How many could be handed out without asking anyone (resting ones included)."""
         return sum(1 for _ in self._free(network, pool))
 
-    def of_endpoint(self, network: bytes, endpoint: EndpointId, *, ipv6: bool) -> IPAddress | None:
-        """What an endpoint has already."""
-        kind = IPv6Address if ipv6 else IPv4Address
+    def of_endpoint(self, network: bytes, endpoint: EndpointId, subnets: list[IPNetwork]) -> IPAddress | None:
+        """What an endpoint has already in one of these subnets."""
         given = self.given[network].items()
-        return next((a for a, lease in given if lease.endpoint == endpoint and type(a) is kind), None)
+        mine = (address for address, lease in given if lease.endpoint == endpoint)
+        return next((address for address in mine if any(address in subnet for subnet in subnets)), None)
 
     def grant(self, network: bytes, address: IPAddress, endpoint: EndpointId, tag: bytes = b"") -> None:
         """Write down that an address is an endpoint's. Durable before any effect that follows."""

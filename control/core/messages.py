@@ -165,13 +165,14 @@ class ClaimAnswer(Message, tag="claimed", frozen=True, omit_defaults=True):
 
 
 class Loan(Message, tag="loan", frozen=True, omit_defaults=True):
-    """Lend me one address of your block: `wanted`, or any when that is empty."""
+    """Lend me one address of your block: `wanted`, or any when that is empty (of `subnet`, when that is not)."""
 
     number: int
     borrower: NodeId
     network: bytes
     key: bytes
     wanted: str = ""
+    subnet: str = ""
 
 
 class LoanAnswer(Message, tag="lent", frozen=True, omit_defaults=True):

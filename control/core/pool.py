@@ -7,6 +7,7 @@ Rules of this file
      subnets are so large that nobody needs a neighbourhood.
   3. Never handed out: network and broadcast address, the gateway (the given one, else the first host), `--aux`.
   4. A range (`--ip-range`) narrows what is picked in the subnet that it lies in, and in no other.
+  5. The pool of one subnet is the network's without the other subnets: the same blocks, the same reserved addresses.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from msgspec.structs import replace
 
 from .choose import ipv6_start
 from .records import EndpointId, Network, NodeId
@@ -30,9 +33,11 @@ IPNetwork = IPv4Network | IPv6Network
 
 
 class Pool:
-    """A network's address space."""
+    """A network's address space, or what of it lies in one of its subnets (rule 5)."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, only: str = "") -> None:
+        if only:
+            network = replace(network, subnets=(only,) if only in network.subnets else ())
         self.subnets: list[IPNetwork] = [ip_network(text) for text in network.subnets]
         self._ranges: list[IPNetwork] = [ip_network(text) for text in network.ip_ranges]
         self.reserved: set[IPAddress] = {ip_address(text) for text in (*network.gateways, *network.aux.values())}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+from ipaddress import ip_interface, ip_network
 
 import pytest
 from simulator import Broken, Cluster, Host, Weather
@@ -381,3 +382,75 @@ def test_an_answer_to_another_attempt_is_not_counted() -> None:
         cluster.call(one, lambda core, now, data=data: core.receive_datagram(data, two.address, now))
         cluster.run(0.1)
         assert len(cluster.grants) == granted
+
+
+BOTH = ("10.1.0.0/24", "10.2.0.0/29", "fd01::/64", "fd02::/125")
+
+
+@pytest.mark.parametrize("subnet", BOTH)
+def test_an_address_comes_from_the_subnet_that_is_asked_for_to_its_last_one(subnet: str) -> None:
+    cluster = Cluster(12, hosts=3)
+    cluster.start_all()
+    network = cluster.network(cluster.hosts[0], subnets=BOTH)
+    cluster.until(cluster.agree, 5.0)
+    put_when_allocated(cluster, network)
+    wanted = min(ip_network(subnet).num_addresses, 96)
+    while not cluster.refused and len(cluster.grants) < wanted:
+        before = len(cluster.grants)
+        cluster.allocate(cluster.hosts[before % 3], network, subnet=subnet)
+        cluster.until(lambda b=before: len(cluster.grants) > b or bool(cluster.refused), 20.0)
+    given = {ip_interface(text) for _, text in cluster.grants}
+    assert {str(address.network) for address in given} == {subnet}
+    if wanted < 96:  # the other subnets are empty, and nothing of them is given
+        assert cluster.refused[0].name == "pool_exhausted"
+        assert len(given) == {4: 8 - 3, 6: 8 - 2}[next(iter(given)).version]
+
+
+def test_a_loan_comes_from_the_subnet_that_is_asked_for_and_each_subnet_has_its_own() -> None:
+    # one block each: h1 holds both, h2 has to borrow
+    cluster = Cluster(13, hosts=2)
+    cluster.start_all()
+    subnets = ("10.1.0.0/24", "10.2.0.0/24")
+    network = cluster.network(cluster.hosts[0], subnets=subnets, ip_ranges=("10.1.0.0/26", "10.2.0.0/26"))
+    cluster.until(cluster.agree, 5.0)
+    put_when_allocated(cluster, network)
+    for host in cluster.hosts:
+        for subnet in subnets * 2:
+            before = len(cluster.grants)
+            endpoint = cluster.allocate(host, network, subnet=subnet)
+            cluster.until(lambda b=before: len(cluster.grants) > b, 20.0)
+            ((_, given),) = [key for key, owner in cluster.grants.items() if owner == endpoint]
+            assert str(ip_interface(given).network) == subnet
+    cluster.until(cluster.agree, 5.0)
+    loans = [text for b in cluster.hosts[0].core.view.blocks(network) for text in b.body.loans]
+    assert sorted(text.rpartition(".")[0] for text in loans) == ["10.1.0", "10.1.0", "10.2.0", "10.2.0"]
+
+
+@pytest.mark.parametrize(("wanted", "subnet"), [(None, "10.3.0.0/24"), ("10.1.0.9", "10.2.0.0/29")])
+def test_a_subnet_that_is_not_the_networks_or_not_the_addresss_is_refused(wanted: str | None, subnet: str) -> None:
+    cluster = Cluster(14, hosts=1)
+    cluster.start_all()
+    network = cluster.network(cluster.hosts[0], subnets=BOTH)
+    cluster.allocate(cluster.hosts[0], network, wanted, subnet=subnet)
+    cluster.until(lambda: bool(cluster.refused), 1.0)
+    assert [refused.name for refused in cluster.refused] == ["address_outside"]
+    cluster.allocate(cluster.hosts[0], network, "10.1.0.9", subnet="10.1.0.0/24")  # positive control
+    cluster.until(lambda: bool(cluster.grants), 5.0)
+
+
+def test_one_endpoint_may_have_an_address_of_each_subnet_and_keeps_them() -> None:
+    cluster = Cluster(15, hosts=1)
+    cluster.start_all()
+    host = cluster.hosts[0]
+    network = cluster.network(host, subnets=BOTH)
+    endpoint = EndpointId(bytes(16))
+    asked: dict[int, str] = {}
+    for subnet in (*BOTH, *BOTH):
+        request = cluster.request()
+        cluster._asked[request] = (network, endpoint)
+        asked[request] = subnet
+        cluster.call(host, lambda core, now, r=request, s=subnet: core.allocate(r, network, endpoint, now, subnet=s))
+    cluster.until(lambda: len(host.took(Allocated)) == 8, 5.0)
+    for effect in host.took(Allocated):
+        assert str(ip_interface(effect.address).network) == asked[effect.request]
+    assert len({effect.address for effect in host.took(Allocated)}) == 4

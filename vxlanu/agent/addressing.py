@@ -25,12 +25,16 @@ async def take_address(
     what: str,
     *,
     ipv6: bool,
+    subnet: str = "",
     take_over: bool = False,
 ) -> str:
-    """`wanted`, or if that is empty any address of the network, with its prefix length; `what` is asked for it."""
+    """`wanted`, or if that is empty any address of the network, with its prefix length; `what` is asked for it.
+
+    `subnet`: one of the network's, from which alone the address may come.
+    """
     try:
         return await agent.control.allocate(
-            network, endpoint, wanted=wanted or None, ipv6=ipv6, take_over=take_over
+            network, endpoint, wanted=wanted or None, subnet=subnet, ipv6=ipv6, take_over=take_over
         )
     except Refusal as refusal:
         holder = agent.view.winner(network, wanted) if wanted else None
