@@ -198,6 +198,18 @@ def test_link_show_says_of_network_and_tap_what_the_kernel_says(pair: Lab) -> No
     poll(lambda: len(networks(pair, "h2")) == 1, "the network gone from h2", 10)
 
 
+def test_a_name_is_an_endpoint_before_it_is_the_beginning_of_a_networks_id(pair: Lab) -> None:
+    network = next(row for row in pair.vxlanu("h1", "network", "ls") if row["name"] == "look")
+    begins = network["id"][0]
+    assert pair.vxlanu("h1", "link", "show", begins)[0]["network"] == "look", "a beginning of its id means the network"
+    pair.vxlanu("h1", "attach", "look", "c1-2", "--name", begins)
+    try:
+        [link] = pair.vxlanu("h1", "link", "show", begins)
+        assert [port["endpoint"] for port in link["ports"]] == [begins]
+    finally:
+        pair.vxlanu("h1", "detach", "look", "c1-2")
+
+
 def test_why_ends_at_the_step_that_fails(pair: Lab) -> None:
     unknown = steps(pair, "h1", "192.168.0.77", "--from", "A", code=1)
     assert [(step.step, step.ok) for step in unknown.steps] == [("neighbor", False)]
