@@ -56,8 +56,10 @@ int vx_fdb_record(struct vx_network *network, uint64_t mac, struct vx_place plac
 		return -EINVAL;
 	}
 	error = vx_table_set(&network->fdb, vx_key_number(mac), vx_value(place.kind, place.id, generation));
-	if (!error)
+	if (!error) {
+		atomic_thread_fence(memory_order_seq_cst);	/* guard.c, give_way() */
 		vx_soft_forget(&network->soft, mac, 0, vx_net_soft_count, network->tables);
+	}
 	return error;
 }
 

@@ -159,6 +159,19 @@ enum vx_reason vx_guard_port(const struct vx_port *port, const struct vx_frame *
 	return type == VX_ND_SOLICIT || type == VX_ND_ADVERT ? guard_nd(port, frame) : VX_OK;
 }
 
+/**
+ * give_way() - Forget a new soft entry if its record came between the look at the FDB and the entry
+ *
+ * The writer sets the record, then looks for an entry; we set the entry, then look for a record. With a fence between
+ * the two on each side, one of us sees the other's.
+ */
+static void give_way(struct vx_network *network, uint64_t mac)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	if (vx_fdb_find(network, mac).kind)
+		vx_soft_forget(&network->soft, mac, 0, vx_net_soft_count, network->tables);
+}
+
 /** guard_mac() - Whether a VTEP may send from a MAC: by record, else by soft state */
 static enum vx_reason guard_mac(struct vx_frame *frame, struct vx_vtep *vtep, uint32_t member, struct vx_when when)
 {
@@ -183,6 +196,8 @@ static enum vx_reason guard_mac(struct vx_frame *frame, struct vx_vtep *vtep, ui
 		return place.kind == VX_AT_PORT ? VX_LOCAL_MAC : VX_VTEP_MAC;
 	}
 	reason = vx_soft_note(&frame->network->soft, mac, source, when.now_ns / 1000000, &frame->event);
+	if (frame->event)
+		give_way(frame->network, mac);
 	if (!reason && !source.foreign)
 		frame->notes |= VX_NOTE_PENDING;
 	return reason;

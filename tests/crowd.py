@@ -135,7 +135,8 @@ class Crowd:
 
     def _entries(self, host: str) -> int:
         api = client(self.lab, host)
-        assert api.verify().value.differences == []
+        differences = api.verify().value.differences
+        assert not differences, f"{differences}\n{self.lab.story()}"
         return len(api.fdb(NETWORK).value.items) + len(api.neighbors(NETWORK).value.items)
 
     def wait_for(self, wanted: Footprint) -> None:

@@ -1,9 +1,9 @@
 """The C unit tests: one executable per unit_*.c, built with address and undefined-behaviour sanitizers.
 
 Rules of this file
-  1. The sources are those of the extension, compiled without Python; a test that needs a fault from a system call
-     names it in WRAPPED and gets it by the linker's --wrap, so no product code knows of faults. STANDS says what
-     else is linked to a unit.
+  1. The sources are those of the extension, compiled without Python; a test that needs a fault from a system call, or
+     another thread's doing at a certain moment, names the function in WRAPPED and gets it by the linker's --wrap, so no
+     product code knows of faults. STANDS says what else is linked to a unit.
   2. An executable that exits 0 and printed nothing on stderr has passed.
 """
 
@@ -32,6 +32,7 @@ STANDS = {
 }
 WRAPPED = {
     "unit_tables": ["pthread_mutex_lock"],
+    "unit_soft": ["vx_soft_note"],
     "unit_transmit": ["sendmmsg", "uname"],
     "unit_send_errors": ["sendmmsg"],
     "unit_deliver": ["writev", "sendmmsg"],

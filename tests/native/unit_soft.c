@@ -87,6 +87,43 @@ static void a_record_ends_the_wait(void)
 	scene_free(scene);
 }
 
+/* Whose MAC_NOBODY gets its record after the look at the FDB, before the entry is made */
+static struct scene *meanwhile;
+
+enum vx_reason __real_vx_soft_note(struct vx_soft *soft, uint64_t mac, struct vx_soft_source source, uint64_t now_ms,
+				   uint8_t *event);
+enum vx_reason __wrap_vx_soft_note(struct vx_soft *soft, uint64_t mac, struct vx_soft_source source, uint64_t now_ms,
+				   uint8_t *event);
+enum vx_reason __wrap_vx_soft_note(struct vx_soft *soft, uint64_t mac, struct vx_soft_source source, uint64_t now_ms,
+				   uint8_t *event)
+{
+	struct scene *scene = meanwhile;
+
+	meanwhile = NULL;
+	if (scene) {
+		struct vx_place place = { VX_AT_VTEP, (uint32_t)scene->member };
+
+		EQUAL(vx_fdb_record(scene->network, MAC_NOBODY, place), 0);
+	}
+	return __real_vx_soft_note(soft, mac, source, now_ms, event);
+}
+
+static void no_entry_stays_beside_a_record_that_came_while_it_was_made(void)
+{
+	struct scene *scene = scene_new(false);
+	uint64_t cursor = 0;
+	vx_soft_entry entry;
+
+	meanwhile = scene;
+	REASON(arrives(scene, 2, MAC_NOBODY), VX_OK);
+	CHECK(!meanwhile);
+	CHECK(!vx_soft_next(&scene->network->soft, scene->now_ns / 1000000, &cursor, &entry));
+	scene->now_ns += VX_PENDING_MS * 1000000ull;
+	REASON(arrives(scene, 2, MAC_NOBODY), VX_OK);
+	CHECK(is_reachable(scene, MAC_NOBODY));
+	scene_free(scene);
+}
+
 static void a_foreign_vtep_is_learned_from_and_forgotten(void)
 {
 	struct scene *scene = scene_new(true);
@@ -184,6 +221,7 @@ static void a_vtep_that_leaves_takes_its_soft_state_along(void)
 CASES(CASE(an_unknown_mac_of_a_member_passes_for_five_seconds),
       CASE(the_event_names_the_sender_even_if_the_frame_goes_nowhere),
       CASE(sending_on_does_not_buy_a_new_grace_but_silence_does), CASE(a_record_ends_the_wait),
+      CASE(no_entry_stays_beside_a_record_that_came_while_it_was_made),
       CASE(a_foreign_vtep_is_learned_from_and_forgotten), CASE(learning_never_overrides_a_record),
       CASE(one_vtep_cannot_fill_the_table),
       CASE(an_entry_that_moves_counts_against_its_new_vtep), CASE(a_vtep_that_leaves_takes_its_soft_state_along))
