@@ -17,6 +17,7 @@ from vxlanu.doctor import egress as doctor
 from vxlanu.doctor import read
 from vxlanu.gateway import pool
 from vxlanu.gateway.egress import MTU, Egress, Surroundings
+from vxlanu.gateway.ground import Ground, Neighbourhood
 from vxlanu.gateway.ledger import EgressRow, Ledger
 from vxlanu.gateway.rules import BRIDGE
 from vxlanu.netns import Target
@@ -46,9 +47,9 @@ def egress_of(agent: Agent, store: Store) -> Egress:
         found = [doctor.stopper(host.chains, row, agent.underlay.ifname) for row in bridge(agent)]
         return next((chain.place for chain in found if chain), "")
 
-    around = Surroundings(target_of, name_of, subnets, stopper, agent.spawn)
-    subnet, node = agent.config.gateway_subnet, bytes(agent.control.core.node)
-    return Egress(agent.helper, Ledger(store), around, subnet=subnet, node=node)
+    ledger, subnet, node = Ledger(store), agent.config.gateway_subnet, bytes(agent.control.core.node)
+    ground = Ground(agent.helper, ledger, Neighbourhood(subnets, stopper), subnet=subnet, node=node)
+    return Egress(agent.helper, ledger, ground, Surroundings(target_of, name_of, agent.spawn))
 
 
 def way_out(agent: Agent, endpoint: str) -> schema.WayOut | None:

@@ -170,7 +170,7 @@ def _journal(directory: Path) -> tuple[dict[str, LocalRow], str]:
     """Interfaces in containers, and the bridge."""
     from vxlanu.agent.journal import EndpointJournal
     from vxlanu.control.identity import load_or_create, node_id
-    from vxlanu.gateway.egress import bridge_mac
+    from vxlanu.gateway.ground import bridge_mac
     from vxlanu.gateway.ledger import Ledger
     from vxlanu.store import Store
 

@@ -2,12 +2,10 @@
 
 Rules of this file
   1. One way out per target, shared by its endpoints in all networks that are not internal: made with the first, gone
-     with the last. Bridge and rules stand while there is any.
-  2. `_settle` makes the host what the ledger says, whatever it was before: the first attach, a published port, the
-     audit after a firewall reload, the start after a crash and the last detach are all this one function.
-  3. A host that cannot have it (no privilege, no nft) says so once, and its containers have the overlay alone; only
+     with the last. Bridge and rules (ground.py) stand while there is any.
+  2. A host that cannot have it (no privilege, no nft) says so once, and its containers have the overlay alone; only
      who asked for a published port is refused. What a user can put right (another's bridge, an overlap) is refused.
-  4. A target with a default route of its own keeps its runtime's way out, and gets none of ours.
+  3. A target with a default route of its own keeps its runtime's way out, and gets none of ours.
 
 IPv4 only, as Docker's docker_gwbridge is. A container's IPv6 default route, if its runtime gave it one, is left alone.
 """
@@ -26,22 +24,19 @@ from weakref import WeakValueDictionary
 
 import msgspec.structs
 
-from vxlanu.config import NO_GATEWAY
 from vxlanu.errors import Conflict, Refused, VxlanuError
 from vxlanu.gateway import pool
+from vxlanu.gateway.ground import FIREWALL_S, Ground
 from vxlanu.gateway.ledger import EgressRow, Ledger
-from vxlanu.gateway.nft import Nft
 from vxlanu.gateway.published import Published, hold, hold_all
-from vxlanu.gateway.rules import BRIDGE, Wanted
+from vxlanu.gateway.rules import BRIDGE
 from vxlanu.netns import Target
-from vxlanu.nsopen import BridgeTaken, EgressGround, EgressWire, NamespaceHelper, NamespaceMissing
+from vxlanu.nsopen import EgressWire, NamespaceHelper, NamespaceMissing
 
 log = logging.getLogger("vxlanu.egress")
 
 AUDIT_S = 5.0
-FIREWALL_S = 15.0  # the whole rule set of a host can be long
 MTU = 1500  # nothing is encapsulated here
-CAP_NET_ADMIN = 12
 
 Identity = tuple[int, int]
 """Device and inode of a namespace."""
@@ -53,48 +48,24 @@ class Surroundings:
 
     target_of: Callable[[str], Target | None]  # of a local endpoint, by id
     name_of: Callable[[str], str]
-    subnets: Callable[[], Iterable[str]]  # of every network
-    stopper: Callable[[], Coroutine[None, None, str]]  # a chain of another's that drops what containers send out
     spawn: Callable[[Coroutine[None, None, None]], None]
 
 
 class Egress:
     """The ways out of this host's targets."""
 
-    def __init__(
-        self, helper: NamespaceHelper, ledger: Ledger, around: Surroundings, *, subnet: str, node: bytes
-    ) -> None:
+    def __init__(self, helper: NamespaceHelper, ledger: Ledger, ground: Ground, around: Surroundings) -> None:
         self.ledger = ledger
         self._helper = helper
         self._around = around
-        self._wanted_subnet = subnet
-        self._mac = bridge_mac(node)
-        self._nft = Nft()
-        self._ground = asyncio.Lock()
+        self._ground = ground
         self._turns: WeakValueDictionary[Identity, asyncio.Lock] = WeakValueDictionary()
         self._wiring: set[str] = set()
         self._held: dict[str, list[socket.socket]] = {}
-        self._applied: tuple[Wanted, str] | None = None
-        self._stands = False  # rules and bridge, as far as we know
         self._audited = time.monotonic()
         self._auditing = False
         self._said = self._failed = ""
-        self._firewall_at = 0.0
-        self._stopped_by = ""  # a chain of another's that drops what containers send out
         self._last_address = ""
-        self.why_not = self._lacking()
-
-    def _lacking(self) -> str:
-        """Why this host has none; empty where it can."""
-        if self._wanted_subnet == NO_GATEWAY:
-            return f"switched off by gateway-subnet = {NO_GATEWAY}"
-        status = Path("/proc/self/status").read_text()
-        effective = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff")), 16)
-        if not effective >> CAP_NET_ADMIN & 1:
-            return "the agent has no CAP_NET_ADMIN"
-        return "" if self._nft.path else "nft is not installed"
-
-    # -- one endpoint --------------------------------------------------------------------------------------------------
 
     async def join(
         self, endpoint: str, target: Target, addresses: Iterable[str], wanted: tuple[Published, ...]
@@ -107,8 +78,8 @@ class Egress:
         """
         if _is_own(target):
             return self._keeps_its_own("the host itself", wanted)
-        if self.why_not:
-            return self._without(self.why_not, wanted)
+        if self._ground.why_not:
+            return self._without(self._ground.why_not, wanted)
         async with self._turn(target):
             self._check_free(wanted)
             self._held[endpoint] = await hold_all(wanted)
@@ -149,9 +120,9 @@ class Egress:
         if row is not None:
             await self.ledger.write(msgspec.structs.replace(row, users=row.users | {endpoint: wanted}))
             if wanted:
-                await self._settle()
+                await self._ground.settle(self._wiring)
             return
-        await self._choose_subnet(addresses)
+        await self._ground.choose_subnet(addresses)
         used = {other.address for other in self.ledger.rows.values()}
         address = pool.next_address(self.ledger.subnet, self._last_address, used)
         self._last_address = address
@@ -159,9 +130,9 @@ class Egress:
         self._wiring.add(row.tag)
         try:
             await self.ledger.write(row)
-            if not self._stands or wanted:
-                await self._settle()
-                self._around.spawn(self._look_at_firewall())
+            if not self._ground.stands or wanted:
+                await self._ground.settle(self._wiring)
+                self._around.spawn(self._ground.look_at_firewall())
             if not await self._wire(row, target):
                 await self._release(endpoint)
                 self._keeps_its_own(f"{target.text}, which has a default route of its own", wanted)
@@ -213,7 +184,7 @@ class Egress:
                 await self._helper.egress_cut(row.tag)
                 await self.ledger.erase(row.tag)
             if published or not self.ledger.rows:
-                await self._settle()
+                await self._ground.settle(self._wiring)
         except VxlanuError as error:  # what stays of it is found by the audit, or by the next start
             log.warning("egress of %s: %s", endpoint[:12], error, extra={"event": "egress_failed"})
 
@@ -231,64 +202,9 @@ class Egress:
                 return row
         return None
 
-    # -- the host ------------------------------------------------------------------------------------------------------
-
-    async def _choose_subnet(self, addresses: Iterable[str]) -> None:
-        """With the first target; it stays until the last is gone."""
-        async with self._ground:
-            if self.ledger.rows:
-                pool.choose(self.ledger.subnet, "", addresses)
-                return
-            routes = await self._helper.routes()
-            bridge = next((link for link in await self._helper.links() if link.name == BRIDGE), None)
-            if bridge is not None and bridge.mac != self._mac:  # it refuses, before our rules shut another's ports
-                await self._helper.egress_ground(EgressGround(BRIDGE, self._mac, ""))
-            own = bridge.index if bridge is not None else 0
-            taken = [route.destination for route in routes if route.ifindex != own]
-            subnet = pool.choose(self._wanted_subnet, self.ledger.subnet, (*self._around.subnets(), *taken))
-            await self.ledger.keep_subnet(subnet)
-
-    async def _settle(self) -> list[str]:
-        """Rules, bridge and ports as the ledger has them; returns the tags that have no veth."""
-        async with self._ground:
-            rows = self.ledger.rows
-            if not rows:
-                await self._take_down()
-                return []
-            ports = [(port, row.address.partition("/")[0]) for row in rows.values() for port in _ports(row)]
-            mended = await self._rules(Wanted(self.ledger.subnet, tuple(sorted(ports))))
-            plan = EgressGround(BRIDGE, self._mac, pool.gateway(self.ledger.subnet), tuple(rows), loopback=bool(ports))
-            self._stands = False
-            facts = await self._helper.egress_ground(plan)
-            self._stands = True
-            for what in (*mended, *facts.mended):
-                log.info("egress: %s", what, extra={"event": "egress"})
-            return [tag for tag in facts.missing if tag not in self._wiring]
-
-    async def _rules(self, wanted: Wanted) -> list[str]:
-        """Before the ports: nothing is open that a rule was to close."""
-        if self._applied is not None and self._applied[0] == wanted:
-            if await self._nft.listed() == self._applied[1]:
-                return []
-            mended = ["rules were changed or gone: put back"]
-        else:
-            mended = []
-        self._applied = (wanted, await self._nft.replace(wanted))
-        return mended
-
-    async def _take_down(self) -> None:
-        """Nothing of ours stays; a bridge of that name that is another's is none of ours, nor are its rules."""
-        self._stands = False
-        try:
-            await self._helper.egress_ground(EgressGround(BRIDGE, self._mac, ""))
-        except BridgeTaken:
-            return
-        await self._nft.remove()
-        self._applied = None
-
     async def resume(self) -> None:
         """After a start: forget who is no longer, put right what is, remove what nobody has."""
-        if self.why_not and not self.ledger.rows:
+        if self._ground.why_not and not self.ledger.rows:
             return
         try:
             for row in list(self.ledger.rows.values()):
@@ -298,7 +214,7 @@ class Egress:
                 elif users != row.users:
                     await self.ledger.write(msgspec.structs.replace(row, users=users))
                 self._hold_again(users)
-            if not self.why_not:
+            if not self._ground.why_not:
                 await self._repair()
         except (VxlanuError, OSError) as error:
             log.warning("egress: %s", error, extra={"event": "egress_failed"})
@@ -314,29 +230,20 @@ class Egress:
 
     def look(self, now: float) -> None:
         """Once a second: is an audit due?"""
-        if self.ledger.rows and not self.why_not and not self._auditing and now - self._audited >= AUDIT_S:
+        if self.ledger.rows and not self._ground.why_not and not self._auditing and now - self._audited >= AUDIT_S:
             self._auditing = True
             self._around.spawn(self._audit())
 
-    async def _look_at_firewall(self) -> None:
-        """Whether another table drops what ours lets pass, which ours cannot change."""
-        self._firewall_at = time.monotonic()
-        before, self._stopped_by = self._stopped_by, await self._around.stopper()
-        if self._stopped_by and self._stopped_by != before:
-            why = "%s drops what containers send out: see vxlanu doctor"
-            log.warning(why, self._stopped_by, extra={"event": "no_egress"})
-
     def warnings(self) -> list[str]:
         """For `status`."""
-        if self.ledger.rows and self._stopped_by:
-            return [f"{self._stopped_by} drops what containers send out (vxlanu doctor)"]
+        if self.ledger.rows and self._ground.stopped_by:
+            return [f"{self._ground.stopped_by} drops what containers send out (vxlanu doctor)"]
         return [f"containers get no way out: {self._said}"] if self._said else []
 
     async def _audit(self) -> None:
         try:
             await self._repair()
-            if time.monotonic() - self._firewall_at > FIREWALL_S:
-                await self._look_at_firewall()
+            await self._ground.look_at_firewall(FIREWALL_S)
         except VxlanuError as error:
             if str(error) != self._failed:
                 self._failed = str(error)
@@ -346,7 +253,7 @@ class Egress:
 
     async def _repair(self) -> None:
         """Settle, and make again each veth that is gone though its target is there."""
-        for tag in await self._settle():
+        for tag in await self._ground.settle(self._wiring):
             row = self.ledger.rows.get(tag)
             target = next(filter(None, map(self._around.target_of, row.users)), None) if row else None
             if row is None or target is None:
@@ -366,15 +273,6 @@ class Egress:
             for held in sockets:
                 held.close()
         self._held.clear()
-
-
-def bridge_mac(node: bytes) -> str:
-    """By which the bridge is known as this agent's, also after a crash."""
-    return (b"\x06" + node[:5]).hex(":")
-
-
-def _ports(row: EgressRow) -> Iterable[Published]:
-    return (port for ports in row.users.values() for port in ports)
 
 
 def _same(one: Target | None, other: Target) -> bool:
