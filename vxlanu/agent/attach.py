@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
+from vxlanu.addresses import is_address
 from vxlanu.agent import lookup
 from vxlanu.agent.addressing import check_mac, mac_of, other_subnets, take_address
 from vxlanu.agent.agent import Agent
@@ -137,7 +138,7 @@ def _check_words(wanted: Attach) -> None:
     """The values that a type cannot express."""
     for option, text in (("ip", wanted.ip), ("ip6", wanted.ip6)):
         version = 4 if option == "ip" else 6
-        if text and not _is_address(text, version):
+        if text and not is_address(text, version):
             raise BadRequest(f"--{option} {text}", f"not an IPv{version} address", hint="an address without a prefix")
     if wanted.mac and (not is_mac(wanted.mac.lower()) or int(wanted.mac[:2], 16) & 1):
         raise BadRequest(f"--mac {wanted.mac}", "not the MAC of one station", hint="02:42:…, six bytes")
@@ -151,13 +152,6 @@ def _check_words(wanted: Attach) -> None:
             ipaddress.ip_network(prefix)
         except ValueError as error:
             raise BadRequest(f"--allow-address {prefix}", str(error)) from error
-
-
-def _is_address(text: str, version: int) -> bool:
-    try:
-        return ipaddress.ip_address(text).version == version
-    except ValueError:
-        return False
 
 
 async def known_network(agent: Agent, reference: str, patience_s: float = 1.0) -> NetworkView:

@@ -20,6 +20,7 @@ import ipaddress
 import time
 from dataclasses import dataclass, field
 
+from vxlanu.addresses import is_address
 from vxlanu.agent import answers, lookup, trial
 from vxlanu.agent.agent import Agent
 from vxlanu.api.schema import Why, WhyStep
@@ -99,7 +100,7 @@ def _begin(agent: Agent, target: str, source: str) -> _Path:
     path.mac = holder.body.mac if holder else ""
     if is_mac(target.lower()):
         path.mac = target.lower()
-    elif _is_address(target):
+    elif is_address(target):
         path.address = str(ipaddress.ip_address(target))
     elif holder is not None:
         path.address = next((address.split("/")[0] for address in holder.body.addresses), "")
@@ -108,7 +109,7 @@ def _begin(agent: Agent, target: str, source: str) -> _Path:
 
 def _of_gateway(agent: Agent, target: str) -> NetworkView | None:
     """The network whose gateway has this address, one that is here first."""
-    if not _is_address(target):
+    if not is_address(target):
         return None
     address, here = str(ipaddress.ip_address(target)), set(agent.dataplane.networks())
     found = [network for network in agent.view.networks() if address in network.body.gateways]
@@ -117,7 +118,7 @@ def _of_gateway(agent: Agent, target: str) -> NetworkView | None:
 
 def _only_place(agent: Agent, target: str) -> NetworkView | None:
     """The network that an address which nobody has would be in; None if somebody has it, or it could be in several."""
-    if not _is_address(target):
+    if not is_address(target):
         return None
     address, places = ipaddress.ip_address(target), []
     for network in agent.view.networks():
@@ -137,20 +138,12 @@ def _sender(agent: Agent, network: NetworkView, source: str, holder: EndpointVie
 
 
 def _in_network(agent: Agent, network: NetworkView, target: str) -> EndpointView | None:
-    if is_mac(target.lower()) or _is_address(target):
+    if is_mac(target.lower()) or is_address(target):
         return agent.view.winner(network.id, target.lower())
     for view in agent.view.endpoints(network.id):
         if target in (view.body.name, *view.body.aliases):
             return view
     return lookup.endpoint(agent.view, target)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _programmed(path: _Path) -> bool:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from vxlanu.addresses import is_address
 from vxlanu.api.kv import KeySource, kv
 from vxlanu.api.server import errors
 from vxlanu.config import split_host_port
@@ -135,18 +136,10 @@ def _host_check(names: Callable[[], Collection[str]]) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         host = split_host_port(request.headers.get("Host", ""))[0].rstrip(".").lower()
-        if not _is_address(host) and host not in {"localhost", *(name.lower() for name in names())}:
+        # An address cannot be rebound: a browser that says one was sent to it by that address.
+        if not is_address(host) and host not in {"localhost", *(name.lower() for name in names())}:
             hint = "the address, or the name of a member"
             raise Refused(f"host {host or 'unsaid'}", "not a name of this cluster", hint=hint, name="host_unknown")
         return await handler(request)
 
     return check
-
-
-def _is_address(host: str) -> bool:
-    """An address cannot be rebound: a browser that says one was sent to it by that address."""
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True

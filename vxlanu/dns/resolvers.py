@@ -7,11 +7,11 @@ Rules of this file
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from vxlanu.addresses import is_address
 from vxlanu.dns.limits import RESOLVERS_CHECKED_S, RESOLVERS_MAX
 
 __all__ = ["RESOLV_CONF", "Resolvers", "nameservers"]
@@ -27,18 +27,9 @@ def nameservers(text: str) -> list[str]:
     found: list[str] = []
     for line in text.splitlines():
         words = line.split()
-        if len(words) > 1 and words[0] == "nameserver" and _is_address(words[1]) and words[1] not in found:
+        if len(words) > 1 and words[0] == "nameserver" and is_address(words[1]) and words[1] not in found:
             found.append(words[1])
     return found
-
-
-def _is_address(text: str) -> bool:
-    """Also with a zone: fe80::1%eth0."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 class Resolvers:
