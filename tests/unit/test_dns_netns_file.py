@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+from vxlanu.dns import netns_file
 from vxlanu.dns.netns_file import NetnsFiles, Served, text_of
 from vxlanu.dns.resolvers import nameservers
 
@@ -48,15 +55,90 @@ def test_it_is_written_in_place_for_the_shells_that_have_it_open(tmp_path: Path)
         assert held.read() == text_of("aaaa", [DEMONET, BLUE])
 
 
+def killed_at(line: int, work: Callable[[], None]) -> bool:
+    """Whether kill -9 before that line, of those that `netns_file` runs for `work`, came before its end."""
+    child = os.fork()
+    if not child:
+        before = count(1)
+
+        def step(frame: FrameType, event: str, arg: object) -> object:
+            if frame.f_code.co_filename != netns_file.__file__:
+                return None
+            if event == "line" and next(before) == line:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step
+
+        sys.settrace(step)  # type: ignore[arg-type]  # its own type has no name
+        work()
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL), status
+    return status == signal.SIGKILL
+
+
+@pytest.mark.parametrize("before", [[], [DEMONET], [BLUE, DEMONET]], ids=["none", "shorter", "longer"])
+def test_a_kill_at_any_line_leaves_no_file_that_is_nobodys(tmp_path: Path, before: list[Served]) -> None:
+    wanted = {"c0": [DEMONET, Served("a-name-of-middle-length", "10.9.0.1")]}
+    for line in count(1):
+        root = tmp_path / str(line)
+        if before:
+            NetnsFiles("aaaa", root).settle({"c0": before})
+        if not killed_at(line, lambda: NetnsFiles("aaaa", root).settle(wanted)):  # noqa: B023 - used here
+            break
+        again = NetnsFiles("aaaa", root)
+        again.settle(wanted)
+        assert files(root) == {"c0/resolv.conf": text_of("aaaa", wanted["c0"])}, f"killed at line {line}"
+        again.settle({})
+        assert not root.exists(), f"killed at line {line}"
+    assert line > 20, "it was killed at many lines"
+
+
+def test_a_user_of_the_namespace_can_read_it_whatever_the_agents_umask(tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        NetnsFiles("aaaa", tmp_path).settle({"c0": [DEMONET]})
+    finally:
+        os.umask(old)
+    assert (tmp_path / "c0" / "resolv.conf").stat().st_mode & 0o777 == 0o644
+
+
+def test_owner_and_mode_that_somebody_gave_it_stay(tmp_path: Path) -> None:
+    ours, file = NetnsFiles("aaaa", tmp_path), tmp_path / "c0" / "resolv.conf"
+    ours.settle({"c0": [DEMONET]})
+    file.chmod(0o640)
+    if os.getuid() == 0:
+        os.chown(file, 1, 1)
+    before = file.stat()
+    ours.settle({"c0": [BLUE, DEMONET]})
+    after = file.stat()
+    assert file.read_text() == text_of("aaaa", [BLUE, DEMONET])
+    assert (after.st_mode, after.st_uid, after.st_ino) == (before.st_mode, before.st_uid, before.st_ino)
+
+
+def test_a_file_that_somebody_makes_meanwhile_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, plainly = tmp_path / "c0" / "resolv.conf", os.link
+
+    def late(source: Path, target: Path) -> None:
+        theirs.write_text("nameserver 192.0.2.1\n")
+        plainly(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    ours = NetnsFiles("aaaa", tmp_path)
+    ours.settle({"c0": [DEMONET]})
+    assert files(tmp_path) == {"c0/resolv.conf": "nameserver 192.0.2.1\n"} and ours.left_alone == {"c0"}
+
+
 def test_a_full_disk_leaves_no_file_that_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, full = NetnsFiles("aaaa", tmp_path), Path("/dev/full")
-    plainly = Path.write_text
+    plainly = os.write
 
-    def on_a_full_disk(file: Path, text: str) -> int:
-        plainly(file, "")
-        return plainly(full, text)
+    def on_a_full_disk(_: int, data: bytes) -> int:
+        with full.open("wb", buffering=0) as opened:
+            return plainly(opened.fileno(), data)
 
-    monkeypatch.setattr(Path, "write_text", on_a_full_disk)
+    monkeypatch.setattr(os, "write", on_a_full_disk)
     with pytest.raises(OSError, match="No space left"):
         ours.settle({"c0": [DEMONET]})
     assert files(tmp_path) == {}

@@ -14,14 +14,19 @@ Rules of this file
   1. A file that is not ours is never touched, nor one behind a link. Ours says so in its first line, with the agent's
      id: several agents of one machine (a lab) see the same directory.
   2. What is wanted is a state, not a history: `settle` makes it so, also after a crash, for the first one looks at all.
-  3. It is written in place, not renamed to: `ip netns exec` holds the file open in shells that run. Nor is it emptied
-     first: on a full disk a file without its first line would stay, and be nobody's.
-  4. It blocks, for as long as the disk does: call it from a thread.
+  3. A new file is written beside and linked to its name when it is whole, which never takes the place of another: a
+     file without its first line would be nobody's, and stay. Beside is above the directories of namespaces, of which
+     `ip netns exec` lays every file over /etc.
+  4. One that is there is changed in place, which keeps its owner and mode: `ip netns exec` holds it open in shells that
+     run. Nor is it emptied first, so its first line never goes.
+  5. It blocks, for as long as the disk does: call it from a thread.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +38,7 @@ __all__ = ["ETC_NETNS", "NetnsFiles", "Served", "text_of"]
 ETC_NETNS = Path("/etc/netns")
 SERVERS_MAX = 3  # as in the C library
 _HEAD_BYTES = 200
+_MODE = 0o644  # as any resolv.conf, whatever the agent's umask
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +72,15 @@ class NetnsFiles:
     def __init__(self, agent: str, root: Path = ETC_NETNS) -> None:
         self._agent = agent
         self._root = root
+        self._beside = root / f".resolv.conf.{agent}"
         self._ours: set[str] | None = None  # None: not yet looked
         self.left_alone: set[str] = set()
         """Namespaces that have a file of somebody else's, and keep it."""
 
     def found(self) -> list[Path]:
-        """Every file of this agent that is there."""
-        return [file for file in sorted(self._root.glob("*/resolv.conf")) if self._is_ours(file)]
+        """Every file of this agent that is there, one that a crash left unfinished included."""
+        files = [file for file in sorted(self._root.glob("*/resolv.conf")) if self._is_ours(file)]
+        return files + [self._beside] * self._beside.exists()
 
     def settle(self, wanted: Mapping[str, Sequence[Served]]) -> None:
         """Make the files those of `wanted` (name of a namespace: its networks), and no others of ours.
@@ -81,6 +89,7 @@ class NetnsFiles:
             OSError: the directory cannot be written; what could be done is done.
         """
         if self._ours is None:
+            self._beside.unlink(missing_ok=True)
             self._ours = {file.parent.name for file in self.found()}
         with contextlib.ExitStack() as failures:
             for name in self._ours - wanted.keys():
@@ -111,11 +120,26 @@ class NetnsFiles:
         self._ours.add(name)
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            _make(file, text)
+            self._make(file, text)
         elif file.read_text() != text:
             with file.open("r+") as opened:
                 opened.write(text)
                 opened.truncate()
+
+    def _make(self, file: Path, text: str) -> None:
+        """A new file, whole or not at all."""
+        data = text.encode()
+        with self._beside.open("xb", buffering=0) as beside:
+            try:
+                os.fchmod(beside.fileno(), _MODE)
+                if os.write(beside.fileno(), data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._beside))
+                os.fsync(beside.fileno())  # else a name may outlive a power cut without its text
+                os.link(self._beside, file)
+            except FileExistsError:
+                self.left_alone.add(file.parent.name)
+            finally:
+                self._beside.unlink(missing_ok=True)
 
     def remove(self, file: Path) -> None:
         """A file of ours, and the directories that are empty without it."""
@@ -133,15 +157,6 @@ class NetnsFiles:
                 return opened.read(_HEAD_BYTES).startswith(_mark(self._agent))
         except OSError:
             return False
-
-
-def _make(file: Path, text: str) -> None:
-    """A new file, whole or not at all."""
-    try:
-        file.write_text(text)
-    except OSError:
-        file.unlink(missing_ok=True)
-        raise
 
 
 def _throw(error: OSError) -> None:
