@@ -43,6 +43,7 @@ hypothesis.settings.load_profile("same")
 
 LONGEST = (
     "interop/test_docker",
+    "interop/test_podman",
     "interop/test_article.py",
     "netns/test_docker",
     "netns/test_service.py",

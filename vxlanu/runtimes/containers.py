@@ -2,6 +2,7 @@
 
 Rules of this file
   1. The API comes first: a `docker` in PATH may be another release than the daemon, or a client of something else.
+     Where nobody answers there, a runtime without a daemon is asked by its command: it needs no one to answer.
   2. Every question ends in time, and each way of failing says whose failure it is: no such container, or no answer.
 """
 
@@ -11,7 +12,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 
-from vxlanu.runtimes.docker.client import ANSWER_S_MAX, DockerApi, DockerAway, DockerRefused, socket_of
+from vxlanu.runtimes.docker.client import ANSWER_S_MAX, DAEMONLESS, DockerApi, DockerAway, DockerRefused, socket_of
 
 __all__ = ["Found", "NoContainer", "RuntimeAway", "find"]
 
@@ -39,16 +40,20 @@ class Found:
 async def find(runtime: str, reference: str) -> Found:
     """A container by name or id."""
     path = socket_of(runtime)
-    if path is None:
-        return await _by_command(runtime, reference)
+    if path is not None:
+        try:
+            return await _by_api(DockerApi(path), reference)
+        except DockerAway as why:
+            if runtime not in DAEMONLESS:
+                raise RuntimeAway(f"{runtime} does not answer at {path}: {why}") from why
+    return await _by_command(runtime, reference)
+
+
+async def _by_api(api: DockerApi, reference: str) -> Found:
     try:
-        said = await DockerApi(path).container(reference)
+        said = await api.container(reference)
     except DockerRefused as why:
-        if why.status == 404:
-            raise NoContainer(str(why)) from why
-        raise RuntimeAway(str(why)) from why
-    except DockerAway as why:
-        raise RuntimeAway(f"{runtime} does not answer at {path}: {why}") from why
+        raise (NoContainer if why.status == 404 else RuntimeAway)(str(why)) from why
     return Found(said.id, said.name, said.state.pid)
 
 

@@ -11,6 +11,7 @@ One connection per request: these are few, and a daemon that was restarted meanw
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -25,7 +26,17 @@ import aiohttp
 import msgspec
 from msgspec import Struct, field
 
-__all__ = ["Container", "DockerApi", "DockerAway", "DockerRefused", "Joined", "Network", "RuntimeEvent", "socket_of"]
+__all__ = [
+    "DAEMONLESS",
+    "Container",
+    "DockerApi",
+    "DockerAway",
+    "DockerRefused",
+    "Joined",
+    "Network",
+    "RuntimeEvent",
+    "socket_of",
+]
 
 ANSWER_S_MAX = 10.0  # a busy dockerd takes seconds to inspect
 ANSWER_BYTES_MAX = 32 << 20  # a list of thousands of containers with their labels
@@ -36,6 +47,7 @@ _T = TypeVar("_T")
 
 HOST_VARIABLES = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}
 SOCKETS = {"docker": ("docker.sock",), "podman": ("podman/podman.sock",)}
+DAEMONLESS = ("podman",)  # the command does what is asked itself; a socket may be there, and lead to nobody
 
 
 class DockerAway(Exception):
@@ -182,15 +194,13 @@ class DockerApi:
         """The stream of events of containers and networks, open when this is entered; ends by DockerAway."""
         filters = json.dumps({"type": ["container", "network"]})
         asked = {"filters": filters, "since": str(int(time.time()) - EVENTS_BACK_S)}
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_S_MAX)
-        async with (
-            self._session(timeout) as session,
-            _plain_errors(),
-            session.get("http://docker/events", params=asked) as answer,
-        ):
-            if answer.status != 200:
-                raise DockerRefused(answer.status, answer.reason or "")
-            yield _events(answer)
+        async with self._session(aiohttp.ClientTimeout(total=None)) as session, _plain_errors():
+            async with asyncio.timeout(ANSWER_S_MAX):  # a stuck daemon accepts, too; its events may take any time
+                answer = await session.get("http://docker/events", params=asked)
+            async with answer:
+                if answer.status != 200:
+                    raise DockerRefused(answer.status, answer.reason or "")
+                yield _events(answer)
 
     def _session(self, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
         connector = aiohttp.UnixConnector(str(self.path))
@@ -223,7 +233,9 @@ async def _plain_errors() -> AsyncIterator[None]:
         yield
     except TimeoutError as why:
         raise DockerAway(f"no answer within {ANSWER_S_MAX:g} s") from why
-    except (OSError, ValueError, aiohttp.ClientError) as why:  # ValueError: a line longer than EVENT_BYTES_MAX
+    except OSError as why:
+        raise DockerAway(why.strerror or str(why)) from why
+    except (ValueError, aiohttp.ClientError) as why:  # ValueError: a line longer than EVENT_BYTES_MAX
         raise DockerAway(str(why)) from why
 
 

@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Struct, field
 
 from vxlanu.runtimes.docker.client import (
+    DAEMONLESS,
     EVENT_BYTES_MAX,
     DockerApi,
     DockerAway,
@@ -63,6 +64,7 @@ class Follower:
         self.listeners: list[Listener] = []
         self._silent = False
         self._path: Path | None = None  # one that was used is waited for, it goes with its daemon
+        self._by_command = False
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -80,14 +82,17 @@ class Follower:
                 if not self._silent:
                     log.info("%s sends no events: %s", self.runtime, why, extra={"event": "runtime"})
                 self._silent = True
+                self._by_command = not self._by_command
             finally:
                 self.following = False
             await asyncio.sleep(pause)
             pause = min(2 * pause, PAUSE_S_MAX)
 
     def _stream(self) -> AbstractAsyncContextManager[AsyncIterator[RuntimeEvent]]:
+        """By the socket where there is one. Without a daemon it may lead to nobody: then by either way in turn."""
         self._path = socket_of(self.runtime) or self._path
-        return DockerApi(self._path).events() if self._path else _command_events(self.runtime)
+        refused = self.runtime in DAEMONLESS and self._by_command
+        return DockerApi(self._path).events() if self._path and not refused else _command_events(self.runtime)
 
     def _tell(self, what: Callable[[Listener], None]) -> None:
         for listener in self.listeners:
