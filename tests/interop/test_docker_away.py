@@ -1,6 +1,6 @@
 """Docker asks for something while its plugin is away: what it says, and what is left when the agent is back.
 
-Slow, and not by us: Docker 20.10 tries a dead socket for 15 s before it gives up, with each request, and a command
+Slow, and not by us: Docker 20.10 tries a missing socket for 15 s before it gives up, with each request, and a command
 makes up to three. (README and `vxlanu help docker` say so.) So every command here ends, with an error or without, and
 has PATIENCE_S for it.
 """

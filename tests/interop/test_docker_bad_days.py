@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from docker_hosts import DockerHost
+from docker_hosts import DOCKER, IMAGE, DockerHost
+from docker_story import C0, C1, C2, SUBNET, declare, demonet, tidy
+from lab_ns import poll
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop("docker", "kernel-vxlan")]
 
@@ -35,3 +39,96 @@ def test_an_agent_beside_a_swarm_says_whose_the_port_is_and_names_the_ways_out(d
         h1.agent_flags = usual
         h1.docker("swarm", "leave", "--force")
     h1.start_agent()
+
+
+GONE = "vxlanu: agent: it does not run on this host any more: it was killed or has crashed; try: vxlanu agent --name h2"
+AT_ONCE_S = 5.0  # without somebody who answers in the agent's place, Docker takes 15 s and more
+
+
+def refused_at_once(host: DockerHost, *words: str) -> None:
+    """A command of Docker's fails, says why, and does not wait for what will not come."""
+    begin = time.monotonic()
+    done = host.call(DOCKER, *words)
+    took = time.monotonic() - begin
+    print(f"docker {' '.join(words)}: {took:.2f} s\n{done.stderr}")
+    assert done.returncode != 0
+    assert GONE in done.stderr
+    assert took < AT_ONCE_S
+
+
+def test_docker_is_told_at_once_that_the_agent_was_killed_and_goes_on_with_the_next(docker_pair: Pair) -> None:
+    h1, h2 = docker_pair
+    demonet(docker_pair)
+    h1.run_container("C0", "--network", "demonet", "--ip", C0)
+    h2.run_container("C1", "--network", "demonet", "--ip", C1)
+    run = ("run", "-d", "--init", "--name", "C2", "--network", "demonet", "--ip", C2, IMAGE, "sleep", "36000")
+    create = ("network", "create", "-d", "vxlanu", "--ipam-driver", "vxlanu", "--subnet", SUBNET, "again")
+    h2.kill("vxlanu")
+    refused_at_once(h2, *run)
+    refused_at_once(h2, *create)
+    refused_at_once(h2, "network", "create", "-d", "vxlanu", "other")
+    begin = time.monotonic()
+    h2.docker("rm", "-f", "C1")  # Docker removes what it can, and warns in its own log
+    h2.docker("rm", "-f", "C2")
+    assert time.monotonic() - begin < AT_ONCE_S
+    assert h2.log("dockerd").count(f"NetworkDriver.DeleteEndpoint: {GONE}") == 1
+    h2.start_agent()
+    tidy(docker_pair, {C0})
+    h2.docker(*run)
+    h2.docker(*create)
+    assert h1.pings("C0", C2)
+    h2.run_container("C1", "--network", "again", "--ip", C1)
+    assert h1.pings("C0", C1)
+    tidy(docker_pair, {C0, C1, C2})
+
+
+def test_a_dockerd_that_starts_when_the_agent_was_killed_starts_at_once(docker_pair: Pair) -> None:
+    h1, h2 = docker_pair
+    demonet(docker_pair)
+    h1.run_container("C0", "--network", "demonet", "--ip", C0)
+    h2.run_container("C1", "--network", "demonet", "--ip", C1)
+    h2.stop("dockerd")
+    h2.kill("vxlanu")
+    begin = time.monotonic()
+    h2.start_dockerd()
+    took = time.monotonic() - begin
+    print(f"dockerd answers after {took:.2f} s")
+    assert took < 3 * AT_ONCE_S, "with a dead socket it is 45 s and more"
+    refused_at_once(h2, "start", "C1")
+    h2.start_agent()
+    h2.docker("start", "C1")
+    assert h1.pings("C0", C1)
+    tidy(docker_pair, {C0, C1})
+
+
+def test_a_network_that_was_removed_while_the_agent_was_killed_can_be_declared_again(docker_pair: Pair) -> None:
+    """Docker does not ask: it takes a driver's error at the removal of a network for a warning."""
+    h1, h2 = docker_pair
+    demonet(docker_pair)
+    h1.run_container("C0", "--network", "demonet", "--ip", C0)
+    h2.kill("vxlanu")
+    begin = time.monotonic()
+    h2.docker("network", "rm", "demonet")
+    assert time.monotonic() - begin < AT_ONCE_S
+    assert f"NetworkDriver.DeleteNetwork: {GONE}" in h2.log("dockerd")
+    h2.start_agent()
+    declare(h2, "demonet", SUBNET)
+    h2.run_container("C1", "--network", "demonet", "--ip", C1)
+    assert h1.pings("C0", C1)
+    tidy(docker_pair, {C0, C1})
+
+
+def test_nothing_of_the_stand_in_is_left_after_a_clean_stop(docker_pair: Pair) -> None:
+    _, h2 = docker_pair
+    seen = ("pgrep", "-fc", "stand_in.py .*/run/docker/plugins/vxlanu.sock")
+    assert h2.call(*seen).stdout.strip() == "1", "the control"
+    h2.stop("vxlanu")
+    assert h2.call(*seen).stdout.strip() == "0"
+    assert not h2.path("/run/docker/plugins/vxlanu.sock").exists()
+    h2.start_agent()
+    h2.kill("vxlanu")
+    assert h2.call(*seen).stdout.strip() == "1"
+    h2.start_agent()
+    poll(lambda: h2.call(*seen).stdout.strip() == "1", what="only the new agent's is left", story=h2.story)
+    h2.stop("vxlanu")
+    assert h2.call(*seen).stdout.strip() == "0"

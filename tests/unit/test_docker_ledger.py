@@ -60,6 +60,7 @@ class Host:
         self.journal = SimpleNamespace(rows={ENDPOINT.endpoint.hex(): None})
         self.control = SimpleNamespace(release=self.release)
         self.config = SimpleNamespace(docker_sync=False)
+        self.supervisor = SimpleNamespace(listens=True)
 
     async def release(self, network: bytes, lease: bytes) -> None:
         assert network == b"N" * 16

@@ -2,7 +2,8 @@
 
 Rules of this file
   1. The file appears with its final mode and group: nobody can connect a moment earlier than they may.
-  2. A socket that another process listens on is never taken over; one that nobody listens on is stale and is replaced.
+  2. A socket that another process listens on is never taken over, unless that one says to give way; one that nobody
+     listens on is stale and is replaced.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import grp
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM
 from socket import socket as Socket
@@ -23,12 +25,18 @@ BACKLOG = 64
 
 
 class Listener:
-    """One file. `shared`: the group vxlanu may connect too; else only who we are."""
+    """One file. `shared`: the group vxlanu may connect too; else only who we are.
 
-    def __init__(self, path: Path, option: str, *, shared: bool) -> None:
+    `gives_way` is asked of a file on which somebody listens: whether it may be replaced all the same.
+    """
+
+    def __init__(
+        self, path: Path, option: str, *, shared: bool, gives_way: Callable[[Path], bool] = lambda _: False
+    ) -> None:
         self.path = path
         self._option = option
         self._shared = shared
+        self._gives_way = gives_way
         self._socket: Socket | None = None
         self._found = False  # whether the file is there, and ours
 
@@ -45,7 +53,7 @@ class Listener:
         Raises:
             Refused: somebody listens there, or the directory cannot be written.
         """
-        if _answers(self.path):
+        if _answers(self.path) and not self._gives_way(self.path):
             why = "another agent listens on it"
             raise Refused(f"socket {self.path}", why, hint=self._option, name="socket_in_use")
         try:

@@ -9,6 +9,8 @@ How it works
 Files
   shapes    the requests and answers as they cross the socket (libnetwork's remote drivers, API version 1)
   server    the socket: sizes, times, errors
+  absence   who answers on it when the agent is killed
+  stand_in  that process, a program of its own
   ledger    what must outlive us, since Docker never says it twice
   pools     which of our networks is meant
   ipam      IpamDriver

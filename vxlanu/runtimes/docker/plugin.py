@@ -18,12 +18,14 @@ from vxlanu.control.core.records import EndpointId
 from vxlanu.errors import VxlanuError
 from vxlanu.runtimes.docker import pools
 from vxlanu.runtimes.docker import shapes as s
+from vxlanu.runtimes.docker.absence import StandIn
 from vxlanu.runtimes.docker.driver import Driver
 from vxlanu.runtimes.docker.ipam import Ipam
 from vxlanu.runtimes.docker.ledger import DockerAddress, DockerEndpoint, Ledger
 from vxlanu.runtimes.docker.names import Names
 from vxlanu.runtimes.docker.server import WORK_S, Method, Server, method
 from vxlanu.runtimes.docker.sync import Sync
+from vxlanu.store import LOCK_NAME
 
 __all__ = ["DockerPlugin"]
 
@@ -41,7 +43,8 @@ class DockerPlugin:
         self._ipam = Ipam(agent, ledger)
         self._driver = Driver(agent, ledger)
         self._path = path
-        self._server = Server(path)
+        self._stand_in = None if agent.supervisor.listens else StandIn(path, Path(agent.config.state_dir) / LOCK_NAME)
+        self._server = Server(path, self._stand_in)
         self._names = Names(agent, self.endpoint_of)
         self._sync = Sync(agent, path.stem, self.network_of) if agent.config.docker_sync else None
         self._idle: dict[bytes, float] = {}  # address: since when nothing runs with it
@@ -103,7 +106,9 @@ class DockerPlugin:
             await self._ipam.give_back(lease)
 
     def look(self, now: float) -> None:
-        """A chore, every second: find addresses that nothing runs with, give back those that stay so."""
+        """A chore, every second: the stand-in, and addresses that nothing runs with: what stays so is given back."""
+        if self._stand_in is not None:
+            self._stand_in.look(now)
         self._names.check(now)
         if self._sync:
             self._sync.check(now)

@@ -7,7 +7,8 @@ Rules of this file
      addresses: a container that starts late is better than one that does not (seen with 100 at once on two CPUs).
   2. A body is bounded before it is read, and decoded to the struct of its method; what fails is one sentence.
   3. A method that we do not have is 404, which Docker takes for "not implemented".
-  4. The file goes when we go: Docker waits 15 s for a socket on which nobody answers, with every driver's user.
+  4. The file goes when we go: Docker waits 15 s for a socket on which nobody answers, with every driver's user. Where
+     we cannot take it away, since we were killed, the stand-in answers (absence.py).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from aiohttp import web
 
 from vxlanu.api.listener import Listener
 from vxlanu.errors import BadRequest, NotFound, TryAgain, VxlanuError
+from vxlanu.runtimes.docker.absence import StandIn, stands_in
 from vxlanu.runtimes.docker.shapes import Failed
 
 log = logging.getLogger("vxlanu.docker")
@@ -61,15 +63,18 @@ def method(
 class Server:
     """Methods by name on one socket. `open` early, `start` when everything can be answered, `close` last."""
 
-    def __init__(self, path: Path) -> None:
-        self._listener = Listener(path, "--docker=PATH", shared=False)
+    def __init__(self, path: Path, stand_in: StandIn | None = None) -> None:
+        self._stand_in = stand_in
+        self._listener = Listener(path, "--docker=PATH", shared=False, gives_way=stands_in)
         self._runner: web.AppRunner | None = None
         self._methods: dict[str, Method] = {}
         self._late: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
-        """Bind the file; who connects from now on waits for `start`. Raises Refused."""
+        """Bind the file; who connects from now on waits for `start`, or for the stand-in. Raises Refused."""
         self._listener.open()
+        if self._stand_in is not None:
+            self._stand_in.start(self._listener.socket)
 
     async def start(self, methods: dict[str, Method]) -> None:
         """Answer until `close`."""
@@ -85,6 +90,8 @@ class Server:
     async def close(self) -> None:
         """Stop, take the file away, and wait for what is still at work."""
         self._listener.unlink()
+        if self._stand_in is not None:
+            self._stand_in.end()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

@@ -1,0 +1,193 @@
+"""The process that answers Docker when the agent was killed: when it answers, what, and that nothing is left of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from select import poll as Poll
+
+import pytest
+from lab_ns import poll
+
+from vxlanu.api.listener import Listener
+from vxlanu.errors import Refused
+from vxlanu.runtimes.docker import absence, stand_in
+from vxlanu.runtimes.docker.absence import StandIn, stands_in
+
+WAIT_S = 60.0
+
+# As much of an agent as this takes: it listens, has a stand-in, and never accepts anybody.
+AGENT = """
+import pathlib, signal, sys
+from vxlanu.api.listener import Listener
+from vxlanu.runtimes.docker.absence import StandIn, stands_in
+path, state = map(pathlib.Path, sys.argv[1:])
+listener = Listener(path, "--docker=PATH", shared=False, gives_way=stands_in)
+listener.open()
+one = StandIn(path, state)
+one.start(listener.socket)
+print(one.pid, flush=True)
+signal.pause()
+"""
+
+
+class Killed:
+    """An agent in a process of its own, to be killed; its stand-in is over after the test, whatever happened."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.state = folder / "vxlanu.sock", folder / "lock"
+        self.state.touch()
+        command = [sys.executable, "-c", AGENT, str(self.path), str(self.state)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        self.stand_in = int(self.process.stdout.readline())
+        self.watch = os.pidfd_open(self.stand_in)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        if not self.ended(0):
+            signal.pidfd_send_signal(self.watch, signal.SIGKILL)
+        os.close(self.watch)
+        assert self.process.stdout
+        self.process.stdout.close()
+
+    def ended(self, wait_s: float = WAIT_S) -> bool:
+        """Whether its stand-in has ended, if need be after a while."""
+        poller = Poll()
+        poller.register(self.watch)
+        return bool(poller.poll(wait_s * 1000))
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Killed]:
+    made = Killed(tmp_path)
+    yield made
+    made.close()
+
+
+def connected(path: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.connect(str(path))  # which waits while the queue is full; with a time limit it would fail
+    made.settimeout(WAIT_S)
+    return made
+
+
+def ask(path: Path, method: str, body: bytes = b"{}") -> tuple[int, str]:
+    """The status and the error."""
+    connection = HTTPConnection("plugin", timeout=WAIT_S)
+    connection.sock = connected(path)
+    try:
+        connection.request("POST", f"/{method}", body)
+        answer = connection.getresponse()
+        assert answer.will_close, "dockerd must not come back on this connection"
+        return answer.status, json.loads(answer.read())["Err"]
+    finally:
+        connection.close()
+
+
+def test_every_request_is_refused_with_one_line_once_the_agent_was_killed(agent: Killed) -> None:
+    agent.kill()
+    bodies = (b"", b"{}", b'{"NetworkID":"' + b"a" * 200_000 + b'"}')
+    for method in ("Plugin.Activate", "NetworkDriver.CreateNetwork", "IpamDriver.RequestAddress"):
+        for body in bodies:
+            status, line = ask(agent.path, method, body)
+            assert status == 503
+            assert line.startswith("vxlanu: agent: it does not run on this host any more")
+            assert "; try: vxlanu agent --docker" in line
+            assert "\n" not in line
+
+
+def test_a_request_that_the_agent_never_took_is_answered_when_it_dies_and_not_before(agent: Killed) -> None:
+    with connected(agent.path) as waiting:
+        waiting.sendall(b"POST /Plugin.Activate HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+        waiting.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            waiting.recv(1)
+        agent.kill()
+        waiting.settimeout(WAIT_S)
+        assert waiting.recv(65536).startswith(b"HTTP/1.1 503 ")
+
+
+def test_who_says_nothing_keeps_nobody_waiting(agent: Killed) -> None:
+    agent.kill()
+    silent = [connected(agent.path) for _ in range(2 * stand_in.ASKERS_MAX)]
+    half = connected(agent.path)
+    half.sendall(b"POST /Plugin.Activate HTTP/1.1\r\nContent-Length: 100\r\n\r\n{}")
+    assert ask(agent.path, "Plugin.Activate")[0] == 503
+    for each in (*silent, half):  # given up after a while
+        assert each.recv(1) == b""
+        each.close()
+
+
+def test_the_next_agent_takes_the_place_and_the_stand_in_ends(agent: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
+    following = Listener(agent.path, "--docker=PATH", shared=False, gives_way=stands_in)
+    monkeypatch.setattr(absence, "ANSWER_S", 0.2)
+    with pytest.raises(Refused, match="another agent listens on it"):
+        following.open()
+    assert not agent.ended(0)
+    monkeypatch.undo()
+    agent.kill()
+    following.open()
+    try:
+        assert agent.ended()
+        with connected(agent.path):
+            following.socket.accept()[0].close()
+    finally:
+        following.close()
+
+
+@pytest.mark.parametrize("what", ["path", "state"])
+def test_nothing_is_left_when_the_file_or_the_agents_state_was_removed(agent: Killed, what: str) -> None:
+    agent.kill()
+    assert ask(agent.path, "Plugin.Activate")[0] == 503
+    getattr(agent, what).unlink()
+    assert agent.ended()
+    assert not agent.path.exists()
+
+
+def test_it_holds_nothing_but_the_socket_and_the_pipe(agent: Killed) -> None:
+    folder = Path(f"/proc/{agent.stand_in}/fd")
+    poll(lambda: Path(f"/proc/{agent.stand_in}/comm").read_text() == f"{stand_in.NAME}\n", what="it has started")
+    held = {int(each.name): each.stat().st_mode for each in folder.iterdir()}
+    assert stat.S_ISFIFO(held.pop(0))
+    assert stat.S_ISCHR(held.pop(1))
+    assert stat.S_ISCHR(held.pop(2))
+    assert [stat.S_ISSOCK(mode) for mode in held.values()] == [True]
+
+
+def test_a_killed_stand_in_is_replaced_and_none_outlives_a_clean_stop(tmp_path: Path) -> None:
+    path, state = tmp_path / "vxlanu.sock", tmp_path / "lock"
+    state.touch()
+    listener = Listener(path, "--docker=PATH", shared=False, gives_way=stands_in)
+    listener.open()
+    one = StandIn(path, state)
+    one.start(listener.socket)
+    first = one.pid
+    assert first
+    now = time.monotonic() + absence.AGAIN_S
+    one.look(now)
+    assert one.pid == first, "one that lives is left alone"
+    os.kill(first, signal.SIGKILL)
+    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+    one.look(now)
+    assert one.pid not in (None, first)
+    second = one.pid
+    listener.close()
+    one.end()
+    assert one.pid is None
+    assert not Path(f"/proc/{second}").exists()
+    one.look(now + absence.AGAIN_S)
+    assert one.pid is None
