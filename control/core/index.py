@@ -49,6 +49,7 @@ class Index:
         self.endpoints: dict[Claimant, Endpoint] = {}
         self.claims_of: dict[Claimant, tuple[str, ...]] = {}  # MAC and addresses, without prefix lengths
         self.endpoints_of: defaultdict[bytes, set[Claimant]] = defaultdict(set)  # network -> claimants
+        self.claimants_of: defaultdict[bytes, set[Claimant]] = defaultdict(set)  # endpoint id -> claimants
         self.networks_of: defaultdict[NodeId, defaultdict[bytes, int]] = defaultdict(lambda: defaultdict(int))
         self.claims: defaultdict[tuple[bytes, str], set[Claimant]] = defaultdict(set)  # (network, address or MAC)
         self.blocks: defaultdict[bytes, dict[tuple[NodeId, str], Block]] = defaultdict(dict)
@@ -107,6 +108,7 @@ class Index:
         claimant = (body.id, writer)
         _put(self.endpoints, claimant, body, present)
         _mark(self.endpoints_of, body.network, claimant, present)
+        _mark(self.claimants_of, body.id, claimant, present)
         claims = (body.mac, *(str(ipaddress.ip_interface(address).ip) for address in body.addresses))
         _put(self.claims_of, claimant, claims, present)
         for claim in claims:

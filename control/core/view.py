@@ -135,15 +135,29 @@ class View:
         return sorted(views, key=lambda view: (view.body.name, view.id))
 
     def endpoint(self, endpoint: EndpointId, network: NetworkId | None = None) -> EndpointView | None:
-        """One endpoint by its full id (and network, which makes it quick)."""
-        claimants = self._index.endpoints if network is None else self._index.endpoints_of.get(network, ())
-        views = [view for c in claimants if c[0] == endpoint and (view := self._endpoint_view(c)) is not None]
+        """One endpoint by its full id (and network)."""
+        views = [view for c in self._claimants(endpoint, network) if (view := self._endpoint_view(c)) is not None]
         return min(views, key=lambda view: (view.owner_state not in LIVE, view.owner), default=None)
+
+    def records_of(self, network: NetworkId, endpoint: EndpointId | None = None) -> list[tuple[NodeId, Endpoint]]:
+        """What is written of a network's endpoints (or of one) and by whom, those of hidden owners too; unsorted."""
+        index = self._index
+        found = index.endpoints_of.get(network, ()) if endpoint is None else self._claimants(endpoint, network)
+        return [(claimant[1], index.endpoints[claimant]) for claimant in found]
 
     def winner(self, network: NetworkId, address_or_mac: str) -> EndpointView | None:
         """Which endpoint an address (no prefix length) or MAC belongs to: alive beats dead, then see conflicts.py."""
         claimant = self._winner(network, address_or_mac)
         return self._endpoint_view(claimant) if claimant is not None else None
+
+    def holds(self, network: NetworkId, address: str, endpoint: EndpointId, owner: NodeId) -> bool:
+        """Whether an address belongs to this endpoint as its owner wrote it: `winner` without the rest of it."""
+        return self._winner(network, address) == (endpoint, owner)
+
+    def is_live(self, node: NodeId) -> bool:
+        """Whether a member is alive or suspect."""
+        member = self._table.by_id.get(node)
+        return member is not None and member.state in LIVE
 
     def hosts(self, network: NetworkId, states: Iterable[State] = (State.ALIVE, State.SUSPECT)) -> list[NodeId]:
         """Nodes in one of `states` with at least one endpoint in the network: the flood list, ourselves included."""
@@ -219,6 +233,10 @@ class View:
         if owner is not None and owner != network:
             return NetworkView(network, name, NetworkState.CONFLICT, body, NetworkId(owner))
         return NetworkView(network, name, NetworkState.ACTIVE, body)
+
+    def _claimants(self, endpoint: EndpointId, network: NetworkId | None) -> list[Claimant]:
+        found = self._index.claimants_of.get(endpoint, ())
+        return [it for it in found if network is None or self._index.endpoints[it].network == network]
 
     def _endpoint_view(self, claimant: Claimant) -> EndpointView | None:
         body = self._index.endpoints[claimant]
