@@ -44,8 +44,10 @@ class World:
         self._add("h1", Kind.NETWORK, body.id, encode_body(body))
         return body
 
-    def endpoint(self, node: str, network: str, name: str, *addresses: str, aliases: Sequence[str] = ()) -> bytes:
-        """An endpoint comes, or is another now."""
+    def endpoint(
+        self, node: str, network: str, name: str, *addresses: str, aliases: Sequence[str] = (), beside: bool = False
+    ) -> bytes:
+        """An endpoint comes, or is another now; `beside` what another host says of it."""
         body = Endpoint(
             id=EndpointId(identity(f"{network}/{name}")),
             network=NetworkId(identity(network)),
@@ -54,6 +56,8 @@ class World:
             addresses=tuple(str(ipaddress.ip_interface(address)) for address in addresses),
             aliases=tuple(aliases),
         )
+        if beside:
+            self._records.pop(body.id)
         self._add(node, Kind.ENDPOINT, body.id, encode_body(body))
         return body.id
 

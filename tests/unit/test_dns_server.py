@@ -1,6 +1,6 @@
 """The server on real sockets of the loopback, and the forwarder behind it before a real resolver.
 
-    client ── 127.0.0.1 ──► Server (demonet: C0, 300 under the alias `many`) ──► Forwarder ──► Responder
+client ── 127.0.0.1 ──► Server (demonet: C0, 300 under the alias `many`) ──► Forwarder ──► Responder
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from names_world import World
 from vxlanu.dns import Counters, Forwarder, Resolvers, Server, Zone, limits, resolvers, wire
 from vxlanu.dns.forward import Busy
 from vxlanu.dns.server import Turns
-from vxlanu.dns.zone import A
+from vxlanu.dns.zone import AAAA, A
 
 Answer = dns.message.Message
 TABLE = {
@@ -43,7 +43,8 @@ def zone(*, internal: bool = False) -> Zone:
     network = world.network("demonet", "10.0.0.0/16", internal=internal)
     world.endpoint("h1", "demonet", "C0", "10.0.255.1/16")
     for number in range(300):
-        world.endpoint("h1", "demonet", f"m{number}", f"10.0.{number >> 8}.{number & 255}/16", aliases=["many"])
+        aliases = ["many", "thirty"] if number < 30 else ["many"]
+        world.endpoint("h1", "demonet", f"m{number}", f"10.0.{number >> 8}.{number & 255}/16", aliases=aliases)
     return Zone(network, world.view)
 
 
@@ -110,6 +111,10 @@ def test_an_answer_that_needs_it_comes_by_stream() -> None:
         async with serving() as bench:
             cut = await bench.udp("many")
             assert cut.flags & dns.flags.TC and 0 < len(addresses(cut)) < 300
+            longer = await bench.udp("many", use_edns=0, payload=1232)
+            assert longer.flags & dns.flags.TC and len(addresses(longer)) == limits.DATAGRAM_ADDRESSES_MAX
+            thirty = await bench.udp("thirty", use_edns=0, payload=1232)
+            assert not thirty.flags & dns.flags.TC and len(addresses(thirty)) == 30, "the control: those are all"
             whole = await bench.tcp("many")
             assert not whole.flags & dns.flags.TC and len(set(addresses(whole))) == 300
 
@@ -128,11 +133,35 @@ def test_several_holders_are_told_in_turn_also_when_both_families_are_asked() ->
     runs(scene)
 
 
-def test_turns_go_round() -> None:
-    turns, query = Turns(), wire.question("many", A)
-    seen = [turns.rotated(b"n", query, ["a", "b", "c"])[0] for _ in range(6)]
-    assert seen == ["a", "b", "c", "a", "b", "c"]
-    assert turns.rotated(b"n", query, ["a"]) == ["a"]
+def test_turns_are_of_one_name_and_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vxlanu.dns.server.TURNS_MAX", 2)
+    turns, many, other = Turns(), wire.question("many", A), wire.question("other", A)
+    for _ in range(3):
+        turns.taken(many)
+    turns.taken(other)
+    assert (turns.now(many), turns.now(other), turns.now(wire.question("many", AAAA))) == (3, 1, 0)
+    turns.taken(wire.question("third", A))
+    assert (turns.now(many), turns.now(other)) == (0, 1), "whose last turn is longest ago is forgotten"
+
+
+def test_what_costs_as_much_as_many_questions_counts_as_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """300 addresses in one answer are ten questions' worth; a client has twenty."""
+    monkeypatch.setattr("vxlanu.dns.server.BURST", 20.0)
+    monkeypatch.setattr("vxlanu.dns.server.RATE_PER_S", 0.0)
+
+    async def scene() -> None:
+        async with serving() as bench:
+            query = dns.message.make_query("many", "A")
+            for _ in range(20):
+                asked = await asyncio.to_thread(dns.query.udp, query, "127.0.0.1", 30, bench.port, "127.0.0.9")
+                assert asked.flags & dns.flags.TC, "the control: by datagram each is one"
+            for _ in range(2):
+                assert len(addresses(await bench.tcp("many"))) == 300
+            with pytest.raises(EOFError):
+                await bench.tcp("c0")
+            assert bench.counters.limited == 1
+
+    runs(scene)
 
 
 def test_foreign_names_are_asked_of_a_resolver_of_the_host() -> None:

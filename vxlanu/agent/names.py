@@ -2,8 +2,7 @@
 
 Rules of this file
   1. A server lives exactly as long as its network's service port; it is opened and closed by that one's hooks.
-  2. Zones follow the records key by key. A member whose state changed may show or hide endpoints: its networks are read
-     again, at the next question.
+  2. Zones follow the records and the members key by key.
   3. A file that cannot be written keeps no endpoint from coming: it is said once.
 """
 
@@ -85,7 +84,7 @@ class Names:
                 self._servers[first].zone.endpoint_changed(second)
             elif kind == "member":
                 for network in self._servers.keys() & set(self._agent.view.networks_of(NodeId(first))):
-                    self._servers[network].zone.member_changed()
+                    self._servers[network].zone.member_changed(NodeId(first))
 
     def _gateways(self) -> set[str]:
         """Where a question must never be sent: it would come back."""

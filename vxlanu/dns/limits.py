@@ -10,6 +10,9 @@ UDP_PAYLOAD = 1232  # the longest answer without fragments on every path (DNS fl
 UDP_PAYLOAD_PLAIN = 512  # without EDNS (RFC 1035, 4.2.1)
 STREAM_BYTES_MAX = 65535
 
+DATAGRAM_ADDRESSES_MAX = 32  # of a name that has many; 28 of them fit where EDNS is not spoken
+STREAM_ADDRESSES_MAX = 512  # 8 KB; some 2 ms of the loop
+ADDRESSES_PER_TOKEN = 32  # what one question of the rate below may cost; whoever asks for more has fewer questions
 ADDRESSES_KEPT = 16384  # as read, and as written; some 5 MB each: names of hundreds may be asked for 500 times a second
 DATAGRAMS_AT_ONCE = 64  # read in one turn of the loop; what else waits there has its turn too
 RATE_PER_S = 500.0  # of one client; one thread that resolves without pause asks about as often

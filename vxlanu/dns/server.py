@@ -9,7 +9,8 @@ Rules of this file
   2. Everything is bounded (limits.py): what is read in a turn of the loop, a client's rate, streams and their patience,
      questions on their way. Over its rate a client is not answered: it costs a look-up, and no other client anything.
   3. Several holders of one name are told in rotating order, by the name and type that were asked: a client that asks
-     for A and AAAA in turns sees both rotate.
+     for A and AAAA in turns sees both rotate. Of many a datagram tells those whose turn it is, and says that there are
+     more; a stream tells (nearly) all, and counts as so many questions of the client as it costs.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ from vxlanu.dns import wire
 from vxlanu.dns.forward import Busy, Forwarder
 from vxlanu.dns.limits import (
     ACCEPT_AGAIN_S,
+    ADDRESSES_PER_TOKEN,
     BURST,
     CLIENTS_MAX,
+    DATAGRAM_ADDRESSES_MAX,
     DATAGRAMS_AT_ONCE,
     RATE_PER_S,
     REQUEST_BYTES_MAX,
+    STREAM_ADDRESSES_MAX,
     STREAM_IDLE_S,
     STREAMS_MAX,
     STREAMS_OF_CLIENT_MAX,
@@ -66,18 +70,18 @@ class Turns:
     """Whose turn it is among several holders of a name."""
 
     def __init__(self) -> None:
-        self._turns: OrderedDict[tuple[bytes, str, int], int] = OrderedDict()
+        self._turns: OrderedDict[tuple[str, int], int] = OrderedDict()
 
-    def rotated(self, network: bytes, query: wire.Query, values: Sequence[str]) -> Sequence[str]:
-        """`values`, beginning with the one after the last that came first."""
-        if len(values) < 2:
-            return values
-        key = (network, query.name, query.rtype)
-        turn = self._turns.pop(key, 0) % len(values)
-        self._turns[key] = turn + 1
+    def now(self, query: wire.Query) -> int:
+        """How many had their turn to come first."""
+        return self._turns.get((query.name, query.rtype), 0)
+
+    def taken(self, query: wire.Query) -> None:
+        """One has had its turn."""
+        key = (query.name, query.rtype)
+        self._turns[key] = self._turns.pop(key, 0) + 1
         if len(self._turns) > TURNS_MAX:
             self._turns.popitem(last=False)
-        return [*values[turn:], *values[:turn]]
 
 
 class _Rates:
@@ -94,6 +98,12 @@ class _Rates:
         if len(self._left) > CLIENTS_MAX:
             self._left.popitem(last=False)
         return left >= 1
+
+    def charge(self, client: str, questions: int) -> None:
+        """What was answered cost so many more. Who owes is not heard until it is paid back."""
+        if client in self._left:
+            left, since = self._left[client]
+            self._left[client] = (left - questions, since)
 
 
 class Server:
@@ -137,7 +147,7 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def answer(self, data: bytes, *, stream: bool) -> bytes | wire.Query:
+    def answer(self, data: bytes, *, stream: bool, client: str = "") -> bytes | wire.Query:
         """The answer to a message, empty for none; or the question, when the host's resolvers are to answer it."""
         try:
             query = wire.read(data)
@@ -147,7 +157,11 @@ class Server:
         if query.rclass not in (wire.IN, CLASS_ANY) or query.rtype in TRANSFERS:
             self._counters.refused += 1
             return wire.reply(query, wire.REFUSED, stream=stream)
-        found = self.zone.find(query.name, query.rtype)
+        most = STREAM_ADDRESSES_MAX if stream else DATAGRAM_ADDRESSES_MAX
+        found = self.zone.find(query.name, query.rtype, self._turns.now(query), most)
+        if found.looked > 1:
+            self._turns.taken(query)
+            self._rates.charge(client, (found.looked - 1) // ADDRESSES_PER_TOKEN)
         if found.kind is Kind.FOREIGN:
             return query
         return self._told(query, found, stream)
@@ -161,11 +175,12 @@ class Server:
         return wire.reply(
             query,
             wire.NXDOMAIN if found.kind is Kind.UNKNOWN else wire.NOERROR,
-            self._turns.rotated(self.zone.network.id, query, found.values),
+            found.values,
             stream=stream,
             authoritative=True,
             recursion=recursion,
             missing=found.inside and not found.values,
+            more=found.more and not stream,
         )
 
     # datagrams
@@ -183,7 +198,7 @@ class Server:
             if not self._rates.take(client[0], time.monotonic()):
                 self._counters.limited += 1
                 continue
-            said = self.answer(data, stream=False)
+            said = self.answer(data, stream=False, client=client[0])
             if isinstance(said, wire.Query):
                 self._spawn(self._forward_datagram(datagrams, said, client))
             elif said:
@@ -253,7 +268,7 @@ class Server:
         if not self._rates.take(client, time.monotonic()):
             self._counters.limited += 1
             return False
-        said = self.answer(data, stream=True)
+        said = self.answer(data, stream=True, client=client)
         if isinstance(said, wire.Query):
             said = await self._forwarded(said, client, stream=True)
         if not said:

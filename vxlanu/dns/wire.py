@@ -160,8 +160,10 @@ def reply(
     authoritative: bool = False,
     recursion: bool = False,
     missing: bool = False,
+    more: bool = False,
 ) -> bytes:
-    """An answer of our own: records of the name that was asked. Whatever is too long for the client ends with TC set.
+    """An answer of our own: records of the name that was asked. Whatever is too long for the client ends with TC set,
+    and so does what is not all that there is (`more`).
 
     `missing`: say how long the absence may be remembered, which only a name of the zone can.
     """
@@ -171,7 +173,7 @@ def reply(
     kept = _fitting(records, room)
     authority = _soa(query) if missing else b""
     flags = QR | query.flags & (RD | CD) | rcode & 15
-    flags |= AA * authoritative | RA * recursion | TC * (len(kept) < len(records))
+    flags |= AA * authoritative | RA * recursion | TC * (more or len(kept) < len(records))
     head = HEADER.pack(query.id, flags, 1, len(kept), bool(authority), bool(edns))
     return b"".join((head, query.question, *kept, authority, edns))
 
