@@ -18,6 +18,7 @@ from vxlanu.lab.topology import Json
 pytestmark = [pytest.mark.netns, pytest.mark.interop("docker")]
 
 Pair = tuple[DockerHost, DockerHost]
+DOCKERS_OWN = ("bridge", "host", "none", "docker_gwbridge")
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,9 @@ def pair(hosts: DockerHosts) -> Pair:
 
 
 def docker_networks(host: DockerHost) -> dict[str, str]:
-    """Driver by name, of what vxlanu may have made."""
+    """Driver by name, of what is not Docker's own."""
     lines = host.docker("network", "ls", "--format", "{{.Name}} {{.Driver}}").splitlines()
-    return {name: driver for name, driver in map(str.split, lines) if name not in ("bridge", "host", "none")}
+    return {name: driver for name, driver in map(str.split, lines) if name not in DOCKERS_OWN}
 
 
 def names(host: DockerHost) -> dict[str, list[str]]:
@@ -70,6 +71,88 @@ def test_a_network_that_is_created_anywhere_is_in_dockers_list_everywhere(pair: 
     h2.vxlanu("network", "create", "latenet", "--subnet", "192.168.2.0/24")
     h1.start_dockerd()
     poll(lambda: "latenet" in docker_networks(h1), what="what came while Docker was down", story=h1.story)
+
+
+KINDS: dict[str, tuple[tuple[str, ...], Json]] = {
+    "several subnets": (
+        ("--subnet", "192.168.0.0/24", "--subnet", "192.168.4.0/23", "--gateway", "192.168.4.254"),
+        {"Config": [
+            {"Subnet": "192.168.0.0/24", "Gateway": "192.168.0.1"},
+            {"Subnet": "192.168.4.0/23", "Gateway": "192.168.4.254"},
+        ]},
+    ),
+    "dual-stack": (
+        ("--subnet", "192.168.8.0/24", "--subnet", "fd00:8::/64"),
+        {"EnableIPv6": True, "Config": [
+            {"Subnet": "192.168.8.0/24", "Gateway": "192.168.8.1"},
+            {"Subnet": "fd00:8::/64", "Gateway": "fd00:8::1"},
+        ]},
+    ),
+    "range and aux": (
+        ("--subnet", "192.168.9.0/24", "--ip-range", "192.168.9.128/25", "--aux", "printer=192.168.9.200"),
+        {"Config": [{
+            "Subnet": "192.168.9.0/24", "Gateway": "192.168.9.1", "IPRange": "192.168.9.128/25",
+            "AuxiliaryAddresses": {"printer": "192.168.9.200"},
+        }]},
+    ),
+    "labels": (
+        ("--subnet", "192.168.10.0/24", "--internal", "--label", "team=db", "--label", "tier="),
+        {
+            "Internal": True, "Labels": {"team": "db", "tier": ""},
+            "Config": [{"Subnet": "192.168.10.0/24", "Gateway": "192.168.10.1"}],
+        },
+    ),
+}  # fmt: skip
+
+
+def inspected(host: DockerHost, name: str) -> Json:
+    """What Docker shows of a network, of what vxlanu told it; None where it has none."""
+    if name not in docker_networks(host):
+        return None
+    shown = json.loads(host.docker("network", "inspect", name))[0]
+    labels = {key: value for key, value in shown["Labels"].items() if not key.startswith("vxlanu.")}
+    kept = {key: shown[key] for key in ("Internal", "EnableIPv6")}
+    return {**kept, "Labels": labels, "Config": shown["IPAM"]["Config"]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_docker_shows_a_network_of_any_kind_as_it_is(pair: Pair, kind: str) -> None:
+    h1, h2 = pair
+    options, expected = KINDS[kind]
+    h1.vxlanu("network", "create", "demonet", *options)
+    for host in pair:
+        poll(lambda: inspected(host, "demonet"), what="demonet in Docker", story=host.story)  # noqa: B023
+        plain = {"Internal": False, "EnableIPv6": False, "Labels": {}}
+        assert inspected(host, "demonet") == {**plain, **expected}
+    for host, name in ((h1, "C0"), (h2, "C1")):
+        host.run_container(name, "--network", "demonet")
+        poll(lambda: name in names(host), what=f"{name} is known", story=host.story)  # noqa: B023
+    rows = {it["name"]: it["addresses"] for it in h1.vxlanu("endpoint", "ls")}
+    assert [len(rows[name]) for name in ("C0", "C1")] == [len(expected["Config"]) if kind == "dual-stack" else 1] * 2
+    for address in (text.partition("/")[0] for text in rows["C1"]):
+        poll(lambda: h1.pings("C0", address, wait=1), what=f"{address} answers", story=h2.story)  # noqa: B023
+    for host, name in ((h1, "C0"), (h2, "C1")):
+        host.docker("rm", "-f", name)
+    poll(lambda: not names(h2), what="no endpoint", story=h2.story)
+    h2.vxlanu("network", "rm", "demonet")
+    for host in pair:
+        poll(lambda: not docker_networks(host).get("demonet"), what="demonet is gone", story=host.story)  # noqa: B023
+
+
+def settled(host: DockerHost, name: str) -> bool:
+    """Whether a network is in Docker, or the agent has said why it cannot be."""
+    return name in docker_networks(host) or f"network {name} cannot be in Docker" in host.log("vxlanu")
+
+
+def test_a_network_without_ipv4_is_in_docker_or_it_is_said_why_not(pair: Pair) -> None:
+    """Docker before 28 has IPv4 in every network."""
+    h1, h2 = pair
+    h1.vxlanu("network", "create", "six", "--subnet", "fd00:6::/64")
+    h1.vxlanu("network", "create", "demonet", "--subnet", "192.168.0.0/24")
+    for host in pair:
+        poll(lambda: "demonet" in docker_networks(host), what="demonet comes after it", story=host.story)  # noqa: B023
+        poll(lambda: settled(host, "six"), what="six is there, or why not", story=host.story)  # noqa: B023
+    h2.vxlanu("network", "rm", "six")
 
 
 def test_what_docker_has_is_not_fought_for(pair: Pair) -> None:

@@ -51,18 +51,31 @@ def wanted_body(network: NetworkView, driver: str) -> dict[str, object]:
         "CheckDuplicate": True,  # of no effect since API 1.44, where it always is
         "Driver": driver,
         "Internal": body.internal,
+        "EnableIPv4": any("." in subnet for subnet in body.subnets),  # since API 1.48; before, there is no way without
         "EnableIPv6": any(":" in subnet for subnet in body.subnets),
-        "IPAM": {"Driver": driver, "Options": {OPTION: identity}, "Config": _pools(body)},
+        "IPAM": {
+            "Driver": driver,
+            "Options": {OPTION: identity},
+            "Config": [_pool(body, subnet) for subnet in body.subnets],
+        },
         "Options": {OPTION: identity},
-        "Labels": {LABEL: identity},
+        "Labels": {**body.labels, LABEL: identity},
     }
 
 
-def _pools(body: Network) -> list[dict[str, str]]:
-    gateways = {subnet_of(gateway, body.subnets): gateway for gateway in body.gateways}
-    return [
-        {"Subnet": subnet, **({"Gateway": gateways[subnet]} if subnet in gateways else {})} for subnet in body.subnets
-    ]
+def _pool(body: Network, subnet: str) -> dict[str, object]:
+    """A subnet with what lies in it. Docker has room for one range; of several it is told none, for ours count."""
+    shown: dict[str, object] = {"Subnet": subnet}
+    for gateway in body.gateways:
+        if subnet_of(gateway, [subnet]):
+            shown["Gateway"] = gateway
+    ranges = [text for text in body.ip_ranges if subnet_of(text.partition("/")[0], [subnet])]
+    if len(ranges) == 1:
+        shown["IPRange"] = ranges[0]
+    aux = {name: address for name, address in body.aux.items() if subnet_of(address, [subnet])}
+    if aux:
+        shown["AuxiliaryAddresses"] = aux
+    return shown
 
 
 def subnet_of(address: str, subnets: Collection[str]) -> str:
