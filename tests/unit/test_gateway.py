@@ -12,7 +12,7 @@ from vxlanu.config import check_gateway_subnet
 from vxlanu.doctor.egress import stopper
 from vxlanu.doctor.firewall import Chain, Condition, Rule
 from vxlanu.errors import BadRequest, Conflict
-from vxlanu.gateway import pool, rules
+from vxlanu.gateway import docker_user, pool, rules
 from vxlanu.gateway.published import Published, parse
 
 SUBNET = "172.18.0.0/16"
@@ -135,3 +135,49 @@ def test_a_forward_policy_of_drop_stops_containers_unless_a_rule_of_theirs_lets_
     assert stopper(forward(family="inet", table="vxlanu"), BRIDGE, "eth0") is None, "our own"
     doubtful = Rule((Condition("mark", (1,)),), "accept")
     assert stopper(forward(doubtful), BRIDGE, "eth0") is None, "only what surely drops is said"
+
+
+def chain(*rules: str) -> str:
+    """As iptables -S shows it."""
+    return "\n".join(["-N DOCKER-USER", *(f"-A DOCKER-USER {rule}" for rule in rules)])
+
+
+OURS, ALSO_OURS = "-i vxlanu_gw -o eth0 -m comment --comment vxlanu -j ACCEPT", docker_user.wanted([])[0]
+THEIRS = '-s 10.0.0.1/32 -m comment --comment "about vxlanu" -j DROP'
+BROKEN = '-m comment --comment "it\'s mine -j DROP'
+
+
+@pytest.mark.parametrize(
+    ("before", "place"),
+    [
+        ((), 1),
+        (("-j RETURN",), 1),
+        ((THEIRS, BROKEN, "-j RETURN"), 3),
+        ((THEIRS, "-j DROP"), 3),
+    ],
+)
+def test_rules_beside_dockers_come_after_the_administrators_and_before_the_chains_end(
+    before: tuple[str, ...], place: int
+) -> None:
+    added = docker_user.changes(chain(*before), [OURS, ALSO_OURS])
+    lines = [f"-I DOCKER-USER {place} {OURS}", f"-I DOCKER-USER {place + 1} {ALSO_OURS}"]
+    assert added.splitlines() == ["*filter", *lines, "COMMIT"]
+    after = (*before[: place - 1], OURS, ALSO_OURS, *before[place - 1 :])
+    assert docker_user.changes(chain(*after), [OURS, ALSO_OURS]) == ""
+    removed = docker_user.changes(chain(*after), []).splitlines()
+    assert removed == ["*filter", f"-D DOCKER-USER {OURS}", f"-D DOCKER-USER {ALSO_OURS}", "COMMIT"]
+    assert docker_user.changes(chain(*before), []) == "", "others' rules are none of ours"
+
+
+def test_rules_beside_dockers_are_mended_when_one_is_twice_missing_or_behind() -> None:
+    for wrong in ((OURS, OURS, "-j RETURN"), (OURS, "-j RETURN", ALSO_OURS), (ALSO_OURS, OURS), (OURS, THEIRS)):
+        commands = docker_user.changes(chain(*wrong), [OURS, ALSO_OURS]).splitlines()
+        ours = [rule for rule in wrong if rule != THEIRS and rule != "-j RETURN"]
+        assert commands[1 : 1 + len(ours)] == [f"-D DOCKER-USER {rule}" for rule in ours]
+        assert len(commands) == len(ours) + 4
+
+
+def test_only_interfaces_that_mean_themselves_get_a_rule() -> None:
+    """`eth+` is every interface whose name begins with eth."""
+    rules = docker_user.wanted(["eth0", "eth+", "br-lan.5", '"', "-x", "!"])
+    assert [rule.split()[3] for rule in rules if rule.startswith("-i vxlanu_gw")] == ["br-lan.5", "eth0"]

@@ -48,7 +48,8 @@ def egress_of(agent: Agent, store: Store) -> Egress:
         return next((chain.place for chain in found if chain), "")
 
     ledger, subnet, node = Ledger(store), agent.config.gateway_subnet, bytes(agent.control.core.node)
-    ground = Ground(agent.helper, ledger, Neighbourhood(subnets, stopper), subnet=subnet, node=node)
+    beside = Neighbourhood(subnets, agent.underlay.ifname, stopper)
+    ground = Ground(agent.helper, ledger, beside, subnet=subnet, node=node)
     return Egress(agent.helper, ledger, ground, Surroundings(target_of, name_of, agent.spawn))
 
 

@@ -219,12 +219,14 @@ async def _remove_taps(helper: NamespaceHelper, taps: dict[str, LocalRow]) -> No
 
 
 async def _remove_bridge(helper: NamespaceHelper, mac: str) -> None:
-    """With its veths; the rules too, where nft is there to ask."""
+    """With its veths; the rules too, where nft is there to ask, and those beside Docker's."""
+    from vxlanu.gateway.docker_user import DockerUser
     from vxlanu.gateway.nft import Nft
     from vxlanu.gateway.rules import BRIDGE
     from vxlanu.nsopen import EgressGround
 
     await helper.egress_ground(EgressGround(BRIDGE, mac, ""))
+    await DockerUser().remove()
     nft = Nft()
     if nft.path:
         await nft.remove()

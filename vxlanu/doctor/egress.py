@@ -17,6 +17,7 @@ from vxlanu.doctor.firewall import DROP, Chain, Packet, judge
 __all__ = ["egress", "stopper"]
 
 CHECK = "egress"
+DOCKER_USER = "DOCKER-USER"
 OWN_TABLE = ("inet", "vxlanu")
 NO_WAY_OUT = "containers get no way out"
 
@@ -49,14 +50,21 @@ def stopper(chains: Iterable[Chain], bridge: Network, out: str) -> Chain | None:
 
 
 def _opening(facts: Facts, chain: Chain, name: str) -> str:
-    """Both ways, in the words of whoever manages the rules; Docker's place for others' rules where it is there."""
+    """Both ways, in the words of whoever manages the rules."""
+    if docker := _beside_docker(facts, chain, name):
+        return docker
     if facts.firewall.front_end == "firewalld":
         return f"firewall-cmd --permanent --zone=trusted --add-interface={name} && firewall-cmd --reload"
     if facts.firewall.front_end == "ufw":
         return f"ufw route allow in on {name} && ufw route allow out on {name}"
-    docker = any(it.name == "DOCKER-USER" and it.family == chain.family for it in facts.firewall.chains)
-    if chain.tool == "nft" and not docker:
+    if chain.tool == "nft":
         insert = f"nft insert rule {chain.place}"
         return f"{insert} iifname {name} accept; {insert} oifname {name} accept"
-    where = f"iptables -I {'DOCKER-USER' if docker else chain.name}"
-    return f"{where} -i {name} -j ACCEPT; {where} -o {name} -j ACCEPT"
+    return f"iptables -I {chain.name} -i {name} -j ACCEPT; iptables -I {chain.name} -o {name} -j ACCEPT"
+
+
+def _beside_docker(facts: Facts, chain: Chain, name: str) -> str:
+    """Where Docker has its chain for others, rules of ours are in it, unless the agent's log says why not."""
+    if not any(it.name == DOCKER_USER and it.family == chain.family for it in facts.firewall.chains):
+        return ""
+    return f"iptables -S FORWARD; iptables -S {DOCKER_USER}: what drops it before the rules for {name} are reached"

@@ -9,4 +9,6 @@ Files
   published   `--publish`: its words, and holding the port
   rules       the nftables of egress, as a function of what they are for
   nft         running nft
+  docker_user the few rules that Docker's firewall needs to let it pass
+  tool        running a program of the firewall's
 """

@@ -5,6 +5,7 @@ Rules of this file
      audit after a firewall reload, the start after a crash and the last detach are all this one function.
   2. Rules come before ports: nothing is open that a rule was to close.
   3. What is another's is left alone: a bridge of our name with another MAC, and whatever else stands in the tables.
+     DOCKER-USER is the one chain of another's that gets rules of ours; a host that does not take them has the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vxlanu.config import NO_GATEWAY
+from vxlanu.errors import Refused
 from vxlanu.gateway import pool
+from vxlanu.gateway.docker_user import DockerUser
 from vxlanu.gateway.ledger import EgressRow, Ledger
 from vxlanu.gateway.nft import Nft
 from vxlanu.gateway.published import Published
@@ -35,6 +38,7 @@ class Neighbourhood:
     """What is beside the bridge on this host."""
 
     subnets: Callable[[], Iterable[str]]  # of every network
+    underlay: str  # the interface that members are reached by
     stopper: Callable[[], Coroutine[None, None, str]]  # a chain of another's that drops what containers send out
 
 
@@ -49,9 +53,10 @@ class Ground:
         self._beside = beside
         self._wanted_subnet = subnet
         self._mac = bridge_mac(node)
-        self._nft = Nft()
+        self._nft, self._docker_user = Nft(), DockerUser()
         self._turn = asyncio.Lock()
         self._applied: tuple[Wanted, str] | None = None
+        self._refused = ""  # what iptables said last
         self.stands = False  # rules and bridge, as far as we know
         self.stopped_by = ""  # a chain of another's that drops what containers send out
         self._looked_at = 0.0  # when other tables were read for it
@@ -91,13 +96,27 @@ class Ground:
                 return []
             ports = [(port, row.address.partition("/")[0]) for row in rows.values() for port in _ports(row)]
             mended = await self._rules(Wanted(self._ledger.subnet, tuple(sorted(ports))))
-            plan = EgressGround(BRIDGE, self._mac, pool.gateway(self._ledger.subnet), tuple(rows), loopback=bool(ports))
             self.stands = False
-            facts = await self._helper.egress_ground(plan)
+            facts = await self._helper.egress_ground(self._plan(tuple(rows), loopback=bool(ports)))
             self.stands = True
-            for what in (*mended, *facts.mended):
+            for what in (*mended, *facts.mended, *await self._beside_docker(facts.outward)):
                 log.info("egress: %s", what, extra={"event": "egress"})
             return [tag for tag in facts.missing if tag not in wiring]
+
+    def _plan(self, tags: tuple[str, ...], *, loopback: bool) -> EgressGround:
+        gateway = pool.gateway(self._ledger.subnet)
+        return EgressGround(BRIDGE, self._mac, gateway, tags, loopback=loopback, underlay=self._beside.underlay)
+
+    async def _beside_docker(self, outward: Iterable[str]) -> list[str]:
+        """After the rest: these rules open, and never what ours close."""
+        try:
+            mended = await self._docker_user.keep(outward)
+            self._refused = ""
+        except Refused as error:  # what it means for the containers, `look_at_firewall` finds out
+            if str(error) != self._refused:
+                log.warning("egress beside Docker: %s", error, extra={"event": "egress_failed"})
+            mended, self._refused = [], str(error)
+        return mended
 
     async def _rules(self, wanted: Wanted) -> list[str]:
         """Before the ports: nothing is open that a rule was to close."""
@@ -117,6 +136,7 @@ class Ground:
             await self._helper.egress_ground(EgressGround(BRIDGE, self._mac, ""))
         except BridgeTaken:
             return
+        await self._docker_user.remove()
         await self._nft.remove()
         self._applied = None
 

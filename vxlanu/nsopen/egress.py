@@ -16,7 +16,7 @@ import errno
 import ipaddress
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -38,6 +38,7 @@ from vxlanu.nsopen.wire import (
 
 MTU = 1500  # what leaves here is not encapsulated
 AF_INET = 2
+IFF_LOOPBACK = 0x8
 RTN_UNICAST, RT_TABLE_MAIN = 1, 254
 OURS = re.compile(r"e-[0-9a-f]{12}")
 IP_FORWARD = "net.ipv4.ip_forward"
@@ -70,7 +71,8 @@ def ground(place: Place, wanted: EgressGround) -> GroundFacts:
         for tag in wanted.tags:
             if tag not in missing:
                 mended += _port(netlink, links[egress_name(tag)], here)
-    return GroundFacts(tuple(mended), tuple(missing))
+        outward = tuple(_outward(netlink, links.values(), wanted))
+    return GroundFacts(tuple(mended), tuple(missing), outward)
 
 
 def wire(place: Place, wanted: EgressWire) -> WireFacts:
@@ -189,6 +191,27 @@ def _switch(name: str, *, on: bool) -> Iterator[str]:
             yield f"{name} set to {int(on)}"
     except OSError as why:
         raise KernelRefused(f"set {name} to {int(on)}", why.strerror or str(why)) from why
+
+
+def _outward(netlink: IPRoute, links: Iterable[Message], wanted: EgressGround) -> Iterator[str]:
+    """Interfaces that lead out of the host. Bridges are where its containers and guests are, so one of them counts only
+    if it has a port of another kind than theirs, or a gateway behind it; anything else counts if it has an address."""
+    gateways = set(_towards_gateways(netlink))
+    addressed = {number_of(it["index"]) for it in netlink.get_addr(family=AF_INET)}
+    uplinked = {number_of(link.get("master")) for link in links if _kind(link) not in ("veth", "tun")}
+    for link in links:
+        name, index, bridge = text_of(link.get("ifname")), number_of(link["index"]), _kind(link) == "bridge"
+        leads = index in gateways or index in (uplinked if bridge else addressed)
+        if name != wanted.bridge and not number_of(link["flags"]) & IFF_LOOPBACK and (leads or name == wanted.underlay):
+            yield name
+
+
+def _towards_gateways(netlink: IPRoute) -> Iterator[int]:
+    """Interfaces by which a route goes on to another router."""
+    for route in netlink.get_routes(family=AF_INET):
+        for hop in (route, *(route.get("multipath") or ())):
+            if hop.get("gateway") or hop.get("via"):
+                yield number_of(hop.get("oif"))
 
 
 def _port(netlink: IPRoute, link: Message, bridge: int) -> Iterator[str]:

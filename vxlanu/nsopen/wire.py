@@ -123,6 +123,7 @@ class EgressGround(Question["GroundFacts"], frozen=True, forbid_unknown_fields=T
     gateway   the bridge's address with prefix length, "172.18.0.1/16"
     tags      of the targets whose ports belong there; none: bridge and ports go
     loopback  whether the host may reach containers from 127.0.0.0/8
+    underlay  an interface that leads out of the host, whatever shows of it
     """
 
     bridge: str
@@ -130,6 +131,7 @@ class EgressGround(Question["GroundFacts"], frozen=True, forbid_unknown_fields=T
     gateway: str
     tags: tuple[str, ...] = ()
     loopback: bool = False
+    underlay: str = ""
 
 
 class EgressWire(Question["WireFacts"], frozen=True, forbid_unknown_fields=True, tag="egress_wire"):
@@ -261,10 +263,16 @@ class OpenedSockets(msgspec.Struct, frozen=True):
 
 
 class GroundFacts(msgspec.Struct, frozen=True, tag="egress_ground"):
-    """`mended`: what was not as it should be, in words; `missing`: tags that have no port, for a child to wire."""
+    """What was found and done.
+
+    mended   what was not as it should be, in words
+    missing  tags that have no port, for a child to wire
+    outward  names of the interfaces that lead out of the host, not to other containers or guests on it
+    """
 
     mended: tuple[str, ...]
     missing: tuple[str, ...]
+    outward: tuple[str, ...] = ()
 
 
 class WireFacts(msgspec.Struct, frozen=True, tag="egress_wire"):
