@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 
 import msgspec
 
@@ -26,11 +25,13 @@ from .config import Profile
 from .effects import Address
 from .errors import RemoteError
 from .index import Index
+from .leases import Leases
 from .members import LIVE, MemberTable
 from .messages import Claim, ClaimAnswer
 from .out import Outbox
 from .owned import Owned
 from .pack import convert, pack, unpack
+from .pool import parse_prefix
 from .records import Block, Kind, NodeId, Record, body_of
 from .writer import Writer
 
@@ -78,6 +79,7 @@ class Claims:
         owned: Owned,
         writer: Writer,
         index: Index,
+        leases: Leases,
         profile: Profile,
         out: Outbox,
         ended: Callable[[ClaimEnd, float], None],
@@ -86,6 +88,7 @@ class Claims:
         self._owned = owned
         self._writer = writer
         self._index = index
+        self._leases = leases
         self._profile = profile
         self._out = out
         self._ended = ended
@@ -99,12 +102,12 @@ class Claims:
 
     def obstacle(self, network: bytes, prefix: str, claimant: NodeId) -> NodeId | None:
         """Who holds, claims or was promised (by us) something that overlaps, other than `claimant`."""
-        wanted = ip_network(prefix)
+        wanted = parse_prefix(prefix)
         for owner, held in self._index.blocks.get(network, {}):
-            if owner != claimant and ip_network(held).overlaps(wanted):
+            if owner != claimant and parse_prefix(held).overlaps(wanted):
                 return owner
         for promised, promise in list(self._promises.get(network, {}).items()):
-            if promise.claimant == claimant or not ip_network(promised).overlaps(wanted):
+            if promise.claimant == claimant or not parse_prefix(promised).overlaps(wanted):
                 continue
             if not self._is_void(network, promised, promise):
                 return promise.claimant
@@ -117,6 +120,20 @@ class Claims:
         record = self._writer.put(Kind.BLOCK, network + prefix.encode(), block, now, push=False)
         self._outgoing[network] = _Outgoing(record, prefix, strict, now + self._profile.claim_deadline, now)
         self._proceed(network, now)
+
+    def network_gone(self, network: bytes) -> None:
+        """Removed for ever, and nobody uses it; the record of a claim is deleted with those of our blocks."""
+        self._outgoing.pop(network, None)
+        for prefix in list(self._promises.get(network, ())):
+            self._drop(network, prefix)
+
+    def sweep(self) -> None:
+        """Strike out the promises that nothing asks about any more."""
+        for network, promises in list(self._promises.items()):
+            gone = network in self._index.removed and not self._index.populated(network)
+            for prefix, promise in list(promises.items()):
+                if gone or self._is_void(network, prefix, promise):
+                    self._drop(network, prefix)
 
     def withdraw_all(self, now: float) -> None:
         """Our epoch ends, and with it what we asked under it."""
@@ -138,13 +155,15 @@ class Claims:
         if self._is_over(record):
             return
         mine = self._outgoing.get(block.network)
-        if mine is not None and ip_network(mine.prefix).overlaps(ip_network(block.prefix)):
+        if mine is not None and parse_prefix(mine.prefix).overlaps(parse_prefix(block.prefix)):
             if record.writer < self._table.me:
                 self._fail(block.network, now, record.writer)
             else:
                 self._out.send(addr, self._answer(record, self._table.me))
                 return
         holder = self.obstacle(block.network, block.prefix, record.writer)
+        if holder is None and self._uses(block.network, block.prefix):
+            holder = self._table.me
         if holder is None:
             promise = _Promise(record.writer, record.epoch, record.version)
             self._promises.setdefault(block.network, {})[block.prefix] = promise
@@ -232,6 +251,14 @@ class Claims:
             return False
         return log.epoch > promise.epoch or log.has(promise.version)
 
+    def _uses(self, network: bytes, prefix: str) -> bool:
+        """Whether the one address of a claim is in use here without a block: chosen by hash in a sparse subnet, or kept
+        from before we were forgotten. In a larger block such an address stands in nobody's way: its record is seen."""
+        block = parse_prefix(prefix)
+        return block.num_addresses == 1 and block.network_address in self._leases.given.get(network, {})
+
     def _drop(self, network: bytes, prefix: str) -> None:
         del self._promises[network][prefix]
+        if not self._promises[network]:
+            del self._promises[network]
         self._out.erase("promise", network + prefix.encode())

@@ -119,6 +119,7 @@ class Core:
         if now >= self._next_expiry:
             self._next_expiry = now + _EXPIRE_INTERVAL
             parts.owned.expire(now)
+            parts.ipam.sweep(now)
         self._after(now)
 
     def effects(self) -> list[Effect]:
@@ -259,6 +260,7 @@ class Core:
         for record in list(log.live()):
             if record.kind != Kind.NODE:
                 self._parts.writer.delete(Kind(record.kind), record.key, now)
+        self._parts.ipam.leave()
         self._parts.swim.leave(now)
         self._after(now)
 

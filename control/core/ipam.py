@@ -8,6 +8,7 @@ How it works
       a fixed address   our block -> grant;  nobody's block -> claim it;  another's -> borrow it;
                         holder away -> try_again, naming it (--take-over: grant, if its user is dead)
       any address       our blocks -> grant;  unclaimed block -> claim it;  none left -> borrow from whoever lends
+      one it has        granted again while it stands; else asked for as a fixed one, and if somebody has it, any
 
 Rules of this file
   1. An address is in the journal (leases.py) before Allocated leaves.
@@ -18,20 +19,21 @@ Rules of this file
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Network, ip_address
+from typing import NoReturn
 
 from .claims import ClaimEnd, Claims
 from .config import Profile, Rng
 from .effects import Address, Allocated, AllocationRefused, State
 from .errors import Refusal
 from .index import Index
-from .leases import Leases
+from .leases import Lease, Leases
 from .loans import Loans, loan_tag
 from .members import LIVE, MemberTable
 from .messages import Claim, ClaimAnswer, Loan, LoanAnswer, LoanReturn, Message
 from .out import Outbox
 from .owned import Owned
-from .pool import IPAddress, Pool
+from .pool import IPAddress, Pool, parse_address, parse_prefix
 from .records import EndpointId, NetworkId, NodeId
 from .view import EndpointView, NetworkState, View
 from .writer import Writer
@@ -68,6 +70,8 @@ class _Errand:
     take_over: bool
     deadline: float
     next_look: float
+    any_will_do: bool = False  # `wanted` is what it had before
+    loan: int = 0  # the number of the loan by which it had that
     borrowing: _Borrowing | None = None
     asked: set[NodeId] = field(default_factory=set)
     why: str = ""
@@ -95,8 +99,8 @@ class Ipam:
         self._profile = profile
         self._out = out
         self._rng = rng
-        self.leases = Leases(table.me, index, writer, profile, out)
-        self.claims = Claims(table, owned, writer, index, profile, out, self._claim_ended)
+        self.leases = Leases(table, index, writer, profile, out)
+        self.claims = Claims(table, owned, writer, index, self.leases, profile, out, self._claim_ended)
         self.loans = Loans(table, index, self.leases, out, now, self._in_flight)
         self._errands: dict[int, _Errand] = {}
         self._avoid: dict[tuple[bytes, str], float] = {}  # blocks that were refused to us a moment ago
@@ -114,19 +118,15 @@ class Ipam:
     ) -> None:
         """Begin; ends in Allocated or AllocationRefused."""
         try:
-            address = ip_address(wanted) if wanted is not None else None
+            address = parse_address(wanted) if wanted is not None else None
         except ValueError as error:
             self._refuse(request, Refusal("address_outside", str(wanted), str(error)))
             return
         ipv6 = address.version == 6 if address is not None else ":" in subnet or ipv6
         try:
-            pool = self._checked_pool(network, subnet, address, 6 if ipv6 else 4)
+            self._check(network, subnet, address, 6 if ipv6 else 4)
         except Refusal as refusal:
             self._refuse(request, refusal)
-            return
-        known = self.leases.of_endpoint(network, endpoint, pool.of_version(6 if ipv6 else 4))
-        if known is not None and address in (None, known):
-            self._out.add(Allocated(request, endpoint, pool.with_prefix(known)))
             return
         deadline = now + self._profile.allocate_deadline
         errand = _Errand(request, network, endpoint, address, subnet, ipv6, take_over, deadline, now)
@@ -134,7 +134,11 @@ class Ipam:
         self._look(errand, now)
 
     def release(self, network: NetworkId, endpoint: EndpointId, now: float) -> None:
-        """Give back every address of an endpoint."""
+        """Give back every address of an endpoint, and give up what is still being asked for it."""
+        for errand in list(self._errands.values()):
+            if (errand.network, errand.endpoint) == (network, endpoint):
+                why = "it was released while it was asked for"
+                self._end(errand, Refusal("try_again", str(errand.wanted or "an address"), why))
         for address, lease in self.leases.release(network, endpoint, now):
             if lease.tag:
                 self.loans.give_back(network, str(address), lease.tag)
@@ -156,6 +160,16 @@ class Ipam:
     def network_gone(self, network: bytes) -> None:
         """Removed for ever, and nobody uses it."""
         self.leases.drop_network(network)
+        self.claims.network_gone(network)
+
+    def leave(self) -> None:
+        """Our blocks end, and with them what we gave out; what we borrowed, the holders take back."""
+        self.leases.clear()
+
+    def sweep(self, now: float) -> None:
+        """Strike out what nothing asks about any more."""
+        self.claims.sweep()
+        self._avoid = {key: until for key, until in self._avoid.items() if until > now}
 
     # messages
 
@@ -185,10 +199,10 @@ class Ipam:
     def handle_timer(self, now: float) -> None:
         """Repeat, look again, give up."""
         self.claims.handle_timer(now)
-        self.loans.handle_timer(now)
         for errand in list(self._errands.values()):
             if errand.next_look <= now and errand.request in self._errands:
                 self._look(errand, now)
+        self.loans.handle_timer(now)  # last: its audit gives up what was claimed and is still unused
 
     # the errand's next step
 
@@ -201,6 +215,8 @@ class Ipam:
             pool = Pool(body, errand.subnet)
             if errand.borrowing is not None:
                 self._repeat_loan(errand, errand.borrowing, now)
+            elif self._renewed(errand, pool):
+                return
             elif errand.wanted is not None:
                 self._look_fixed(errand, pool, errand.wanted, body.ipam == "strict", now)
             elif errand.ipv6:
@@ -210,23 +226,58 @@ class Ipam:
             if now >= errand.deadline and errand.request in self._errands:
                 raise Refusal("try_again", str(errand.wanted or "an address"), errand.why, errand.holder)
         except Refusal as refusal:
+            self._fail(errand, refusal, now)
+
+    def _renewed(self, errand: _Errand, pool: Pool) -> bool:
+        """Whether the endpoint has what it asks for. A lease that stands no more is struck out, and its address is the
+        first that is tried."""
+        network = errand.network
+        known = self.leases.of_endpoint(network, errand.endpoint, pool.of_version(6 if errand.ipv6 else 4))
+        if known is None or errand.wanted not in (None, known):
+            return False
+        lease = self.leases.given[network][known]
+        if self._stands(network, pool, known, lease):
             del self._errands[errand.request]
-            self._refuse(errand.request, refusal)
+            self._out.add(Allocated(errand.request, errand.endpoint, pool.with_prefix(known)))
+            return True
+        self.leases.drop(network, known)
+        if errand.wanted is None:
+            errand.wanted, errand.any_will_do = known, True
+        errand.loan = int.from_bytes(lease.tag[16:], "big")
+        return False
+
+    def _stands(self, network: NetworkId, pool: Pool, address: IPAddress, lease: Lease) -> bool:
+        """Whether a lease is ours still. It may not be when we, or the holder of the block, were forgotten or left."""
+        text = str(address)
+        user = self._user_of(network, text, lease.endpoint)
+        if lease.taken or (user is not None and user.owner_state in LIVE):
+            return user is None or user.owner_state not in LIVE
+        if lease.tag:
+            return any(block.loans.get(text) == lease.tag for block in self._index.blocks.get(network, {}).values())
+        block = self.leases.block_with(network, address)
+        if block is not None:
+            return text not in block.loans
+        return (
+            pool.is_sparse(address)
+            and self.claims.obstacle(network, str(pool.block_of(address)), self._table.me) is None
+        )
 
     def _look_fixed(self, errand: _Errand, pool: Pool, wanted: IPAddress, strict: bool, now: float) -> None:
         network = errand.network
         user = self._user_of(network, str(wanted), errand.endpoint)
-        if user is not None:
-            if user.owner_state is State.DEAD and errand.take_over:
-                self._grant(errand, pool, wanted)
-                return
+        take_over = errand.take_over and user is not None and user.owner_state is State.DEAD
+        if user is not None and not take_over:
             away = user.owner_state is State.DEAD
             name = "try_again" if away else "address_in_use"
             why = f"{user.body.name} on {user.owner_name} has it" + (", which is away" if away else "")
             raise Refusal(name, str(wanted), why, f"{user.body.name}@{user.owner_name}")
+        lease = self.leases.given[network].get(wanted)
+        if lease is not None:
+            raise Refusal("address_in_use", str(wanted), "given to another endpoint here", lease.endpoint.hex()[:12])
         block = self.leases.block_with(network, wanted)
-        if block is not None:
-            self._grant_fixed(errand, pool, wanted, block.loans.get(str(wanted)))
+        if block is not None or take_over:
+            lent = block.loans.get(str(wanted)) if block is not None and not take_over else None
+            self._grant_fixed(errand, pool, wanted, lent, take_over)
             return
         prefix = str(pool.block_of(wanted))
         holder = self.claims.obstacle(network, prefix, self._table.me)
@@ -243,14 +294,11 @@ class Ipam:
             errand.why, errand.holder = f"{self._name(holder)} holds the block and does not lend it", self._name(holder)
             self._borrow(errand, holder, prefix, str(wanted), now)
 
-    def _grant_fixed(self, errand: _Errand, pool: Pool, wanted: IPAddress, lent: bytes | None) -> None:
-        lease = self.leases.given[errand.network].get(wanted)
-        if lease is not None:
-            raise Refusal("address_in_use", str(wanted), "given to another endpoint here", lease.endpoint.hex()[:12])
+    def _grant_fixed(self, errand: _Errand, pool: Pool, wanted: IPAddress, lent: bytes | None, take_over: bool) -> None:
         if lent is not None:
             borrower = self._name(NodeId(lent[:16]))
             raise Refusal("address_in_use", str(wanted), f"lent to {borrower}", borrower)
-        self._grant(errand, pool, wanted)
+        self._grant(errand, pool, wanted, taken=take_over)
 
     def _look_any(self, errand: _Errand, pool: Pool, strict: bool, now: float) -> None:
         network = errand.network
@@ -269,15 +317,23 @@ class Ipam:
             and block.state == "held"
             and not self._away(owner)
             and ":" not in block_prefix
-            and pool.subnet_of(ip_network(block_prefix).network_address) is not None
+            and pool.subnet_of(parse_prefix(block_prefix).network_address) is not None
         ]
         if lenders:
             owner, block_prefix = self._rng.sample(sorted(lenders), 1)[0]
             self._borrow(errand, owner, block_prefix, "", now)
         elif prefix is None and not self._waiting(network, now):
-            away = any(self._away(owner) for owner, _ in self._index.blocks.get(network, {}))
-            why = "every block is held, and the holders have nothing to lend"
-            raise Refusal("try_again" if away else "pool_exhausted", "an address", why)
+            self._exhausted(network)
+
+    def _exhausted(self, network: NetworkId) -> NoReturn:
+        """Nothing is left, unless a holder that is away has some of it."""
+        away = sorted({self._name(owner) for owner, _ in self._index.blocks.get(network, {}) if self._away(owner)})
+        if away:
+            holders = ", ".join(away)
+            raise Refusal(
+                "try_again", "an address", f"none is free but what {holders} may have, which is away", holders
+            )
+        raise Refusal("pool_exhausted", "an address", "every block is held, and the holders have nothing to lend")
 
     def _look_any_ipv6(self, errand: _Errand, pool: Pool, strict: bool, now: float) -> None:
         """The first candidate that nobody is known to have; where two could choose it, claimed before it is given."""
@@ -296,7 +352,7 @@ class Ipam:
             if block is None:
                 self._claim(errand, prefix, strict, now, must=True)
                 return
-        raise Refusal("pool_exhausted", "an IPv6 address", "none is free")
+        self._exhausted(network)
 
     def _claim(self, errand: _Errand, prefix: str, strict: bool, now: float, must: bool) -> bool:
         """Claim a block, or wait for the claim that runs. False: not possible now, and (must) the errand says why."""
@@ -318,14 +374,15 @@ class Ipam:
         if not end.held:
             self._avoid[end.network, end.prefix] = now + _RETRY * (0.5 + 2 * self._rng.random())
         names = ", ".join(self._name(node) for node in end.missing)
-        for errand in list(self._errands.values()):
-            if errand.network == end.network and errand.request in self._errands:
-                if names:
-                    errand.why, errand.holder = f"no answer from {names}", names
-                if end.held:
-                    self._look(errand, now)
-                else:
-                    errand.next_look = min(errand.next_look, now + _RETRY * self._rng.random())
+        for errand in self._errands.values():
+            if errand.network != end.network:
+                continue
+            if names:
+                errand.why, errand.holder = f"no answer from {names}", names
+            elif end.holder:
+                errand.why, errand.holder = f"{self._name(end.holder)} has it", self._name(end.holder)
+            # Not from here: a look may claim the next block, and be granted it at once; hundreds of them would nest.
+            errand.next_look = now if end.held else min(errand.next_look, now + _RETRY * self._rng.random())
 
     def _unclaimed(self, network: NetworkId, pool: Pool, now: float) -> str | None:
         """The first block in our order of preference that nobody has and that has something to give."""
@@ -353,7 +410,7 @@ class Ipam:
     # borrowing
 
     def _borrow(self, errand: _Errand, holder: NodeId, prefix: str, wanted: str, now: float) -> None:
-        number = self._rng.getrandbits(63)
+        number, errand.loan = errand.loan or self._rng.getrandbits(63), 0
         key = errand.network + prefix.encode()
         message = Loan(number, self._table.me, errand.network, key, wanted, errand.subnet)
         errand.asked.add(holder)
@@ -379,8 +436,7 @@ class Ipam:
         if answer.address and body is not None:
             self._accept_loan(errand, Pool(body, errand.subnet), answer)
         elif errand.wanted is not None and answer.error in ("address_in_use", "address_reserved"):
-            del self._errands[errand.request]
-            self._refuse(errand.request, Refusal(answer.error, str(errand.wanted), "", answer.holder[:80]))
+            self._fail(errand, Refusal(answer.error, str(errand.wanted), "", answer.holder[:80]), now)
         else:
             errand.next_look = now
 
@@ -392,7 +448,7 @@ class Ipam:
         if pool.subnet_of(address) is None or address in self.leases.given[errand.network]:
             return
         if errand.wanted in (None, address):
-            self._grant(errand, pool, address, loan_tag(self._table.me, answer.number))
+            self._grant(errand, pool, address, tag=loan_tag(self._table.me, answer.number))
 
     def _in_flight(self, tag: bytes) -> bool:
         numbers = (errand.borrowing.number for errand in self._errands.values() if errand.borrowing is not None)
@@ -400,16 +456,26 @@ class Ipam:
 
     # ends and questions
 
-    def _grant(self, errand: _Errand, pool: Pool, address: IPAddress, tag: bytes = b"") -> None:
+    def _grant(self, errand: _Errand, pool: Pool, address: IPAddress, *, tag: bytes = b"", taken: bool = False) -> None:
         del self._errands[errand.request]
-        self.leases.grant(errand.network, address, errand.endpoint, tag)
+        self.leases.grant(errand.network, address, Lease(errand.endpoint, tag, taken))
         self._out.add(Allocated(errand.request, errand.endpoint, pool.with_prefix(address)))
+
+    def _fail(self, errand: _Errand, refusal: Refusal, now: float) -> None:
+        if errand.any_will_do and refusal.name == "address_in_use":
+            errand.wanted, errand.any_will_do, errand.next_look = None, False, now
+        else:
+            self._end(errand, refusal)
+
+    def _end(self, errand: _Errand, refusal: Refusal) -> None:
+        del self._errands[errand.request]
+        self._refuse(errand.request, refusal)
 
     def _refuse(self, request: int, refusal: Refusal) -> None:
         self._out.add(AllocationRefused(request, refusal.name, refusal.what, refusal.why, refusal.holder))
 
-    def _checked_pool(self, network: NetworkId, subnet: str, wanted: IPAddress | None, version: int) -> Pool:
-        """From where an address may come. Raises Refusal where it cannot come from there."""
+    def _check(self, network: NetworkId, subnet: str, wanted: IPAddress | None, version: int) -> None:
+        """Raises Refusal where an address cannot come from there."""
         view = self._view.network(network)
         if view is None:
             name = "network_removed" if self._view.is_removed(network) else "not_found"
@@ -427,7 +493,6 @@ class Ipam:
                 raise Refusal("address_outside", str(wanted), "not in " + ", ".join(map(str, pool.subnets)))
             if wanted in pool.reserved:
                 raise Refusal("address_reserved", str(wanted), "network, broadcast, gateway or auxiliary address")
-        return pool
 
     def _user_of(self, network: NetworkId, address: str, endpoint: EndpointId) -> EndpointView | None:
         """The visible endpoint that has an address, other than the asking one."""
@@ -435,8 +500,7 @@ class Ipam:
         return user if user is not None and user.id != endpoint else None
 
     def _away(self, node: NodeId) -> bool:
-        member = self._table.by_id.get(node)
-        return node != self._table.me and (member is None or member.state not in LIVE)
+        return node != self._table.me and not self._table.is_live(node)
 
     def _name(self, node: NodeId) -> str:
         member = self._table.by_id.get(node)

@@ -15,17 +15,17 @@ Rules of this file
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
-from .effects import Address
+from .effects import Address, State
 from .errors import RemoteError
 from .index import Index
 from .leases import Leases
 from .members import LIVE, MemberTable
 from .messages import Loan, LoanAnswer, LoanReturn
 from .out import Outbox
-from .pool import IPAddress, Pool
-from .records import Block, NodeId
+from .pool import IPAddress, Pool, parse_address
+from .records import NodeId
 
 __all__ = ["Loans", "loan_tag"]
 
@@ -75,8 +75,8 @@ class Loans:
     def returned(self, message: LoanReturn, now: float) -> None:
         """Somebody gives back."""
         address = _parsed(message.address)
-        block = self._leases.block_with(message.network, address)
-        if block is not None and block.loans.get(str(address)) == message.tag:
+        block = self._leases.lent_from(message.network, address)
+        if block is not None and block.loans[str(address)] == message.tag:
             self._answers.pop(message.tag, None)
             self._leases.returned(message.network, block, address, now)
 
@@ -100,20 +100,14 @@ class Loans:
         me = self._table.me
         for network, blocks in list(self._index.blocks.items()):
             for (owner, _), block in list(blocks.items()):
-                if owner == me and ":" in block.prefix:
-                    self._let_go_idle(network, block, now)
+                if owner == me:
+                    self._leases.let_go_idle(network, block, now)
                 if not block.loans:
                     continue
                 if owner == me:
                     self._audit_lent(network, block.prefix, now)
                 else:
                     self._audit_borrowed(network, block.loans)
-
-    def _let_go_idle(self, network: bytes, block: Block, now: float) -> None:
-        """A single IPv6 address is held for the endpoint that has it, not to pick from: without one it is free."""
-        address = ip_network(block.prefix).network_address
-        if block.state == "held" and not block.loans and address not in self._leases.given[network]:
-            self._leases.let_go(network, block, now)
 
     def _audit_borrowed(self, network: bytes, loans: dict[str, bytes]) -> None:
         for address, tag in loans.items():
@@ -124,11 +118,12 @@ class Loans:
                 self.give_back(network, address, tag)
 
     def _audit_lent(self, network: bytes, prefix: str, now: float) -> None:
-        """A forgotten borrower gives nothing back."""
+        """A borrower that was forgotten or has left gives nothing back."""
         block = self._index.blocks[network][self._table.me, prefix]
         for address, tag in block.loans.items():
             borrower = NodeId(tag[:16])
-            if borrower not in self._table.by_id and borrower in self._index.forgotten:
+            member = self._table.by_id.get(borrower)
+            if borrower in self._index.forgotten if member is None else member.state is State.LEFT:
                 self._leases.returned(network, block, ip_address(address), now)
                 return  # the next one at the next audit: the block record has changed
 
@@ -154,6 +149,6 @@ class Loans:
 
 def _parsed(text: str) -> IPAddress:
     try:
-        return ip_address(text)
+        return parse_address(text)
     except ValueError as error:
         raise RemoteError("loan_invalid", str(error)) from error

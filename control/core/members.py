@@ -65,6 +65,11 @@ class MemberTable:
         """Alive and suspect members, ourselves included: the n of SWIM's formulas."""
         return sum(member.state in LIVE for member in self.by_id.values())
 
+    def is_live(self, node: NodeId) -> bool:
+        """Whether it can be asked, ourselves included."""
+        member = self.by_id.get(node)
+        return member is not None and member.state in LIVE
+
     def electorate(self) -> int:
         """All unforgotten members that have not left: what a majority is a majority of."""
         return sum(member.state is not State.LEFT for member in self.by_id.values())

@@ -12,6 +12,7 @@ Rules of this file
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -21,7 +22,7 @@ from msgspec.structs import replace
 from .choose import ipv6_start
 from .records import EndpointId, Network, NodeId
 
-__all__ = ["BLOCK_PREFIX", "IPAddress", "IPNetwork", "Pool"]
+__all__ = ["BLOCK_PREFIX", "IPAddress", "IPNetwork", "Pool", "parse_address", "parse_prefix"]
 
 BLOCK_PREFIX = 26
 _GUESSES = 64  # pseudo-random places tried before a linear search; a pool less than 90 % claimed never gets there
@@ -32,14 +33,28 @@ IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
 
+def parse_address(text: str) -> IPAddress:
+    """An address of a pool. ValueError, also for one with a zone: fd00::7%eth0 equals fd00::7 for nobody but us."""
+    address = ip_address(text)
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        raise ValueError(f"{text} has a zone")
+    return address
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def parse_prefix(text: str) -> IPNetwork:
+    """A subnet or block. Kept, since every question about an address goes through the prefixes of all blocks."""
+    return ip_network(text)
+
+
 class Pool:
     """A network's address space, or what of it lies in one of its subnets (rule 5)."""
 
     def __init__(self, network: Network, only: str = "") -> None:
         if only:
             network = replace(network, subnets=(only,) if only in network.subnets else ())
-        self.subnets: list[IPNetwork] = [ip_network(text) for text in network.subnets]
-        self._ranges: list[IPNetwork] = [ip_network(text) for text in network.ip_ranges]
+        self.subnets: list[IPNetwork] = [parse_prefix(text) for text in network.subnets]
+        self._ranges: list[IPNetwork] = [parse_prefix(text) for text in network.ip_ranges]
         self.reserved: set[IPAddress] = {ip_address(text) for text in (*network.gateways, *network.aux.values())}
         gateways = [ip_address(text) for text in network.gateways]
         for subnet in self.subnets:
@@ -62,6 +77,11 @@ class Pool:
         """As an endpoint wears it: 192.168.0.100/24."""
         subnet = self.subnet_of(address)
         return f"{address}/{subnet.prefixlen if subnet is not None else address.max_prefixlen}"
+
+    def is_sparse(self, address: IPAddress) -> bool:
+        """Whether it lies where a hash alone keeps two endpoints apart."""
+        parts = (part for _, part in self._parts() if part.version == 6 and address in part)
+        return any(part.max_prefixlen - part.prefixlen >= _SPARSE_BITS for part in parts)
 
     def block_of(self, address: IPAddress) -> IPNetwork:
         """The block that an address of the pool belongs to."""

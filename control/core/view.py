@@ -17,6 +17,7 @@ from .conflicts import AddressClaim, network_names, vni_owner, winner_of
 from .effects import Address, State
 from .index import Claimant, Index
 from .members import LIVE, Member, MemberTable
+from .pool import parse_prefix
 from .records import Block, Endpoint, EndpointId, Network, NetworkId, Node, NodeId, Vtep, is_mac, short
 
 __all__ = ["BlockView", "EndpointView", "MemberView", "NetworkState", "NetworkView", "View"]
@@ -268,7 +269,7 @@ class View:
             lent = block.loans.get(address)
             if lent is not None and lent[:16] == node:
                 return True
-            if owner == node and lent is None and ip in ipaddress.ip_network(prefix):
+            if owner == node and lent is None and ip in parse_prefix(prefix):
                 return True
         return False
 

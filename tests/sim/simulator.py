@@ -448,7 +448,7 @@ class Cluster:
         own = any(b.owner == host.node and b.body.state == "held" and address not in b.body.loans for b in blocks)
         lease = host.core._parts.ipam.leases.given[network][ip_address(address)]
         sparse = ip_interface(effect.address).network.num_addresses >= 1 << 48  # pool.py: by hash, nobody is asked
-        if not own and not lease.tag and not sparse:
+        if not own and not lease.tag and not lease.taken and not sparse:
             self.fail(f"I2: {address} is not {host.name}'s to give: {blocks}")
         if self.on_allocated is not None:
             self.on_allocated(host, effect)
