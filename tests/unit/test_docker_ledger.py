@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Coroutine
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
+
+import msgspec
+import pytest
 
 from vxlanu.agent.agent import Agent
 from vxlanu.runtimes.docker.ledger import DockerAddress, DockerEndpoint, DockerNetwork, Ledger
@@ -49,6 +53,32 @@ def test_what_was_put_is_there_after_a_restart_and_what_was_dropped_is_not(tmp_p
         assert each.address(b"N" * 16, "10.0.0.3") == UNTIED
         assert each.address(b"X" * 16, "10.0.0.3") is None
         assert each.addresses_of("e" * 64) == [USED]
+
+
+def test_a_disk_that_refuses_leaves_the_memory_as_the_disk_is(tmp_path: Path) -> None:
+    """sqlite itself refuses here, as on a full disk."""
+    store = Store(tmp_path)
+    ledger = Ledger(store)
+    changed = msgspec.structs.replace(USED, docker_endpoint="")
+
+    def rows() -> list[object]:
+        return [*ledger.networks.values(), *ledger.endpoints.values(), *ledger.addresses.values()]
+
+    async def use() -> None:
+        await ledger.put(NETWORK, USED)
+        store._db.execute("PRAGMA query_only = ON")
+        for attempt in (ledger.put(ENDPOINT, changed), ledger.put(UNTIED), ledger.drop(NETWORK, USED)):
+            with pytest.raises(sqlite3.OperationalError):
+                await attempt
+            assert rows() == [NETWORK, USED]
+        store._db.execute("PRAGMA query_only = OFF")
+        await ledger.put(ENDPOINT, changed)
+        await ledger.drop(NETWORK)
+        assert rows() == [ENDPOINT, changed], "the control"
+
+    asyncio.run(use())
+    store.close()
+    assert list(reopened(tmp_path).addresses.values()) == [changed]
 
 
 class Host:

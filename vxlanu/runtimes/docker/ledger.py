@@ -4,7 +4,9 @@ Rules of this file
   1. A row is on disk when `put` returns, and only then Docker hears of what it says. `put_soon` is for rows that an
      awaited commit follows: all commits reach the disk in their order.
   2. An address's row is put before the address is asked for: what a crash leaves behind is found and given back.
-  3. Fields are only added, with defaults.
+  3. The memory is changed before the disk, so that two requests at once never get the same thing, and changed back
+     where the disk refuses: what Docker was refused must be as free as before.
+  4. Fields are only added, with defaults.
 
 An address is leased under an id of its own, not under that of the endpoint: Docker asks for the addresses before it
 speaks of an endpoint, for IPv4 and IPv6 one by one, and gives them back after the endpoint has gone.
@@ -13,7 +15,7 @@ speaks of an endpoint, for IPv4 and IPv6 one by one, and gives them back after t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, cast
 
 import msgspec
 
@@ -93,7 +95,15 @@ class Ledger:
 
     async def put(self, *rows: Known) -> None:
         """All of them or none; durable when it returns."""
-        await self._store.commit(self._taken_up(rows))
+        before = {row.key: self._table(row).get(row.key) for row in rows}
+        changes = self._taken_up(rows)
+        try:
+            await self._store.commit(changes)
+        except Exception:
+            for row in rows:
+                if self._table(row).get(row.key) is row:  # else somebody else has put it since
+                    self._restore(row, before[row.key])
+            raise
 
     def put_soon(self, *rows: Known) -> None:
         """On disk before whatever is committed from now on."""
@@ -101,26 +111,36 @@ class Ledger:
 
     async def drop(self, *rows: Known) -> None:
         """Durable when it returns; one that is not there is no error."""
-        for row in rows:
-            for table in (self.networks, self.endpoints, self.addresses):
-                table.pop(row.key, None)  # ids of different kinds are never the same
-        await self._store.commit([Row(row.space, row.key.encode(), None) for row in rows])
+        before = {row.key: self._table(row).pop(row.key, None) for row in rows}
+        try:
+            await self._store.commit([Row(row.space, row.key.encode(), None) for row in rows])
+        except Exception:
+            for row in rows:
+                if row.key not in self._table(row):
+                    self._restore(row, before[row.key])
+            raise
 
     def _taken_up(self, rows: Iterable[Known]) -> list[Row]:
         changes = []
         for row in rows:
-            self._take_up(row)
+            self._table(row)[row.key] = row
             changes.append(Row(row.space, row.key.encode(), msgspec.msgpack.encode(row)))
         return changes
 
-    def _take_up(self, row: Known) -> None:
-        match row:
-            case DockerNetwork():
-                self.networks[row.key] = row
-            case DockerEndpoint():
-                self.endpoints[row.key] = row
-            case DockerAddress():
-                self.addresses[row.key] = row
+    def _restore(self, row: Known, before: Known | None) -> None:
+        if before is None:
+            self._table(row).pop(row.key, None)
+        else:
+            self._table(row)[row.key] = before
+
+    def _table(self, row: Known) -> dict[str, Known]:
+        """The rows of its kind; only a row of that kind is ever put into it."""
+        tables: dict[str, dict[str, Known]] = {
+            DockerNetwork.space: cast(dict[str, Known], self.networks),
+            DockerEndpoint.space: cast(dict[str, Known], self.endpoints),
+            DockerAddress.space: cast(dict[str, Known], self.addresses),
+        }
+        return tables[row.space]
 
 
 def _load(store: Store, kind: type[K]) -> dict[str, K]:
