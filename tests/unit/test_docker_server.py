@@ -1,12 +1,14 @@
-"""What comes to Docker's plugin socket and is no request."""
+"""What comes to Docker's plugin socket and is no request, and requests that nobody waits for any more."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from vxlanu.runtimes.docker import shapes
-from vxlanu.runtimes.docker.server import Server, method
+from vxlanu.runtimes.docker.server import Made, Server, method
 
 
 async def _nothing(_: shapes.NetworkAsked) -> shapes.Empty:
@@ -35,5 +37,36 @@ def test_a_body_that_cannot_be_decoded_is_the_askers_mistake(tmp_path: Path) -> 
             assert await _status(path, b'{"NetworkID":"a"}') == 200, "the control"
         finally:
             await server.close()
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
+
+
+def test_a_stop_waits_for_what_is_at_work_and_undoes_what_docker_will_not_hear_of(tmp_path: Path) -> None:
+    story: list[str] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(_: shapes.NetworkAsked) -> Made:
+        begun.set()
+        await go_on.wait()
+        story.append("made")
+        return Made(shapes.Empty(), undo)
+
+    async def undo() -> None:
+        story.append("undone")
+
+    async def scene() -> None:
+        server = Server(tmp_path / "vxlanu.sock")
+        server.open()
+        await server.start({"Some.Method": method(shapes.NetworkAsked, work, 60.0)})
+        asking = asyncio.ensure_future(_status(tmp_path / "vxlanu.sock", b'{"NetworkID":"a"}'))
+        await begun.wait()
+        closing = asyncio.ensure_future(server.close())
+        with pytest.raises(IndexError):  # the connection has ended, without an answer
+            await asking
+        await asyncio.wait({closing}, timeout=0.5)
+        assert not closing.done(), "its work goes on, with what the agent would close next"
+        go_on.set()
+        await closing
+        assert story == ["made", "undone"]
 
     asyncio.run(asyncio.wait_for(scene(), 60))

@@ -10,7 +10,9 @@ How it works
 
 Rules of this file
   1. Leave, DeleteEndpoint and DeleteNetwork are idempotent: after a crash dockerd sends those of endpoints long gone.
-  2. Requests for one endpoint are done one after the other, also when Docker has stopped waiting for the first.
+  2. Requests for one endpoint or network are done one after the other, also when Docker has stopped waiting for the
+     first. What came too late is undone only as long as the ledger has the very row that it put: a repetition puts the
+     row anew, and so makes what it tells Docker of its own.
   3. The TAP stays until DeleteEndpoint, since Docker takes it back first and keeps its name until it has.
 """
 
@@ -39,6 +41,7 @@ from vxlanu.runtimes.docker import pools, shapes
 from vxlanu.runtimes.docker.ipam import plain
 from vxlanu.runtimes.docker.ledger import DockerAddress, DockerEndpoint, DockerNetwork, Ledger
 from vxlanu.runtimes.docker.moves import follow
+from vxlanu.runtimes.docker.server import Made
 
 log = logging.getLogger("vxlanu.docker")
 
@@ -63,8 +66,21 @@ class Driver:
 
     # networks
 
-    async def create_network(self, asked: shapes.CreateNetwork) -> shapes.Empty:
+    async def create_network(self, asked: shapes.CreateNetwork) -> shapes.Empty | Made:
         """Remember a network of Docker's; whatever would not work is refused now, while the user looks."""
+        async with self.turn(asked.network_id):
+            network, subnets = await self._meant(asked)
+            known = asked.network_id in self._ledger.networks
+            row = DockerNetwork(
+                docker_id=asked.network_id, network=network.id, name=network.body.name, subnets=tuple(subnets)
+            )
+            await self._ledger.put(row)
+        short = asked.network_id[:NAME_DIGITS]
+        log.info("Docker network %s is %s", short, network.name, extra={"event": "docker_network"})
+        return shapes.Empty() if known else Made(shapes.Empty(), lambda: self._undo_network(row))
+
+    async def _meant(self, asked: shapes.CreateNetwork) -> tuple[NetworkView, list[str]]:
+        """Ours that Docker's is to stand for, and the subnets that it named."""
         data = [*(asked.ipv4_data or ()), *(asked.ipv6_data or ())]
         _check_ipam(data)
         options = _generic(asked.options)
@@ -76,19 +92,19 @@ class Driver:
             network = await pools.with_subnets(self._agent, subnets)
         _check_agreement(network, data, subnets)
         check_mtu(self._agent, network)
-        row = DockerNetwork(
-            docker_id=asked.network_id, network=network.id, name=network.body.name, subnets=tuple(subnets)
-        )
-        await self._ledger.put(row)
-        short = asked.network_id[:NAME_DIGITS]
-        log.info("Docker network %s is %s", short, network.name, extra={"event": "docker_network"})
-        return shapes.Empty()
+        return network, subnets
+
+    async def _undo_network(self, row: DockerNetwork) -> None:
+        async with self.turn(row.docker_id):
+            if self._ledger.networks.get(row.docker_id) is row:
+                await self._ledger.drop(row)
 
     async def delete_network(self, asked: shapes.NetworkAsked) -> shapes.Empty:
         """Forget it; ours stays."""
-        row = self._ledger.networks.get(asked.network_id)
-        if row is not None:
-            await self._ledger.drop(row)
+        async with self.turn(asked.network_id):
+            row = self._ledger.networks.get(asked.network_id)
+            if row is not None:
+                await self._ledger.drop(row)
         return shapes.Empty()
 
     def _network(self, docker_id: str) -> NetworkView:
@@ -109,15 +125,24 @@ class Driver:
 
     # endpoints
 
-    async def create_endpoint(self, asked: shapes.CreateEndpoint) -> shapes.EndpointCreated:
+    async def create_endpoint(self, asked: shapes.CreateEndpoint) -> shapes.EndpointCreated | Made:
         """Tie addresses that were asked for to Docker's endpoint; answers with the MAC if Docker has none."""
         async with self.turn(asked.endpoint_id):
             network = self._network(asked.network_id)
             wanted = asked.interface or shapes.Interface()
-            row = self._ledger.endpoints.get(asked.endpoint_id)
-            if row is None:
+            known = self._ledger.endpoints.get(asked.endpoint_id)
+            if known is None:
                 row = await self._create(asked, network, wanted)
-            return shapes.EndpointCreated(shapes.Interface(mac_address="" if wanted.mac_address else row.mac))
+            else:
+                row = msgspec.structs.replace(known)
+                self._ledger.put_soon(row)
+        answer = shapes.EndpointCreated(shapes.Interface(mac_address="" if wanted.mac_address else row.mac))
+        return answer if known is not None else Made(answer, lambda: self._undo_endpoint(row))
+
+    async def _undo_endpoint(self, row: DockerEndpoint) -> None:
+        async with self.turn(row.docker_id):
+            if self._ledger.endpoints.get(row.docker_id) is row:
+                await self.forget(row)
 
     async def _create(
         self, asked: shapes.CreateEndpoint, network: NetworkView, wanted: shapes.Interface
@@ -182,7 +207,7 @@ class Driver:
 
     # interfaces
 
-    async def join(self, asked: shapes.Join) -> shapes.Joined:
+    async def join(self, asked: shapes.Join) -> shapes.Joined | Made:
         """Make the interface and tell the cluster of it; what Docker does next needs nothing of us."""
         async with self.turn(asked.endpoint_id):
             row = self._ledger.endpoints.get(asked.endpoint_id)
@@ -192,7 +217,7 @@ class Driver:
             check_mtu(self._agent, network)
             self._check_once(row, network, asked.sandbox_key)
             body = _record(row)
-            key = row.endpoint.hex()
+            key, known = row.endpoint.hex(), bool(row.sandbox)
             if key not in self._agent.opened:
                 await self._connect(row, network, body, asked.sandbox_key)
             elif self._agent.view.endpoint(EndpointId(row.endpoint)) is None:
@@ -200,7 +225,13 @@ class Driver:
             row = msgspec.structs.replace(row, sandbox=asked.sandbox_key)
             self._ledger.put_soon(row)  # the journal has the path as well, from before the record
             self._agent.spawn(follow(self._agent, row))
-            return _joined(network, body, key)
+        answer = _joined(network, body, key)
+        return answer if known else Made(answer, lambda: self._undo_join(row))
+
+    async def _undo_join(self, row: DockerEndpoint) -> None:
+        async with self.turn(row.docker_id):
+            if self._ledger.endpoints.get(row.docker_id) is row:
+                await self._leave(row)
 
     def _check_once(self, row: DockerEndpoint, network: NetworkView, sandbox_key: str) -> None:
         """A container has one interface in a network of ours, also if two of Docker's stand for it."""
@@ -226,10 +257,13 @@ class Driver:
         async with self.turn(asked.endpoint_id):
             row = self._ledger.endpoints.get(asked.endpoint_id)
             if row is not None and row.sandbox:
-                self._agent.endpoints.returned(row.endpoint.hex())
-                self._ledger.put_soon(msgspec.structs.replace(row, sandbox=""))
-                await self._agent.control.delete_endpoint(EndpointId(row.endpoint))
+                await self._leave(row)
         return shapes.Empty()
+
+    async def _leave(self, row: DockerEndpoint) -> None:
+        self._agent.endpoints.returned(row.endpoint.hex())
+        self._ledger.put_soon(msgspec.structs.replace(row, sandbox=""))
+        await self._agent.control.delete_endpoint(EndpointId(row.endpoint))
 
 
 def _check_ipam(data: list[shapes.PoolData]) -> None:

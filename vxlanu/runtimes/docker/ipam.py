@@ -1,7 +1,8 @@
 """IpamDriver: Docker's questions for subnets and addresses, answered from the cluster's.
 
 Rules of this file
-  1. An address that Docker gets is leased in the whole cluster, and journalled before it leaves.
+  1. An address that Docker gets is leased in the whole cluster, and journalled before it leaves. It is of the subnet
+     that Docker named, though the network may have others: Docker would not find it in its own pool.
   2. Giving back is idempotent, and never touches an address whose endpoint Docker has not deleted: what comes out of
      order belongs to an earlier holder of it.
 """
@@ -21,6 +22,7 @@ from vxlanu.control.core.view import NetworkState, NetworkView
 from vxlanu.errors import BadRequest, Conflict
 from vxlanu.runtimes.docker import pools, shapes
 from vxlanu.runtimes.docker.ledger import DockerAddress, Ledger
+from vxlanu.runtimes.docker.server import Made
 
 log = logging.getLogger("vxlanu.docker")
 
@@ -47,7 +49,7 @@ class Ipam:
         """Nothing was kept."""
         return shapes.Empty()
 
-    async def request_address(self, asked: shapes.RequestAddress) -> shapes.AddressGranted:
+    async def request_address(self, asked: shapes.RequestAddress) -> shapes.AddressGranted | Made:
         """Lease an address; the gateway's belongs to the network and is leased to nobody."""
         network, subnet = pools.of_pool(self._agent.view, asked.pool_id)
         if (asked.options or {}).get(PURPOSE) == GATEWAY:
@@ -59,15 +61,22 @@ class Ipam:
             raise Conflict(f"network {network.name}", "it is being removed", name="network_removing")
         lease = DockerAddress(lease=secrets.token_bytes(16), network=network.id)
         self._ledger.put_soon(lease)  # before the allocation, which is committed
+        what, holder = f"network {network.name}", EndpointId(lease.lease)
         try:
             given = await take_address(
-                self._agent, network.id, EndpointId(lease.lease), wanted, f"network {network.name}", ipv6=":" in subnet
+                self._agent, network.id, holder, wanted, what, ipv6=":" in subnet
             )
+            granted = msgspec.structs.replace(lease, address=given)
+            await self._ledger.put(granted)
         except BaseException:
             await self.give_back(lease)
             raise
-        await self._ledger.put(msgspec.structs.replace(lease, address=given))
-        return shapes.AddressGranted(given)
+        return Made(shapes.AddressGranted(given), lambda: self._undo(granted))
+
+    async def _undo(self, granted: DockerAddress) -> None:
+        """Give back what Docker has not heard of, unless it knows it all the same."""
+        if self._ledger.addresses.get(granted.key) is granted:
+            await self.give_back(granted)
 
     async def release_address(self, asked: shapes.ReleaseAddress) -> shapes.Empty:
         """Give a lease back; what is not leased (gateway, aux, a repetition) needs nothing."""

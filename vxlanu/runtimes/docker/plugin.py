@@ -141,13 +141,13 @@ class DockerPlugin:
             "GetCapabilities": method(s.Empty, _capabilities),
             "AllocateNetwork": method(s.AllocateNetwork, _allocate_network),
             "FreeNetwork": method(s.NetworkAsked, _nothing),
-            "CreateNetwork": method(s.CreateNetwork, driver.create_network, self._undo_network),
+            "CreateNetwork": method(s.CreateNetwork, driver.create_network),
             "DeleteNetwork": method(s.NetworkAsked, driver.delete_network),
-            "CreateEndpoint": method(s.CreateEndpoint, driver.create_endpoint, self._undo_endpoint),
-            "DeleteEndpoint": method(s.EndpointAsked, driver.delete_endpoint, None, WORK_S),
+            "CreateEndpoint": method(s.CreateEndpoint, driver.create_endpoint),
+            "DeleteEndpoint": method(s.EndpointAsked, driver.delete_endpoint, WORK_S),
             "EndpointOperInfo": method(s.EndpointAsked, driver.operational_info),
-            "Join": method(s.Join, driver.join, self._undo_join, WORK_S),
-            "Leave": method(s.EndpointAsked, driver.leave, None, WORK_S),
+            "Join": method(s.Join, driver.join, WORK_S),
+            "Leave": method(s.EndpointAsked, driver.leave, WORK_S),
             "ProgramExternalConnectivity": method(s.EndpointAsked, _nothing),
             "RevokeExternalConnectivity": method(s.EndpointAsked, _nothing),
             "DiscoverNew": method(s.Empty, _nothing),
@@ -158,7 +158,7 @@ class DockerPlugin:
             "GetDefaultAddressSpaces": method(s.Empty, _address_spaces),
             "RequestPool": method(s.RequestPool, ipam.request_pool),
             "ReleasePool": method(s.ReleasePool, ipam.release_pool),
-            "RequestAddress": method(s.RequestAddress, ipam.request_address, self._undo_address, WORK_S),
+            "RequestAddress": method(s.RequestAddress, ipam.request_address, WORK_S),
             "ReleaseAddress": method(s.ReleaseAddress, ipam.release_address),
         }
         return {
@@ -166,19 +166,6 @@ class DockerPlugin:
             **{f"NetworkDriver.{name}": it for name, it in network.items()},
             **{f"IpamDriver.{name}": it for name, it in addresses.items()},
         }
-
-    async def _undo_network(self, asked: s.CreateNetwork, _: object) -> None:
-        await self._driver.delete_network(s.NetworkAsked(asked.network_id))
-
-    async def _undo_endpoint(self, asked: s.CreateEndpoint, _: object) -> None:
-        await self._driver.delete_endpoint(s.EndpointAsked(asked.network_id, asked.endpoint_id))
-
-    async def _undo_join(self, asked: s.Join, _: object) -> None:
-        await self._driver.leave(s.EndpointAsked(asked.network_id, asked.endpoint_id))
-
-    async def _undo_address(self, asked: s.RequestAddress, answer: object) -> None:
-        assert isinstance(answer, s.AddressGranted)
-        await self._ipam.release_address(s.ReleaseAddress(asked.pool_id, answer.address))
 
 
 async def _activated(_: s.Empty) -> s.Activated:

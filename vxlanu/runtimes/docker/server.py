@@ -2,7 +2,8 @@
 
 Rules of this file
   1. Every request is answered within ANSWER_S, with what was asked for or with the reason why not: dockerd holds locks
-     meanwhile. Work that takes longer goes on, and what it has made is undone, since Docker was told that it failed.
+     meanwhile. Work that takes longer goes on, also when we are told to stop; what it has made is undone, since
+     Docker was told that it failed. A repetition of what was done before makes nothing, and has nothing to undo.
      What a busy host may take longer for is given WORK_S, the kernel's work at Join and the claim of a block of
      addresses: a container that starts late is better than one that does not (seen with 100 at once on two CPUs).
   2. A body is bounded before it is read, and decoded to the struct of its method; what fails is one sentence.
@@ -36,28 +37,30 @@ BODY_BYTES_MAX = 256 * 1024  # the largest request, an endpoint with hundreds of
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
 
 Q = TypeVar("Q", bound=msgspec.Struct)
-Undo = Callable[[msgspec.Struct, msgspec.Struct], Awaitable[object]]
-"""Given the request and its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An answer, and what undoes what this very request has made for it, should Docker not hear of it."""
+
+    answer: msgspec.Struct
+    undo: Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What a request of one name is, what does it, and what undoes it when Docker had stopped waiting."""
+    """What a request of one name is, what does it, and how long Docker may wait."""
 
     kind: type[msgspec.Struct]
-    run: Callable[[msgspec.Struct], Awaitable[msgspec.Struct]]
-    undo: Undo | None
+    run: Callable[[msgspec.Struct], Awaitable[msgspec.Struct | Made]]
     patience_s: float
 
 
 def method(
-    kind: type[Q],
-    run: Callable[[Q], Awaitable[msgspec.Struct]],
-    undo: Callable[[Q, msgspec.Struct], Awaitable[object]] | None = None,
-    patience_s: float = ANSWER_S,
+    kind: type[Q], run: Callable[[Q], Awaitable[msgspec.Struct | Made]], patience_s: float = ANSWER_S
 ) -> Method:
-    """A method whose functions take the very struct that is decoded for them."""
-    return Method(kind, run, undo, patience_s)  # type: ignore[arg-type]  # `_answer` decodes `kind`, so `run` gets a Q
+    """A method whose function takes the very struct that is decoded for it."""
+    return Method(kind, run, patience_s)  # type: ignore[arg-type]  # `_answer` decodes `kind`, so `run` gets a Q
 
 
 class Server:
@@ -68,7 +71,7 @@ class Server:
         self._listener = Listener(path, "--docker=PATH", shared=False, gives_way=stands_in)
         self._runner: web.AppRunner | None = None
         self._methods: dict[str, Method] = {}
-        self._late: set[asyncio.Task[None]] = set()
+        self._at_work: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
         """Bind the file; who connects from now on waits for `start`, or for the stand-in. Raises Refused."""
@@ -96,8 +99,8 @@ class Server:
             await self._runner.cleanup()
             self._runner = None
         self._listener.close()
-        if self._late:
-            await asyncio.wait(self._late)
+        if self._at_work:
+            await asyncio.wait(self._at_work)
 
     async def _handle(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
@@ -125,29 +128,36 @@ class Server:
             asked = msgspec.json.decode(body or b"{}", type=chosen.kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as why:
             raise BadRequest(name, str(why), name="bad_request") from why
-        work = asyncio.ensure_future(chosen.run(asked))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[msgspec.Struct] = loop.create_future()
+        task = loop.create_task(self._do(name, chosen, asked, answer))
+        self._at_work.add(task)
+        task.add_done_callback(self._at_work.discard)
         try:
-            return await asyncio.wait_for(asyncio.shield(work), chosen.patience_s)
+            return await asyncio.wait_for(answer, chosen.patience_s)
         except TimeoutError:
-            task = asyncio.get_running_loop().create_task(self._undo_late(name, chosen, asked, work))
-            self._late.add(task)
-            task.add_done_callback(self._late.discard)
             late = f"not done within {chosen.patience_s:g} s"
             raise TryAgain(name, late, hint="again in a moment; vxlanu doctor") from None
 
-    async def _undo_late(
-        self, name: str, chosen: Method, asked: msgspec.Struct, work: asyncio.Future[msgspec.Struct]
+    async def _do(
+        self, name: str, chosen: Method, asked: msgspec.Struct, answer: asyncio.Future[msgspec.Struct]
     ) -> None:
-        """Docker was told that it failed: make that true."""
+        """Do it. Who has stopped waiting has cancelled `answer` and tells Docker that it failed: make that true."""
         try:
-            answer = await work
+            done = await chosen.run(asked)
+            if not answer.done():
+                answer.set_result(done.answer if isinstance(done, Made) else done)
+                return
             log.warning("%s came too late for Docker", name, extra={"event": "docker_late"})
-            if chosen.undo is not None:
-                await chosen.undo(asked, answer)
-        except VxlanuError as why:
-            log.info("%s failed too late for Docker: %s", name, why, extra={"event": "docker_late"})
-        except Exception:
-            log.exception("%s failed too late for Docker", name, extra={"event": "docker_failed"})
+            if isinstance(done, Made):
+                await done.undo()
+        except Exception as why:
+            if not answer.done():
+                answer.set_exception(why)
+            elif isinstance(why, VxlanuError):
+                log.info("%s failed too late for Docker: %s", name, why, extra={"event": "docker_late"})
+            else:
+                log.exception("%s failed too late for Docker", name, extra={"event": "docker_failed"})
 
 
 def _reply(answer: msgspec.Struct, status: int) -> web.Response:
