@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import ip_interface, ip_network
 
 import pytest
 from docker_speech import SPACE, Speech, Started
@@ -192,6 +193,23 @@ def test_two_docker_networks_may_stand_for_one_of_ours_but_a_container_is_in_it_
     second.delete_endpoint(endpoint)
     second.release(address)
     docker.stop(started)
+
+
+def test_an_address_is_of_the_subnet_that_docker_asked_of_several(network: Lab, docker: Speech) -> None:
+    """The first has five to give, the second many."""
+    subnets = ("192.168.7.0/29", "192.168.8.0/24")
+    flags = [word for subnet in subnets for word in ("--subnet", subnet)]
+    network.vxlanu("h1", "network", "create", "wide", *flags)
+    speeches = [Speech(network, "h1") for _ in subnets]
+    for speech, subnet in zip(speeches, subnets, strict=True):
+        speech.create_network(subnet)
+    for _ in range(5):
+        for speech, subnet in zip(speeches, subnets, strict=True):
+            given = speech.take_address()
+            assert ip_interface(given).network == ip_network(subnet), given
+    full = speeches[0].ask("IpamDriver.RequestAddress", PoolID=speeches[0].pool, Address="", Options=None)
+    assert full["Err"], "the other one must not help out"
+    assert ip_interface(speeches[1].take_address()).network == ip_network(subnets[1])
 
 
 def test_an_address_held_elsewhere_names_its_holder(network: Lab, docker: Speech) -> None:

@@ -64,7 +64,7 @@ class Ipam:
         what, holder = f"network {network.name}", EndpointId(lease.lease)
         try:
             given = await take_address(
-                self._agent, network.id, holder, wanted, what, ipv6=":" in subnet
+                self._agent, network.id, holder, wanted, what, ipv6=":" in subnet, subnet=subnet
             )
             granted = msgspec.structs.replace(lease, address=given)
             await self._ledger.put(granted)
