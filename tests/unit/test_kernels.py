@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import marshal
 import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +95,24 @@ def test_what_follows_the_dashes_is_pytests() -> None:
     asked, given = boot.arguments([])
     assert asked.kernels == [kernel.name for kernel in catalog.KERNELS]
     assert "tests/assumptions" in boot.pytest_arguments(given)
+
+
+def test_the_copy_of_the_tree_brings_its_byte_code_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python takes it where time and size of the source are those noted in it; tracebacks name the repository."""
+    root, tree = tmp_path / "repository", tmp_path / "tree"
+    for folder in (".venv", "build", "area/__pycache__"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "left_out.py").touch()
+    (root / "area/module.py").write_text("def here(): ...\n")
+    (root / "link").symlink_to("area")
+    monkeypatch.setattr(boot, "ROOT", root)
+    boot._snapshot(tree)
+    assert not list(tree.rglob("left_out.py")) and (tree / ".venv").is_dir() and (tree / "link").is_symlink()
+    (made,) = tree.rglob("*.pyc")
+    _, flags, time, size = struct.unpack("<4sIII", made.read_bytes()[:16])
+    there = (tree / "area/module.py").stat()
+    assert (flags, time, size) == (0, int(there.st_mtime), there.st_size)
+    assert marshal.loads(made.read_bytes()[16:]).co_filename == str(root / "area/module.py")
 
 
 # -- the machine, with a program in the place of QEMU ------------------------------------------------------------------
