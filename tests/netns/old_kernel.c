@@ -6,6 +6,9 @@
  *   goes through. Each refusal adds a byte to that file, so a test can see that its fault was met; it is opened each
  *   time, because the helper closes the descriptors that it does not know.
  *
+ *     vnet-hdr      TUNGETFEATURES without IFF_VNET_HDR                           before 2.6.27, a sandbox's own TAPs
+ *     mq            TUNGETFEATURES without IFF_MULTI_QUEUE                        before 3.8
+ *     tso           TUNSETOFFLOAD with TUN_F_TSO4 or TUN_F_TSO6: EINVAL           before 2.6.27
  *     udp-segment   setsockopt(UDP_SEGMENT): ENOPROTOOPT                          before 4.18
  *     udp-gro       setsockopt(UDP_GRO): ENOPROTOOPT                              before 5.0
  *     uso           TUNSETOFFLOAD with TUN_F_USO4 or TUN_F_USO6: EINVAL           before 6.2
@@ -32,8 +35,12 @@
 #define SOL_UDP_LEVEL	17
 #define UDP_SEGMENT	103
 #define UDP_GRO		104
+#define TUNGETFEATURES	0x800454cf
 #define TUNSETOFFLOAD	0x400454d0
 #define TUNGETIFF	0x800454d2
+#define IFF_MULTI_QUEUE	0x0100u
+#define IFF_VNET_HDR	0x4000u
+#define TUN_F_TSO	0x06
 #define TUN_F_USO	0x60
 #define VNET_LEN	10
 #define IFREQ_LEN	40
@@ -62,7 +69,8 @@ static bool lacks(const char *name)
 	return false;
 }
 
-static int refuse(int error)
+/** met() - Add a byte to the file of faults */
+static void met(void)
 {
 	static ssize_t (*real)(int, const void *, size_t);
 	int hits = open(getenv("OLD_KERNEL"), O_WRONLY | O_APPEND | O_CLOEXEC);
@@ -72,6 +80,11 @@ static int refuse(int error)
 	if (hits < 0 || real(hits, "!", 1) < 0)
 		abort();
 	close(hits);
+}
+
+static int refuse(int error)
+{
+	met();
 	errno = error;
 	return -1;
 }
@@ -91,20 +104,37 @@ int setsockopt(int fd, int level, int option, const void *value, socklen_t len)
 	return real(fd, level, option, value, len);
 }
 
+/** forget() - Take a flag out of what TUNGETFEATURES said */
+static void forget(unsigned *features, unsigned flag)
+{
+	if (*features & flag)
+		met();
+	*features &= ~flag;
+}
+
 int ioctl(int fd, unsigned long request, ...)
 {
 	static int (*real)(int, unsigned long, ...);
 	unsigned long argument;
 	va_list rest;
+	int answer;
 
 	va_start(rest, request);
 	argument = va_arg(rest, unsigned long);
 	va_end(rest);
 	if (!real)
 		real = dlsym(RTLD_NEXT, "ioctl");
-	if ((uint32_t)request == TUNSETOFFLOAD && (argument & TUN_F_USO) && lacks("uso"))
+	if ((uint32_t)request == TUNSETOFFLOAD &&
+	    (((argument & TUN_F_USO) && lacks("uso")) || ((argument & TUN_F_TSO) && lacks("tso"))))
 		return refuse(EINVAL);
-	return real(fd, request, argument);
+	answer = real(fd, request, argument);
+	if (!answer && (uint32_t)request == TUNGETFEATURES) {
+		if (lacks("vnet-hdr"))
+			forget((unsigned *)argument, IFF_VNET_HDR);
+		if (lacks("mq"))
+			forget((unsigned *)argument, IFF_MULTI_QUEUE);
+	}
+	return answer;
 }
 
 static bool is_segmented(const struct msghdr *message)
