@@ -12,6 +12,7 @@ a network card, super-frames of up to 64 KB and partial checksums, and the fast 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 from kernel_peer import INNER, OUTER, KernelPeer
@@ -104,6 +105,56 @@ def test_what_the_kernel_sends_arrives_in_super_frames(mixed: Mixed) -> None:
     with packet_socket(mixed.lab, "h1", "eth0") as heard:
         assert bulk(mixed.lab, FOREIGN, "c1-1", mixed.addresses["c1-1", "v4"], TRANSFER_BYTES).intact
         assert max(lengths(heard, outgoing=False)) > 2 * mixed.mtu
+
+
+MARKS = """table inet marks {{
+    chain arriving {{
+        type filter hook prerouting priority mangle
+        udp dport 4789 {family} ecn ect0 numgen inc mod 8 0 {family} ecn set ce
+    }}
+}}"""
+
+
+def kernel_counters(lab: Lab, name: str) -> dict[str, int]:
+    """/proc/net/netstat and snmp6 of a place."""
+    shown = lab.exec(name, ["cat", "/proc/net/netstat", "/proc/net/snmp6"]).stdout.splitlines()
+    rows = [line.split() for line in shown]
+    pairs = [
+        pair for names, values in pairwise(rows) if names[0] == values[0] for pair in zip(names, values, strict=True)
+    ]
+    return {name: int(value) for name, value in (*pairs, *(row for row in rows if len(row) == 2)) if value.isdigit()}
+
+
+@pytest.mark.interop("nft")
+@pytest.mark.parametrize("version", ["v4", "v6"])
+@pytest.mark.parametrize("way", [("c1-1", FOREIGN), (FOREIGN, "c1-1")], ids=" to ".join)
+def test_a_congestion_mark_of_the_underlay_reaches_both_ends_of_a_stream(
+    mixed: Mixed, way: tuple[str, str], version: str
+) -> None:
+    """The tunnel's end marks what is inside, TCP echoes the mark, the sender slows down: RFC 6040 and RFC 3168."""
+    lab, (sender, receiver) = mixed.lab, way
+    arrived = "h1" if receiver == "c1-1" else FOREIGN
+    for name in way:
+        lab.exec(name, ["sysctl", "-qw", "net.ipv4.tcp_ecn=1", "net.ipv4.tcp_congestion_control=reno"])
+    marked, capable = {"v4": ("InCEPkts", "InECT0Pkts"), "v6": ("Ip6InCEPkts", "Ip6InECT0Pkts")}[version]
+    family = "ip6" if ":" in mixed.outer else "ip"
+
+    def transfer() -> tuple[int, int, int]:
+        """New packets with the mark and with the other one, and marks that the sender has heard of."""
+        before = [kernel_counters(lab, name) for name in (sender, receiver)]
+        assert bulk(lab, sender, receiver, mixed.addresses[receiver, version], TRANSFER_BYTES).intact
+        after = [kernel_counters(lab, name) for name in (sender, receiver)]
+        heard = after[0]["TCPDeliveredCE"] - before[0]["TCPDeliveredCE"]
+        return after[1][marked] - before[1][marked], after[1][capable] - before[1][capable], heard
+
+    unmarked, others, heard = transfer()
+    assert (unmarked, heard) == (0, 0) and others > 0, "the control: ECN is spoken, and nobody marks"
+    lab.exec(arrived, ["nft", "-f", "-"], text=MARKS.format(family=family))
+    try:
+        marks, others, heard = transfer()
+    finally:
+        lab.exec(arrived, ["nft", "delete", "table", "inet", "marks"])
+    assert marks > 0 and others > 0 and heard > 0, (marks, others, heard, mixed.story())
 
 
 def test_arp_and_nd_for_what_only_the_kernel_knows_cross_the_underlay(mixed: Mixed) -> None:
