@@ -11,6 +11,7 @@ c1 believes that 10.7.0.21 is behind h2 and 10.7.0.31 behind h3, and 10.7.0.41 b
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import socket
 import struct
@@ -312,3 +313,52 @@ def test_a_full_socket_is_given_up_and_the_others_go_on(namespaces: Namespaces) 
         poll(lambda: len(before - used(during)) <= 1, what="the others", story=stand.host.story)
         near.run("sysctl", "-q", "-w", f"{neigh}mcast_solicit=1")
         poll(lambda: used(during) >= before, what="all again", story=stand.host.story)
+
+
+def _lost_to_the_ring(container: Container) -> int:
+    (link,) = json.loads(container.namespace.ip("-s", "-j", "link", "show", "eth0"))
+    dropped: int = link["stats64"]["tx"]["dropped"]
+    return dropped
+
+
+def _backlog(host: Namespace) -> tuple[int, int]:
+    """Bytes that wait in the queue of a host's device, and packets that it dropped."""
+    (shown,) = json.loads(host.run("tc", "-s", "-j", "qdisc", "show", "dev", "u0"))
+    return shown["backlog"], shown["drops"]
+
+
+def test_while_the_underlay_takes_no_more_the_tunnel_is_served(namespaces: Namespaces) -> None:
+    """A slow queue fills the socket: its EAGAIN holds the TAP back, where frames are lost then. What comes in is not.
+
+    A machine that stands still for VX_STUCK_MS makes the worker give the socket up for once; that round proves nothing.
+    """
+    with Stand.of(namespaces, tx_sockets=1) as stand, stand.sender() as sender, stand.sender() as ear:
+        near, own, vtep = stand.underlay.hosts[0], stand.container, stand.vtep(LIVE)
+        ear.bind((own.v4, 9))
+        ear.settimeout(20)
+        sender.setblocking(False)
+        sender.setsockopt(SOL_UDP, UDP_SEGMENT, 1400)
+        queue = ["rate", "50mbit", "burst", "70000", "limit", str(64 << 20)]
+        near.run("tc", "qdisc", "replace", "dev", "u0", "root", "tbf", *queue)
+
+        def loses_more(before: int) -> bool:
+            for _ in range(50):
+                with contextlib.suppress(BlockingIOError):
+                    sender.sendto(BYTES[: 1400 * 40], ("10.7.0.21", 9))
+            return _lost_to_the_ring(own) > before
+
+        came = Ether(src="02:42:0a:07:00:21", dst=own.mac) / IP(src="10.7.0.21", dst=own.v4) / UDP(sport=9, dport=9)
+        poll(lambda: loses_more(0) and _backlog(near)[0] > 1 << 20, what="a long queue", story=stand.host.story)
+        held_back = 0
+        for number in range(100):
+            lost, drops = _lost_to_the_ring(own), stand.host.drops(lib.VX_AT_VTEP, vtep)
+            poll(lambda: loses_more(lost), what="a ring that is not read", story=stand.host.story)  # noqa: B023
+            payload = struct.pack("!II", 0x08000000, VNI << 8) + bytes(came / struct.pack("!I", number))
+            stand.receiver.sendto(payload, (stand.underlay.v4(1), PORT))
+            assert struct.unpack("!I", ear.recv(100)) == (number,), stand.host.story()
+            held_back += stand.host.drops(lib.VX_AT_VTEP, vtep) == drops
+            if held_back == 10:
+                break
+        assert held_back == 10, f"whoever does not wait drops: {stand.host.story()}"
+        length, dropped = _backlog(near)
+        assert length > 1 << 20 and not dropped, "the control: all of it waits for this queue"
