@@ -145,7 +145,7 @@ def test_turns_are_of_one_name_and_type(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_costs_as_much_as_many_questions_counts_as_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """300 addresses in one answer are ten questions' worth; a client has twenty."""
+    """A connection and 300 addresses are eleven questions' worth; a client has twenty."""
     monkeypatch.setattr("vxlanu.dns.server.BURST", 20.0)
     monkeypatch.setattr("vxlanu.dns.server.RATE_PER_S", 0.0)
 
@@ -157,7 +157,7 @@ def test_what_costs_as_much_as_many_questions_counts_as_so_many(monkeypatch: pyt
                 assert asked.flags & dns.flags.TC, "the control: by datagram each is one"
             for _ in range(2):
                 assert len(addresses(await bench.tcp("many"))) == 300
-            with pytest.raises(EOFError):
+            with pytest.raises((EOFError, ConnectionResetError)):
                 await bench.tcp("c0")
             assert bench.counters.limited == 1
 
@@ -282,9 +282,55 @@ def test_a_client_over_its_rate_is_not_heard_and_others_are(monkeypatch: pytest.
                     greedy.sendto(query.to_wire(), ("127.0.0.1", bench.port))
             modest = await asyncio.to_thread(dns.query.udp, query, "127.0.0.1", 30, bench.port, "127.0.0.9")
             assert addresses(modest) == ["10.0.255.1"]
-            assert (bench.counters.limited, bench.counters.answered) == (40, 11)
+            assert bench.counters.answered == 11
+            assert 1 <= bench.counters.limited <= 40, "what came after it was muted, the kernel dropped"
 
     runs(scene)
+
+
+def test_a_muted_client_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("BURST", 10.0), ("RATE_PER_S", 0.0), ("MUTED_S", 0.2), ("HEARD_AGAIN", 3.0)):
+        monkeypatch.setattr(f"vxlanu.dns.server.{name}", value)
+
+    async def scene() -> None:
+        async with serving() as bench:
+            query = dns.message.make_query("c0", "A").to_wire()
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as greedy:
+                greedy.connect(("127.0.0.1", bench.port))
+                while not bench.counters.limited:
+                    greedy.send(query)
+                    await asyncio.sleep(0)
+                assert bench.counters.answered == 10
+                while bench.counters.answered < 13:
+                    greedy.send(query)
+                    await asyncio.sleep(0.01)
+                limited = bench.counters.limited
+                while bench.counters.limited == limited:  # three are all that it has then
+                    greedy.send(query)
+                    await asyncio.sleep(0)
+                assert bench.counters.answered == 13
+
+    runs(scene)
+
+
+def test_a_client_that_connects_without_end_keeps_no_other_from_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vxlanu.dns.server.BURST", 10.0)
+    monkeypatch.setattr("vxlanu.dns.server.RATE_PER_S", 0.0)
+
+    async def scene() -> None:
+        async with serving() as bench:
+            for _ in range(50):
+                greedy = socket.socket()
+                greedy.setblocking(False)
+                greedy.connect_ex(("127.0.0.1", bench.port))
+                stack.callback(greedy.close)
+            query = dns.message.make_query("c0", "A")
+            modest = await asyncio.to_thread(dns.query.tcp, query, "127.0.0.1", 30, bench.port, "127.0.0.9")
+            assert addresses(modest) == ["10.0.255.1"]
+            assert bench.counters.limited >= 1
+
+    with contextlib.ExitStack() as stack:
+        runs(scene)
 
 
 def test_a_stream_that_says_nothing_or_nonsense_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
     zone        a network's records and a question in, an answer out; pure
     wire        the bytes of both
     server      one network's sockets
+    muted       clients that ask far too often, dropped by the kernel
     forward     what is not ours, asked of the host's resolvers
     resolvers   who they are now
     netns_file  /etc/netns/NAME/resolv.conf, for namespaces of ip-netns(8)

@@ -17,6 +17,9 @@ ADDRESSES_KEPT = 16384  # as read, and as written; some 5 MB each: names of hund
 DATAGRAMS_AT_ONCE = 64  # read in one turn of the loop; what else waits there has its turn too
 RATE_PER_S = 500.0  # of one client; one thread that resolves without pause asks about as often
 BURST = 1000.0
+MUTED_S = 1.0  # who asks faster than that is not heard for so long,
+HEARD_AGAIN = 50.0  # and has so many questions then: all that a flood costs in a second
+MUTED_MAX = 16  # of each IP version; a filter of 16 IPv6 addresses has a third of what net.core.optmem_max allows
 CLIENTS_MAX = 4096  # remembered; whoever was silent longest is forgotten, with a full bucket
 
 STREAMS_MAX = 64  # TCP connections of one network

@@ -7,7 +7,8 @@ How it works
 Rules of this file
   1. Nothing that comes in ends it. What is malformed is answered FORMERR, or dropped where no question can be seen.
   2. Everything is bounded (limits.py): what is read in a turn of the loop, a client's rate, streams and their patience,
-     questions on their way. Over its rate a client is not answered: it costs a look-up, and no other client anything.
+     questions on their way. Over its rate a client is not answered, and muted for a while (muted.py): what it sends
+     would fill the sockets that it shares with others.
   3. Several holders of one name are told in rotating order, by the name and type that were asked: a client that asks
      for A and AAAA in turns sees both rotate. Of many a datagram tells those whose turn it is, and says that there are
      more; a stream tells (nearly) all, and counts as so many questions of the client as it costs.
@@ -35,6 +36,8 @@ from vxlanu.dns.limits import (
     CLIENTS_MAX,
     DATAGRAM_ADDRESSES_MAX,
     DATAGRAMS_AT_ONCE,
+    HEARD_AGAIN,
+    MUTED_S,
     RATE_PER_S,
     REQUEST_BYTES_MAX,
     STREAM_ADDRESSES_MAX,
@@ -42,6 +45,7 @@ from vxlanu.dns.limits import (
     STREAMS_MAX,
     STREAMS_OF_CLIENT_MAX,
 )
+from vxlanu.dns.muted import Muted
 from vxlanu.dns.zone import Found, Kind, Zone
 
 __all__ = ["Counters", "Server", "Turns"]
@@ -51,6 +55,7 @@ log = logging.getLogger("vxlanu.dns")
 CLASS_ANY = 255
 TRANSFERS = range(249, 255)  # TKEY, TSIG, IXFR, AXFR, MAILB, MAILA: no question of a host
 TURNS_MAX = 4096
+SAY_AGAIN_S = 60.0
 NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -93,11 +98,18 @@ class _Rates:
     def take(self, client: str, now: float) -> bool:
         """Whether the client may ask once more."""
         left, since = self._left.pop(client, (BURST, now))
+        if since > now:  # muted until then
+            self._left[client] = (left, since)
+            return False
         left = min(BURST, left + (now - since) * RATE_PER_S)
         self._left[client] = (left - 1 if left >= 1 else left, now)
         if len(self._left) > CLIENTS_MAX:
             self._left.popitem(last=False)
         return left >= 1
+
+    def mute(self, client: str, until: float) -> None:
+        """From then on it may ask again, a little."""
+        self._left[client] = (HEARD_AGAIN, until)
 
     def charge(self, client: str, questions: int) -> None:
         """What was answered cost so many more. Who owes is not heard until it is paid back."""
@@ -123,6 +135,8 @@ class Server:
         self._datagrams = list(datagrams)
         self._listeners = list(listeners)
         self._turns, self._rates = Turns(), _Rates()
+        self._muted = Muted([*datagrams, *listeners])
+        self._said = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
         self._streams: Counter[str] = Counter()
 
@@ -183,6 +197,21 @@ class Server:
             more=found.more and not stream,
         )
 
+    def _heard(self, client: str) -> bool:
+        """Whether a client's rate allows one more; if not, it is muted."""
+        now = time.monotonic()
+        if self._rates.take(client, now):
+            return True
+        self._counters.limited += 1
+        if self._muted.add(client):
+            self._rates.mute(client, now + MUTED_S)
+            asyncio.get_running_loop().call_later(MUTED_S, self._muted.remove, client)
+            if now - self._said >= SAY_AGAIN_S:
+                self._said = now
+                name = self.zone.network.name
+                log.warning("%s asks too often for names of %s", client, name, extra={"event": "dns"})
+        return False
+
     # datagrams
 
     def _read(self, datagrams: socket.socket) -> None:
@@ -195,8 +224,7 @@ class Server:
             except OSError as error:  # what the kernel tells of an earlier answer, to a client that has gone
                 log.debug("dns: %s", error, extra={"event": "dns"})
                 continue
-            if not self._rates.take(client[0], time.monotonic()):
-                self._counters.limited += 1
+            if not self._heard(client[0]):
                 continue
             said = self.answer(data, stream=False, client=client[0])
             if isinstance(said, wire.Query):
@@ -233,8 +261,9 @@ class Server:
                 loop.remove_reader(listener.fileno())
                 loop.call_later(ACCEPT_AGAIN_S, self._listen_again, listener)
             return
-        if self._streams.total() >= STREAMS_MAX or self._streams[client[0]] >= STREAMS_OF_CLIENT_MAX:
-            self._counters.limited += 1
+        heard = self._heard(client[0])
+        if not heard or self._streams.total() >= STREAMS_MAX or self._streams[client[0]] >= STREAMS_OF_CLIENT_MAX:
+            self._counters.limited += heard
             connection.close()
             return
         connection.setblocking(False)
@@ -265,8 +294,7 @@ class Server:
 
     async def _say(self, connection: socket.socket, data: bytes, client: str) -> bool:
         """Answer one message of a stream; False when there is nothing to say any more."""
-        if not self._rates.take(client, time.monotonic()):
-            self._counters.limited += 1
+        if not self._heard(client):
             return False
         said = self.answer(data, stream=True, client=client)
         if isinstance(said, wire.Query):
