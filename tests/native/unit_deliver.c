@@ -12,6 +12,7 @@
 
 #include "check.h"
 #include "rig.h"
+#include "vxlan.h"
 
 #define MANY 200
 
@@ -413,7 +414,90 @@ static void tiny_segments_count_as_the_work_they_are(void)
 	CHECK(left_at_the_first_send(1) >= 80);
 }
 
+static struct vx_transmitter *full;
+static _Atomic bool takes;
+static _Atomic unsigned refused;
+
+/** slow() - A full socket that takes something now and then, so that it is not given up, but nothing of ours */
+static int slow(const struct attempt *attempt)
+{
+	(void)attempt;
+	if (atomic_load(&takes))
+		return 0;
+	full->taken++;
+	atomic_fetch_add(&refused, 1);
+	return EAGAIN;
+}
+
+/** join_at_loopback() - Let 127.0.0.1 be a VTEP of the network, beside the one that MAC_FAR is behind */
+static void join_at_loopback(struct rig *rig)
+{
+	static const uint8_t loopback[4] = { 127, 0, 0, 1 };
+	uint8_t address[VX_ADDR_LEN];
+	vx_member members[2] = { { .vtep = (uint32_t)rig->scene->member } };
+
+	vx_addr_map4(address, loopback);
+	members[1].vtep = (uint32_t)vx_net_vtep_add(rig->scene->tables, address, 4789, 0);
+	EQUAL(vx_net_vteps(rig->scene->tables, (uint32_t)rig->scene->net, members, 2), 0);
+}
+
+static void tell_the_tunnel(uint64_t from)
+{
+	static uint8_t datagram[VX_VXLAN_LEN + 200];
+	struct sockaddr_in to = {
+		.sin_family = AF_INET, .sin_port = htons(47891), .sin_addr.s_addr = htonl(0x7f000001),
+	};
+	struct packet packet = packet_between(from, 0x55, MAC_B, 0x12);
+	uint32_t len = VX_VXLAN_LEN + put_packet(datagram + VX_VXLAN_LEN, &packet, 4);
+	int voice = socket(AF_INET, SOCK_DGRAM, 0);
+
+	vx_vxlan_put(datagram, VNI);
+	EQUAL(sendto(voice, datagram, len, 0, (void *)&to, sizeof(to)), len);
+	close(voice);
+}
+
+static void a_full_underlay_leaves_the_taps_alone_and_the_tunnel_is_served(void)
+{
+	struct rig *rig = set_up();
+	struct vx_port *port = vx_net_port(rig->scene->tables, (uint32_t)rig->scene->a);
+	struct packet packet = packet_between(MAC_A, 0x11, MAC_FAR, 0x21);
+	uint8_t *frame = tap_room(rig->scene) - VX_VNET_LEN;
+	uint32_t len = VX_VNET_LEN + put_packet(tap_room(rig->scene), &packet, 4);
+	int pair[2], left = 0;
+
+	join_at_loopback(rig);
+	EQUAL(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	close(port->fds[0]);
+	port->fds[0] = pair[0];
+	full = &rig->worker.transmitter;
+	sends.judge = slow;
+	memset(frame, 0, VX_VNET_LEN);
+	EQUAL(vx_worker_add_port(&rig->worker, port), 0);
+	EQUAL(vx_worker_start(&rig->worker), 0);
+	EQUAL(write(pair[1], frame, len), len);
+	while (!atomic_load(&refused))
+		sched_yield();
+	EQUAL(write(pair[1], frame, len), len);
+	for (unsigned i = 1; i <= 3; i++) {
+		tell_the_tunnel(0x020000000050);
+		while (__atomic_load_n(&rig->writes, __ATOMIC_ACQUIRE) < i)
+			sched_yield();
+	}
+	EQUAL(ioctl(pair[1], SIOCOUTQ, &left), 0);
+	CHECK(left);					/* the second frame waits where the first came from */
+	atomic_store(&takes, true);
+	while (left)
+		EQUAL(ioctl(pair[1], SIOCOUTQ, &left), 0);
+	vx_worker_stop(&rig->worker);
+	EQUAL(rig->write[0].port, rig->scene->b);
+	EQUAL(sends.count, 2);				/* the control: it goes on when the socket takes */
+	EQUAL(rig->worker.stats.engine->drops[VX_SOCK_FULL], 0);
+	close(pair[1]);
+	rig_free(rig);
+}
+
 CASES(CASE(own_namespace), CASE(tiny_segments_count_as_the_work_they_are),
+      CASE(a_full_underlay_leaves_the_taps_alone_and_the_tunnel_is_served),
       CASE(each_write_error_counts_against_the_receiver),
       CASE(a_false_offload_that_the_tap_refuses_is_gso_invalid),
       CASE(a_replication_goes_on_over_turns_and_reaches_each_once), CASE(a_replication_survives_its_network),
