@@ -128,8 +128,8 @@ def steady(done: Bulk) -> bool:
 
 @each_way
 def test_a_datagram_of_every_size_arrives_as_it_was_sent(over: Pair, way: tuple[str, str]) -> None:
-    for version, wanted in (("v4", range(1, 8001)), ("v6", range(1, 8001, 7))):
-        missing, surplus = sizes(over.lab, *way, *over.ends(way, version), wanted)
+    for version in VERSIONS:
+        missing, surplus = sizes(over.lab, *way, *over.ends(way, version), range(1, 8001))
         assert (missing, surplus) == ([], []), (version, over.story())
 
 
