@@ -172,3 +172,19 @@ def test_without_a_sign_under_kvm_the_guest_is_emulated(
     assert boot.try_kernel("6.1", asked, given, accelerators) == 1
     assert accelerators == ["tcg"], "the next kernel does not wait again"
     assert "kvm: not up after" in capsys.readouterr().out
+
+
+def test_an_emulated_guest_has_more_time_unless_told_otherwise(
+    guest: machine.Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_s: list[float] = []
+
+    def ends_at_once(_guest: machine.Guest, _accel: str, seconds: float, _say: object) -> machine.Run:
+        given_s.append(seconds)
+        return machine.Run(came_up=True, status=0)
+
+    monkeypatch.setattr(boot, "prepare", lambda *_: guest)
+    monkeypatch.setattr(machine, "run", ends_at_once)
+    for words, accel in (([], "kvm"), ([], "tcg"), (["--minutes", "5"], "tcg")):
+        assert boot.try_kernel("6.1", boot.arguments([*words, "6.1"])[0], [], [accel]) == 0
+    assert given_s == [3600, 4 * 3600, 300]
