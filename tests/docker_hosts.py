@@ -21,6 +21,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from docker_image import write_image
@@ -143,6 +145,20 @@ class DockerHost:
         waiting = self._daemons[program]  # nsenter, whose one child is the daemon
         os.kill(_child_of(waiting.pid), number)
         waiting.wait(90)
+
+    @contextmanager
+    def frozen(self, program: str) -> Iterator[None]:
+        """A daemon that hangs meanwhile: its sockets accept, and nobody answers."""
+        waiting = self._daemons[program].pid
+        daemon = _child_of(waiting)
+        os.kill(daemon, signal.SIGSTOP)
+        try:
+            # nsenter stops itself with its child; if it were not woken, it could not see it end, nor the host go.
+            poll(lambda: _stopped(daemon) and _stopped(waiting), what=f"{program} has stopped")
+            yield
+        finally:
+            for pid in (daemon, waiting):
+                os.kill(pid, signal.SIGCONT)
 
     def kill(self, program: str) -> None:
         """SIGKILL, and wait until it is gone: what a crash does."""
@@ -344,6 +360,11 @@ def _global(client: Client) -> list[str]:
 
 def _alive(host: DockerHost) -> set[str]:
     return {member.name for member in host.client().members().value.items if member.state == "alive"}
+
+
+def _stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def _child_of(pid: int) -> int:

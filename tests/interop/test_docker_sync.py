@@ -174,6 +174,40 @@ def test_what_docker_has_is_not_fought_for(pair: Pair) -> None:
     assert h2.log("vxlanu").count("cannot be in Docker") == before + 1, "said once"
 
 
+def test_nothing_but_who_asks_it_waits_for_a_docker_that_hangs(pair: Pair) -> None:
+    h1, h2 = pair
+    created(pair)
+    h1.run("ip", "netns", "add", "n1")
+    asked, compared = (h1.log("vxlanu").count(text) for text in ("POST /v1/endpoints", "cannot be compared"))
+    with h1.frozen("dockerd"):
+        waiting = h1.start("vxlanu", "attach", "demonet", "docker:C0", log="waiting")
+        poll(lambda: h1.log("vxlanu").count("POST /v1/endpoints") > asked, what="it is asked", story=h1.story)
+        assert h1.agent_answers()
+        assert waiting.poll() is None, "the control: Docker does not answer"
+        h1.vxlanu("attach", "demonet", "n1", "--ip", "192.168.0.50")
+        h2.vxlanu("network", "create", "latenet", "--subnet", "192.168.2.0/24")
+        assert {"demonet", "latenet"} <= {it["name"] for it in h1.vxlanu("network", "ls")}
+        assert waiting.wait(60) == 4
+        assert "docker does not answer at /run/docker.sock: no answer within 10 s" in h1.log("waiting")
+        poll(lambda: h1.log("vxlanu").count("cannot be compared") > compared, what="sync gave up", story=h1.story)
+    poll(lambda: "latenet" in docker_networks(h1), what="latenet in Docker", story=h1.story)
+    h1.run_container("C0", "--network", "latenet")
+    poll(lambda: "C0" in names(h2), what="h2 knows C0", story=h1.story)
+
+
+def test_an_agent_starts_beside_a_docker_that_hangs(pair: Pair) -> None:
+    h1, h2 = pair
+    created(pair)
+    said = "docker sends no events: no answer within 10 s"
+    silent = h1.log("vxlanu").count(said)
+    with h1.frozen("dockerd"):
+        h1.stop("vxlanu")
+        h1.start_agent()
+        h2.vxlanu("network", "create", "latenet", "--subnet", "192.168.2.0/24")
+        poll(lambda: h1.log("vxlanu").count(said) > silent, what="the agent says so", story=h1.story)
+    poll(lambda: "latenet" in docker_networks(h1), what="latenet in Docker", story=h1.story)
+
+
 def test_an_endpoint_has_the_names_of_its_container(pair: Pair) -> None:
     h1, h2 = pair
     created(pair)

@@ -1,11 +1,12 @@
 """`docker:NAME` as a target: containers that Docker runs and vxlanu attaches, on two real dockerds.
 
-    C0 (--network none) ── h1 ───── h2 ── C1 (--network none)
+C0 (--network none) ── h1 ───── h2 ── C1 (--network none)
 """
 
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from docker_hosts import DockerHost
@@ -14,6 +15,26 @@ from lab_ns import poll
 pytestmark = [pytest.mark.netns, pytest.mark.interop("docker")]
 
 Pair = tuple[DockerHost, DockerHost]
+# Who may read this tree wherever it is, and write what others may.
+READS = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
+USER = ("setpriv", "--reuid", "1001", "--regid", "1001", "--clear-groups", *READS)
+ASK = """
+import asyncio, logging
+from vxlanu.runtimes.containers import RuntimeAway, find
+from vxlanu.runtimes.docker.events import Follower
+async def ask():
+    try:
+        print("found", (await find("docker", "C0")).name)
+    except RuntimeAway as why:
+        print("find:", why)
+    said = asyncio.Event()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("vxlanu.runtimes").addFilter(lambda _: said.set() or True)
+    following = asyncio.create_task(Follower("docker").run())
+    await said.wait()
+    following.cancel()
+asyncio.run(ask())
+"""
 
 
 def links(host: DockerHost, container: str) -> dict[str, dict[str, object]]:
@@ -64,6 +85,19 @@ def test_a_container_that_does_not_run_is_told_apart_from_one_that_is_not_there(
     assert "No such container" in h1.fails("vxlanu", "attach", "demonet", "docker:C9")
     h1.docker("start", "C0")
     h1.vxlanu("attach", "demonet", "docker:C0")
+
+
+def test_a_user_who_may_not_ask_docker_is_told_so_in_one_line(docker_pair: Pair) -> None:
+    h1, _ = docker_pair
+    h1.run_container("C0", "--network", "none")
+    ask = (sys.executable, "-c", ASK)
+    by_root = h1.call(*ask)
+    assert "found C0" in by_root.stdout, by_root.stderr
+    assert "following the events of docker" in by_root.stderr
+    refused = h1.call(*USER, *ask)
+    why = "/run/docker.sock may not be opened by user 1001, only by its group (docker)"
+    assert refused.stdout.splitlines() == [f"find: {why}"], refused.stderr
+    assert f"docker sends no events: {why}" in refused.stderr.splitlines()
 
 
 def test_containers_talk_on_while_dockerd_is_dead_and_the_agent_is_killed(docker_pair: Pair) -> None:

@@ -12,7 +12,15 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 
-from vxlanu.runtimes.docker.client import ANSWER_S_MAX, DAEMONLESS, DockerApi, DockerAway, DockerRefused, socket_of
+from vxlanu.runtimes.docker.client import (
+    ANSWER_S_MAX,
+    DAEMONLESS,
+    DockerApi,
+    DockerAway,
+    DockerRefused,
+    refusal,
+    socket_of,
+)
 
 __all__ = ["Found", "NoContainer", "RuntimeAway", "find"]
 
@@ -73,8 +81,7 @@ async def _by_command(runtime: str, reference: str) -> Found:
             with contextlib.suppress(ProcessLookupError):
                 asked.kill()
     if asked.returncode != 0:
-        lines = complaint.decode(errors="replace").strip().splitlines()
-        last = lines[-1] if lines else f"{runtime} inspect failed"
+        last = refusal(runtime, complaint) or f"{runtime} inspect failed"
         raise (NoContainer if any(text in last.lower() for text in NONE_OF_THAT_NAME) else RuntimeAway)(last)
     pid, identity, name = (said.decode(errors="replace").split() + [""] * 3)[:3]
     if not pid.isdigit() or not identity:

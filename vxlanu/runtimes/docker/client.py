@@ -35,6 +35,7 @@ __all__ = [
     "Joined",
     "Network",
     "RuntimeEvent",
+    "refusal",
     "socket_of",
 ]
 
@@ -152,12 +153,32 @@ def socket_of(runtime: str) -> Path | None:
     if said:
         path = Path(said.removeprefix("unix://"))
         return path if said.startswith("unix://") and path.is_socket() else None
+    # A socket that this user may not open is somebody else's runtime.
+    return next((path for path in _sockets(runtime) if os.access(path, os.R_OK | os.W_OK)), None)
+
+
+def refusal(runtime: str, complaint: bytes) -> str:
+    """Why its command failed, in one line: that its socket may not be opened, else its own last one, if any."""
+    closed = [path for path in _sockets(runtime) if not os.access(path, os.R_OK | os.W_OK)]
+    if closed and runtime not in DAEMONLESS:
+        return f"{closed[0]} may not be opened by user {os.getuid()}, only by its group ({_group(closed[0])})"
+    lines = complaint.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def _group(path: Path) -> str:
+    try:
+        return path.group()
+    except KeyError:  # one without a name
+        return str(path.stat().st_gid)
+
+
+def _sockets(runtime: str) -> list[Path]:
+    """Those that are there, at the places where they usually are."""
     places = [Path("/run")]
     if os.getuid() != 0:
         places.insert(0, Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"))
-    candidates = (place / name for place in places for name in SOCKETS[runtime])
-    # A socket that this user may not open is somebody else's runtime.
-    return next((path for path in candidates if path.is_socket() and os.access(path, os.R_OK | os.W_OK)), None)
+    return [path for place in places for name in SOCKETS[runtime] if (path := place / name).is_socket()]
 
 
 class DockerApi:

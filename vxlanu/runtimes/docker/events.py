@@ -24,12 +24,14 @@ import msgspec
 from msgspec import Struct, field
 
 from vxlanu.runtimes.docker.client import (
+    ANSWER_S_MAX,
     DAEMONLESS,
     EVENT_BYTES_MAX,
     DockerApi,
     DockerAway,
     DockerRefused,
     RuntimeEvent,
+    refusal,
     socket_of,
 )
 
@@ -121,23 +123,40 @@ async def _command_events(runtime: str) -> AsyncIterator[AsyncIterator[RuntimeEv
     """By the command line, where there is no socket. It does not say when it has begun, hence its --since, nor that the
     daemon is there, hence the question before it.
     """
+    await _ask_command(runtime)
     pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    try:
-        asked = await asyncio.create_subprocess_exec(runtime, "ps", "-q", stdin=null, stdout=null, stderr=null)
-        if await asked.wait() != 0:
-            raise DockerAway(f"{runtime} ps fails")
-        command = COMMANDS[runtime]
-        running = await asyncio.create_subprocess_exec(
-            *command, stdin=null, stdout=pipe, stderr=null, limit=EVENT_BYTES_MAX
-        )
-    except OSError as why:
-        raise DockerAway(f"cannot run {runtime}: {why.strerror}") from why
+    command = COMMANDS[runtime]
+    running = await asyncio.create_subprocess_exec(
+        *command, stdin=null, stdout=pipe, stderr=null, limit=EVENT_BYTES_MAX
+    )
     try:
         yield _lines(runtime, running)
     finally:
+        await _end(running)
+
+
+async def _ask_command(runtime: str) -> None:
+    """Whether the daemon answers its own command. Raises DockerAway with the command's own words."""
+    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    try:
+        asked = await asyncio.create_subprocess_exec(runtime, "ps", "-q", stdin=null, stdout=null, stderr=pipe)
+    except OSError as why:
+        raise DockerAway(f"cannot run {runtime}: {why.strerror}") from why
+    try:
+        _, complaint = await asyncio.wait_for(asked.communicate(), ANSWER_S_MAX)
+    except TimeoutError:
+        raise DockerAway(f"{runtime} ps does not answer within {ANSWER_S_MAX:g} s") from None
+    finally:
+        await _end(asked)
+    if asked.returncode != 0:
+        raise DockerAway(refusal(runtime, complaint) or f"{runtime} ps fails")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
-            running.kill()
-        await running.wait()
+            process.kill()
+    await process.wait()
 
 
 async def _lines(runtime: str, running: asyncio.subprocess.Process) -> AsyncIterator[RuntimeEvent]:

@@ -36,7 +36,8 @@ __all__ = ["Names"]
 log = logging.getLogger("vxlanu.docker")
 
 INSPECTS_AT_ONCE = 4  # of dockerd, which has other things to do while a hundred containers start
-AGAIN_S = 5.0  # between two tries to take a name that another has
+AGAIN_S = 5.0  # between two tries to take a name that another has, or to ask what was not answered
+GONE = 404
 SHORT_ID_DIGITS = 12  # as Docker shows it, and the container's host name unless it was given another
 
 
@@ -50,6 +51,8 @@ class Names(Listener):
         self._questions = Questions(agent, self._look)
         self._inspects = asyncio.Semaphore(INSPECTS_AT_ONCE)
         self._refused: dict[EndpointId, tuple[str, str]] = {}  # container, and the name that it cannot have
+        self._unanswered: set[str] = set()  # containers that Docker could not tell of
+        self._unlisted = False  # nor which there are
         self._next_try = 0.0
 
     def begin(self) -> None:
@@ -71,6 +74,10 @@ class Names(Listener):
         """Once a second; `now` is monotonic. Whoever could not have its name may have it by now."""
         if now >= self._next_try:
             self._next_try = now + AGAIN_S
+            for container in self._unanswered:
+                self._questions.ask(container)
+            if self._unlisted:
+                self.connected()
             for endpoint, (container, _) in list(self._refused.items()):
                 if endpoint.hex() in self._agent.journal.rows:
                     self._questions.ask(container)
@@ -78,12 +85,15 @@ class Names(Listener):
                     del self._refused[endpoint]
 
     async def _look_at_all(self) -> None:
-        path = docker_socket("docker")
+        path, said = docker_socket("docker"), self._unlisted
+        self._unlisted = False
         try:
             for container in await DockerApi(path).running() if path else ():
                 self._questions.ask(container)
         except (DockerAway, DockerRefused) as why:
-            log.warning("Docker does not list its containers: %s", why, extra={"event": "docker"})
+            self._unlisted = True
+            if not said:
+                log.warning("Docker does not list its containers: %s", why, extra={"event": "docker"})
 
     # the look
 
@@ -92,11 +102,14 @@ class Names(Listener):
         path = docker_socket("docker")
         if path is None:
             return
+        self._unanswered.discard(identity)
         try:
             async with self._inspects:
                 container = await DockerApi(path).container(identity)
-        except (DockerAway, DockerRefused) as why:  # gone again, or Docker is: then it is looked at when Docker is back
+        except (DockerAway, DockerRefused) as why:
             log.debug("container %s: %s", identity[:SHORT_ID_DIGITS], why, extra={"event": "docker"})
+            if isinstance(why, DockerAway) or why.status != GONE:  # no event may come of it: Docker was only busy
+                self._unanswered.add(identity)
             return
         for joined in container.networks:
             endpoint = self._endpoint_of(joined.endpoint_id)

@@ -38,8 +38,10 @@ log = logging.getLogger("vxlanu.docker")
 
 LABEL = "vxlanu.sync"  # on what we made: the network's id
 OPTION = "vxlanu.network"
-AGAIN_S = 5.0  # between two tries of what Docker refused: a network still in use, a name that is taken
-IN_USE = (403, 409)
+# Between two tries of what Docker refused: a network still in use, a name that is taken, an answer that never came.
+# Most of it is told by an event; what stays refused (no IPv4, before Docker 28) costs a line of the log at each try.
+AGAIN_S_MIN, AGAIN_S_MAX = 5.0, 300.0
+GONE = 404
 EVERYTHING = "everything"
 
 
@@ -95,9 +97,10 @@ class Sync(Listener):
         self._stands_for = stands_for
         self._questions = Questions(agent, self._compare)
         self._made: set[NetworkId] = set()
-        self._said: dict[NetworkId, str] = {}  # what Docker refused in the last comparison
-        self._refused: dict[NetworkId, str] = {}  # in the one that runs
+        self._said: dict[NetworkId | str, str] = {}  # what Docker refused in the last comparison
+        self._refused: dict[NetworkId | str, str] = {}  # in the one that runs
         self._next_try = 0.0
+        self._pause = AGAIN_S_MIN
 
     def begin(self) -> None:
         """Listen from here on."""
@@ -111,8 +114,8 @@ class Sync(Listener):
         self._questions.ask(EVERYTHING)
 
     def heard(self, event: RuntimeEvent) -> None:
-        """A container has left a network, which may be one that can go now."""
-        if (event.kind, event.action) == ("network", "disconnect"):
+        """A container has left a network, which may be one that can go now; or one has gone, and its name is free."""
+        if event.kind == "network" and event.action in ("disconnect", "destroy"):
             self._questions.ask(EVERYTHING)
 
     def _changed(self, change: Changed) -> None:
@@ -120,9 +123,13 @@ class Sync(Listener):
             self._questions.ask(EVERYTHING)
 
     def check(self, now: float) -> None:
-        """Once a second; `now` is monotonic. What Docker refused is tried again."""
-        if self._said and now >= self._next_try:
-            self._next_try = now + AGAIN_S
+        """Once a second; `now` is monotonic. What Docker refused is tried again, ever more rarely."""
+        if not self._said:
+            self._pause = AGAIN_S_MIN
+        elif now >= self._next_try:
+            self._next_try = now + self._pause
+            if EVERYTHING not in self._said:
+                self._pause = min(2 * self._pause, AGAIN_S_MAX)
             self._questions.ask(EVERYTHING)
 
     # the comparison
@@ -140,8 +147,12 @@ class Sync(Listener):
             for view in self._agent.view.networks():
                 if view.state is NetworkState.ACTIVE and view.id not in stood_for and view.body.subnets:
                     await self._create(api, view)
-        except DockerAway as why:
-            log.debug("docker-sync: %s", why, extra={"event": "docker_sync"})
+        except (DockerAway, DockerRefused) as why:
+            # Its events may go on, so that nobody will say when it is well again.
+            self._refused = self._said | self._refused
+            self._say(EVERYTHING, f"Docker's networks cannot be compared: {why}")
+        if self._refused.keys() - self._said.keys():  # not to be kept waiting by what was refused long ago
+            self._pause, self._next_try = AGAIN_S_MIN, 0.0
         self._said = self._refused
 
     def _meaning(self, network: DockerNetwork) -> bytes | None:
@@ -159,7 +170,7 @@ class Sync(Listener):
             await api.remove_network(network.id)
             log.info("removed Docker network %s", network.name, extra={"event": "docker_sync"})
         except DockerRefused as why:
-            if why.status in IN_USE:
+            if why.status != GONE:
                 self._say(known, f"Docker network {network.name} stays: {why}")
 
     async def _create(self, api: DockerApi, view: NetworkView) -> None:
@@ -172,7 +183,7 @@ class Sync(Listener):
         except DockerRefused as why:
             self._say(view.id, f"network {view.name} cannot be in Docker: {why}")
 
-    def _say(self, network: NetworkId, why: str) -> None:
+    def _say(self, network: NetworkId | str, why: str) -> None:
         """Once, not at every try."""
         if self._said.get(network) != why:
             log.warning("%s", why, extra={"event": "docker_sync"})
