@@ -20,7 +20,9 @@ from .members import LIVE, Member, MemberTable
 from .pool import parse_prefix
 from .records import Block, Endpoint, EndpointId, Network, NetworkId, Node, NodeId, Vtep, is_mac, short
 
-__all__ = ["BlockView", "EndpointView", "MemberView", "NetworkState", "NetworkView", "View"]
+__all__ = ["BlockView", "EndpointView", "MemberView", "NetworkState", "NetworkView", "View", "begins"]
+
+ID_DIGITS_MIN = 4  # one in 65536; a shorter word is more often a name that is misspelt: `network rm B`
 
 
 class NetworkState(StrEnum):
@@ -88,6 +90,11 @@ class BlockView:
     owner_state: State
 
 
+def begins(view: NetworkView | EndpointView | MemberView, reference: str) -> bool:
+    """Whether an id begins so, and the reference is long enough for it to be no accident."""
+    return len(reference) >= ID_DIGITS_MIN and view.id.hex().startswith(reference.lower())
+
+
 class View:
     """Obtained as `core.view`; always current. Lists are sorted (by name, then id), so output is stable."""
 
@@ -112,8 +119,7 @@ class View:
     def find_networks(self, reference: str) -> list[NetworkView]:
         """By shown name (exact; alone if it matches), else by id prefix in hex. More than one: ambiguous."""
         networks = self.networks()
-        named = [view for view in networks if view.name == reference]
-        return named or [view for view in networks if reference and view.id.hex().startswith(reference.lower())]
+        return [view for view in networks if view.name == reference] or [it for it in networks if begins(it, reference)]
 
     def is_removed(self, network: NetworkId) -> bool:
         """Whether this network was removed for ever, endpoints or not."""
@@ -206,8 +212,7 @@ class View:
     def find_members(self, reference: str) -> list[MemberView]:
         """By name (exact), else by id prefix in hex."""
         members = self.members()
-        named = [view for view in members if view.name == reference]
-        return named or [view for view in members if reference and view.id.hex().startswith(reference.lower())]
+        return [view for view in members if view.name == reference] or [it for it in members if begins(it, reference)]
 
     def blocks(self, network: NetworkId | None = None) -> list[BlockView]:
         """Blocks that are claimed or held, whoever holds them and whatever became of it."""

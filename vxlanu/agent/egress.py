@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vxlanu.api import schema
 from vxlanu.control.core.records import EndpointId
+from vxlanu.control.core.view import ID_DIGITS_MIN
 from vxlanu.doctor import egress as doctor
 from vxlanu.doctor import read
 from vxlanu.gateway import pool
@@ -75,7 +76,8 @@ def bridge(agent: Agent) -> list[schema.Network]:
 def bridge_detail(agent: Agent, reference: str) -> schema.NetworkDetail | None:
     """The bridge as `network inspect` has it, if that is what is meant."""
     for row in bridge(agent):
-        if reference == BRIDGE or (len(reference) >= 4 and row.id.startswith(reference)):
+        begins = len(reference) >= ID_DIGITS_MIN and row.id.startswith(reference.lower())
+        if reference == BRIDGE or (begins and not agent.view.find_networks(reference)):
             rows = agent.egress.ledger.rows.values()
             return schema.NetworkDetail(
                 **{name: getattr(row, name) for name in row.__struct_fields__},

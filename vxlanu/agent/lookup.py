@@ -3,7 +3,9 @@
 Rules of this file
   1. A reference that means nothing is NotFound with the nearest names; one that means several things is BadRequest with
      the list of them (exit 2). It never picks one silently.
-  2. It reads the view and changes nothing.
+  2. A name goes before the beginning of an id, also where the one is a network's and the other an endpoint's: an id is
+     a matter of chance.
+  3. It reads the view and changes nothing.
 """
 
 from __future__ import annotations
@@ -13,14 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from vxlanu.control.core.records import Network, is_mac, short
-from vxlanu.control.core.view import EndpointView, MemberView, NetworkState, NetworkView, View
+from vxlanu.control.core.view import EndpointView, MemberView, NetworkState, NetworkView, View, begins
 from vxlanu.errors import BadRequest, NotFound, near
 
 T = TypeVar("T")
 
 STATES = {NetworkState.ACTIVE: "active", NetworkState.REMOVING: "removing", NetworkState.CONFLICT: "conflict"}
-
-ID_DIGITS_MIN = 4  # a shorter prefix is more often a name that is misspelt
 
 
 def network(view: View, reference: str) -> NetworkView:
@@ -57,6 +57,24 @@ def endpoint(view: View, reference: str, within: NetworkView | None = None) -> E
     return _only("endpoint", reference, [], shown, [it.body.name for it in everyone])
 
 
+def called(view: View, reference: str) -> set[str]:
+    """Of which kinds something has exactly this name: network, endpoint, member."""
+    networks: dict[bytes, str] = {network.id: network.name for network in view.networks()}
+    kinds = {
+        "network": reference in networks.values(),
+        "endpoint": any(_named(it, reference, networks.get(it.body.network, "")) for it in view.endpoints()),
+        "member": any(member.name == reference for member in view.members()),
+    }
+    return {kind for kind, there in kinds.items() if there}
+
+
+def named_in(view: View, reference: str, within: NetworkView) -> EndpointView | None:
+    """The endpoint of a network that has this name or alias; None: nobody there has."""
+    found = [it for it in view.endpoints(within.id) if _named(it, reference, within.name)]
+    shown = [f"{it.body.name}.{within.name} {short(it.id)} on {it.owner_name}" for it in found]
+    return _only("endpoint", reference, found, lambda it: shown[found.index(it)], []) if found else None
+
+
 def _named(it: EndpointView, reference: str, network_name: str) -> bool:
     names = (it.body.name, *it.body.aliases)
     return reference in names or reference in [f"{name}.{network_name}" for name in names] + [
@@ -75,12 +93,10 @@ def _numbered(it: EndpointView, reference: str, network_name: str) -> bool:
 
 
 def _identified(it: EndpointView, reference: str, network_name: str) -> bool:
-    return len(reference) >= ID_DIGITS_MIN and it.body.id.hex().startswith(reference.lower())
+    return begins(it, reference)
 
 
-def _only(
-    kind: str, reference: str, found: Sequence[T], shown: Callable[[T], str], names: Iterable[str]
-) -> T:
+def _only(kind: str, reference: str, found: Sequence[T], shown: Callable[[T], str], names: Iterable[str]) -> T:
     """The one that was meant, or the error that helps."""
     if len(found) == 1:
         return found[0]

@@ -140,10 +140,7 @@ def _sender(agent: Agent, network: NetworkView, source: str, holder: EndpointVie
 def _in_network(agent: Agent, network: NetworkView, target: str) -> EndpointView | None:
     if is_mac(target.lower()) or is_address(target):
         return agent.view.winner(network.id, target.lower())
-    for view in agent.view.endpoints(network.id):
-        if target in (view.body.name, *view.body.aliases):
-            return view
-    return lookup.endpoint(agent.view, target)
+    return lookup.named_in(agent.view, target, network) or lookup.endpoint(agent.view, target)
 
 
 def _programmed(path: _Path) -> bool:

@@ -24,7 +24,6 @@ __all__ = ["Selection", "config_of", "select"]
 VIEWS = ("", "inner", "outer", "both")
 DIRECTIONS = ("", "in", "out")
 SNAPLEN_MAX = 262144  # as Wireshark has it
-ID_DIGITS_MIN = 4  # as for endpoints: a shorter prefix is more often a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,7 @@ def select(view: View, me: NodeId, references: list[str]) -> Selection:
 def _meaning(view: View, me: NodeId, reference: str) -> tuple[str, bytes | str]:
     """The one thing that a word means: its kind, and an id or an outer address."""
     meanings: dict[str, bytes | str] = {}
+    names = {"VTEP" if kind == "member" else kind for kind in lookup.called(view, reference)}
     askers: dict[str, Callable[[], bytes | str]] = {
         "network": lambda: lookup.network(view, reference).id,
         "endpoint": lambda: _endpoint(view, me, reference),
@@ -76,7 +76,7 @@ def _meaning(view: View, me: NodeId, reference: str) -> tuple[str, bytes | str]:
     }
     missed: NotFound | None = None
     for kind, ask in askers.items():
-        if kind == "network" and len(reference) < ID_DIGITS_MIN and not _named(view, reference):
+        if names and kind not in names:
             continue
         try:
             meanings[kind] = ask()
@@ -93,10 +93,6 @@ def _meaning(view: View, me: NodeId, reference: str) -> tuple[str, bytes | str]:
         why = "no endpoint, network or VTEP of that name, id or address"
         raise NotFound(f"capture {reference}", why, hint=hint or "vxlanu endpoint ls", name="no_such_thing")
     return meanings.popitem()
-
-
-def _named(view: View, reference: str) -> bool:
-    return any(network.name == reference for network in view.networks())
 
 
 def _endpoint(view: View, me: NodeId, reference: str) -> bytes:

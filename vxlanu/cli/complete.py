@@ -20,6 +20,7 @@ from vxlanu.errors import VxlanuError
 
 if TYPE_CHECKING:
     from vxlanu.api.client import Client
+    from vxlanu.api.schema import Endpoint
 
 __all__ = [
     "attached_targets",
@@ -61,12 +62,13 @@ def _networks(asked: Client, _context: click.Context) -> Names:
 
 def _endpoints(asked: Client, _context: click.Context) -> Names:
     """A name that two networks use is offered with its network, which is how it must be said."""
+    return [(name, f"{' '.join(e.addresses)} on {e.node}") for name, e in _references(asked)]
+
+
+def _references(asked: Client) -> list[tuple[str, Endpoint]]:
     found = asked.endpoints().value.items
     used = Counter(e.name for e in found)
-    return [
-        (e.name if used[e.name] == 1 else f"{e.name}.{e.network}", f"{' '.join(e.addresses)} on {e.node}")
-        for e in found
-    ]
+    return [(e.name if used[e.name] == 1 else f"{e.name}.{e.network}", e) for e in found]
 
 
 def _names(asked: Client, _context: click.Context) -> Names:
@@ -76,7 +78,7 @@ def _names(asked: Client, _context: click.Context) -> Names:
 
 
 def _local_endpoints(asked: Client, _context: click.Context) -> Names:
-    return [(e.name, f"{' '.join(e.addresses)} in {e.network}") for e in asked.endpoints().value.items if e.local]
+    return [(name, f"{' '.join(e.addresses)} in {e.network}") for name, e in _references(asked) if e.local]
 
 
 def _members(asked: Client, _context: click.Context) -> Names:

@@ -70,7 +70,7 @@ def detach(network: str, target: str) -> None:
 
 endpoint = Group(
     "endpoint",
-    help="The endpoints of the cluster. One is named by NAME, NAME.NETWORK, the beginning of its id, IP or MAC.",
+    help="The endpoints of the cluster. One is named by NAME, NAME.NETWORK, 4 or more digits of its id, IP or MAC.",
     examples=["vxlanu endpoint ls demonet", "vxlanu endpoint inspect C0"],
 )
 

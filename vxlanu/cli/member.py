@@ -23,7 +23,7 @@ HEADER = ("NODE", "ADDRESS", "STATE", "SINCE", "VTEP", "ENDPOINTS", "VERSION", "
 
 member = Group(
     "member",
-    help="The hosts of the cluster. A member is named by its name or the beginning of its id.",
+    help="The hosts of the cluster. A member is named by its name or the beginning of its id (4 digits or more).",
     examples=["vxlanu member ls", "vxlanu member join 192.0.2.1"],
 )
 

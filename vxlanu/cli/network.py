@@ -31,7 +31,7 @@ HEADER = ("NETWORK ID", "NAME", "VNI", "SUBNET", "MTU", "ENDPOINTS", "SCOPE")
 network = Group(
     "network",
     help="The networks of the cluster. A network is named by its name, by NAME~ID4 where two have one name, or by the "
-    "beginning of its id.",
+    "beginning of its id (4 digits or more).",
     examples=["vxlanu network create demonet --subnet 192.168.0.0/24", "vxlanu network ls"],
 )
 
