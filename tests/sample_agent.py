@@ -60,6 +60,7 @@ class SampleService:
         self.capture_broken = False
         self.fdb_rows = 1
         self.network_endpoints = 2
+        self.reclaimable = True
         self.stream: SampleStream | None = None
 
     def _note(self, *what: object) -> None:
@@ -98,6 +99,10 @@ class SampleService:
     async def remove_network(self, ref: str) -> s.Network:
         self._note("remove_network", ref)
         return golden(s.Network)
+
+    async def reclaim(self, wanted: s.Reclaim) -> list[s.Reclaimed]:
+        self._note(wanted)
+        return [golden(s.Reclaimed)] if self.reclaimable else []
 
     async def endpoints(self, network: str) -> list[s.Endpoint]:
         self._note("endpoints", network)

@@ -227,6 +227,10 @@ class Core:
         """What is kept for one of our endpoints, with a record or without."""
         return self._parts.ipam.addresses_of(network, endpoint)
 
+    def leases(self) -> list[tuple[NetworkId, EndpointId, str]]:
+        """Network, endpoint and address of all that this node has given out or borrowed."""
+        return self._parts.ipam.leased()
+
     def free_addresses(self, network: NetworkId) -> int:
         """How many IPv4 addresses this node could hand out now without asking anyone."""
         return self._parts.ipam.free_addresses(network)

@@ -152,6 +152,11 @@ class Ipam:
         both = (self.leases.of_endpoint(network, endpoint, pool.of_version(version)) for version in (4, 6))
         return tuple(pool.with_prefix(address) for address in both if address is not None)
 
+    def leased(self) -> list[tuple[NetworkId, EndpointId, str]]:
+        """Every address that we have given out or borrowed."""
+        given = self.leases.given.items()
+        return [(NetworkId(net), lease.endpoint, str(it)) for net, table in given for it, lease in table.items()]
+
     def free_addresses(self, network: NetworkId) -> int:
         """How many IPv4 addresses could be handed out now without asking anyone."""
         body = self._index.networks.get(network)

@@ -59,9 +59,13 @@ demonet 192.168.0.0/24: [#...................] 3 of 126 used, 64 in no block yet
   range: 192.168.0.0/25
   gateway: 192.168.0.1
   aux router: 192.168.0.9
-  BLOCK           HOLDER  STATE  USED  USABLE  LENT
-  192.168.0.0/26  h1      held      2  62      192.168.0.9 to h2
+  BLOCK           HOLDER  STATE      USED  USABLE  LENT
+  192.168.0.0/26  h1      held dead     2  62      192.168.0.9 to h2
+  h1 is dead; if it never comes back: vxlanu ipam reclaim h1
+  leased here to nothing: 192.168.0.7; vxlanu ipam reclaim
 """,
+    "ipam reclaim h3 -n": "would reclaim 192.168.0.64/26 of demonet: held by h3, which is dead; 2 in use there\n",
+    "ipam reclaim h3 -f": "reclaimed 192.168.0.64/26 of demonet: held by h3, which is dead; 2 in use there\n",
     "member ls": """\
 NODE  ADDRESS         STATE    SINCE  VTEP            ENDPOINTS  VERSION  RTT
 h1    10.89.0.1:7946  alive    2m     10.89.0.1:4789          2  0.1.0    self
@@ -166,6 +170,18 @@ def test_prune_asks_first_and_without_a_terminal_needs_yes(
     assert agent.service.asked[-1] == ("prune_networks", "label=ci", "name=x")
 
 
+def test_reclaim_shows_first_and_without_a_terminal_needs_yes(
+    agent: SampleAgent, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert main(["ipam", "reclaim", "h3", "--socket", str(agent.path)]) == 2
+    assert "would reclaim what h3 has (1 block or addresses, 2 in use)" in capsys.readouterr().err
+    assert agent.service.asked == [s.Reclaim(["h3"], dry_run=True)]
+    agent.service.reclaimable = False
+    assert said(agent, capsys, "ipam reclaim") == "nothing to reclaim\n"
+    assert agent.service.asked[-1] == s.Reclaim(dry_run=True)
+
+
 def test_inspect_shows_every_field_of_a_network(agent: SampleAgent, capsys: pytest.CaptureFixture[str]) -> None:
     shown = said(agent, capsys, "network inspect demonet")
     assert "state: removing with blue" in shown
@@ -230,6 +246,9 @@ ASKED: dict[str, object] = {
     "member join h2 h3:7000": s.Join(["h2", "h3:7000"]),
     "member forget h3": ("forget", "h3"),
     "member leave": "leave",
+    "ipam reclaim h3 --dry-run": golden(s.Reclaim),
+    "ipam reclaim h3 h4 --yes": s.Reclaim(["h3", "h4"]),
+    "ipam reclaim -f": s.Reclaim(),
     "vtep add demonet 10.89.0.9:8472 --mac 02:00:00:00:00:09": golden(s.VtepAdd),
     "vtep add demonet fd89::9": s.VtepAdd("demonet", "fd89::9", 4789),
     "vtep add demonet [fd89::9]:8472": s.VtepAdd("demonet", "fd89::9", 8472),

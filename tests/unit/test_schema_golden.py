@@ -23,7 +23,7 @@ STRUCTS: dict[str, type[Struct]] = {
     for name, kind in vars(schema).items()
     if isinstance(kind, type) and issubclass(kind, Struct) and kind is not Struct
 }
-REQUESTS = {"NetworkCreate", "Attach", "Join", "VtepAdd", "CaptureWanted"}
+REQUESTS = {"NetworkCreate", "Attach", "Join", "VtepAdd", "CaptureWanted", "Reclaim"}
 
 
 def decoded_as(name: str) -> object:

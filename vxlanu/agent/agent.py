@@ -55,6 +55,7 @@ from vxlanu.gateway.service import Services
 from vxlanu.netns import EndOfLifeWatch
 from vxlanu.nsopen import NamespaceHelper
 from vxlanu.reconcile import Reconciler
+from vxlanu.runtimes.docker.ledger import Ledger
 from vxlanu.runtimes.following import Runtimes
 from vxlanu.runtimes.intents import Intents
 
@@ -106,7 +107,7 @@ class Agent:
         self.started, self.stopping = time.monotonic(), asyncio.Event()
         self.failure: Effect | None = None
         self.leave_on_stop, self.wrong_key = False, ""
-        self.pid = os.getpid()
+        self.pid, self.docker_before = os.getpid(), tuple(Ledger(journal.store).addresses.values())
         self.docker: DockerPlugin | None = None
         self.take_down: Callable[[Agent, str], Coroutine[None, None, None]] | None = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, ip_address, ip_interface, ip_network
 
 from vxlanu.agent.agent import Agent
+from vxlanu.agent.reclaim import is_reclaimable, unused_leases
 from vxlanu.api.schema import AddressBlock, AddressPool
 from vxlanu.control.core.pool import IPAddress, IPNetwork, Pool
 from vxlanu.control.core.records import Network, NodeId, short
@@ -42,6 +43,7 @@ def _pool(agent: Agent, view: NetworkView, subnet: IPNetwork) -> AddressPool:
         ip_ranges=[text for text in view.body.ip_ranges if ip_network(text).network_address in subnet],
         reserved=_reserved(view.body, subnet),
         blocks=blocks,
+        unused=[it.address for it in unused_leases(agent, view.id) if _in(it.address, subnet)],
     )
 
 
@@ -60,6 +62,7 @@ def _block(agent: Agent, pool: Pool, view: BlockView, used: Counter[IPNetwork]) 
         usable=sum(1 for _ in pool.usable(prefix)) if isinstance(prefix, IPv4Network) else None,
         local=view.owner == agent.control.core.node,
         lent={address: _name(agent, NodeId(tag[:16])) for address, tag in sorted(view.body.loans.items())},
+        reclaimable=is_reclaimable(view.owner_state),
     )
 
 

@@ -14,6 +14,7 @@ from vxlanu.agent.links import links
 from vxlanu.agent.netcheck import everyone
 from vxlanu.agent.overview import overview
 from vxlanu.agent.pools import pools
+from vxlanu.agent.reclaim import reclaim
 from vxlanu.agent.refusals import as_error
 from vxlanu.agent.why import why
 from vxlanu.api import schema
@@ -72,6 +73,9 @@ class AgentService:
 
     async def pools(self, network: str) -> list[schema.AddressPool]:
         return pools(self._agent, self._networks(network))
+
+    async def reclaim(self, wanted: schema.Reclaim) -> list[schema.Reclaimed]:
+        return await reclaim(self._agent, wanted)
 
     async def endpoints(self, network: str) -> list[schema.Endpoint]:
         chosen = {view.id for view in self._networks(network)} if network else None

@@ -142,6 +142,9 @@ class Client:
     def pools(self, network: str = "") -> Reply[s.Items[s.AddressPool]]:
         return self._ask("GET", "/v1/pools", s.Items[s.AddressPool], query={"network": network})
 
+    def reclaim(self, wanted: s.Reclaim) -> Reply[s.Items[s.Reclaimed]]:
+        return self._ask("POST", "/v1/pools/reclaim", s.Items[s.Reclaimed], send=wanted, slow=True)
+
     def endpoints(self, network: str = "") -> Reply[s.Items[s.Endpoint]]:
         return self._ask("GET", "/v1/endpoints", s.Items[s.Endpoint], query={"network": network})
 

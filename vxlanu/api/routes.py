@@ -21,6 +21,7 @@ from vxlanu.api.schema import Items
 from vxlanu.errors import BadRequest
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 log = logging.getLogger("vxlanu.api")
 
@@ -36,6 +37,7 @@ class Service(Protocol):
     async def remove_network(self, ref: str) -> schema.Network: ...
     async def prune_networks(self, wanted: list[str]) -> list[schema.Network]: ...
     async def pools(self, network: str) -> list[schema.AddressPool]: ...
+    async def reclaim(self, wanted: schema.Reclaim) -> list[schema.Reclaimed]: ...
     async def endpoints(self, network: str) -> list[schema.Endpoint]: ...
     async def attach(self, wanted: schema.Attach) -> schema.EndpointDetail: ...
     async def endpoint(self, ref: str) -> schema.EndpointDetail: ...
@@ -166,6 +168,13 @@ def _with(kind: type[T], question: Callable[[T], Awaitable[object]]) -> Handler:
     return handle
 
 
+def _list_with(kind: type[T], question: Callable[[T], Awaitable[list[U]]]) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        return answer(Items(await question(await _body(request, kind))))
+
+    return handle
+
+
 def _by_query(first: str, second: str, question: Callable[[str, str], Awaitable[object]]) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         return answer(await question(_wanted(request, first), _wanted(request, second)))
@@ -269,6 +278,7 @@ def routes(service: Service) -> list[web.RouteDef]:
         web.get("/v1/fdb", _list_of_network(service.fdb)),
         web.get("/v1/neighbors", _list_of_network(service.neighbors)),
         web.get("/v1/pools", _list_of_network(service.pools)),
+        web.post("/v1/pools/reclaim", _list_with(schema.Reclaim, service.reclaim)),
         web.get("/v1/drops", _list(service.drops)),
         web.get("/v1/stats", _list(service.stats)),
         web.get("/v1/netcheck", _get_by("member", service.netcheck)),

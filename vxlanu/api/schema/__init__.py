@@ -31,6 +31,7 @@ Routes (each answers 200 with the struct named, or an ErrorReply with the status
   GET    /v1/fdb[?network=REF]                       Items[FdbEntry]
   GET    /v1/neighbors[?network=REF]                 Items[Neighbor]
   GET    /v1/pools[?network=REF]                     Items[AddressPool]
+  POST   /v1/pools/reclaim       Reclaim             Items[Reclaimed]   with dry_run: what it would be
   GET    /v1/drops                                   Items[Drop]
   GET    /v1/stats                                   Items[Counters]
   GET    /v1/netcheck[?member=REF]                   Netcheck           takes seconds: it waits for the members
@@ -49,7 +50,7 @@ from .keys import KeyValue
 from .members import Join, Joined, Left, Member, Netcheck, Reach
 from .names import NameAnswer, NameCounters, NameRecord
 from .networks import Network, NetworkCreate, NetworkDetail
-from .pools import AddressBlock, AddressPool
+from .pools import AddressBlock, AddressPool, Reclaim, Reclaimed
 from .status import Offload, Overlay, Overview, Status, Tunnel
 from .streams import CaptureStopped, CaptureWanted, Event
 from .tables import Difference, FdbEntry, Link, LinkPort, Neighbor, Verify, Vtep, VtepAdd, VtepAdded, Why, WhyStep
@@ -92,6 +93,8 @@ __all__ = [
     "Overlay",
     "Overview",
     "Reach",
+    "Reclaim",
+    "Reclaimed",
     "Status",
     "Tunnel",
     "Verify",
