@@ -6,6 +6,7 @@ c1-1     c2-1     c3-1        tiny: 192.168.9.0/29, five addresses, each a block
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from vxlanu.api.client import Client
 from vxlanu.api.schema import Reclaim, Reclaimed
 from vxlanu.errors import Conflict, NotFound, TryAgain, VxlanuError
-from vxlanu.lab.plan import agent_socket
+from vxlanu.lab.plan import RUN, agent_socket
 from vxlanu.lab.topology import Lab, poll
 
 pytestmark = [pytest.mark.netns]
@@ -108,3 +109,21 @@ def test_a_host_that_comes_back_neither_has_the_address_nor_gives_it_again(trio:
 def lost(lab: Lab) -> dict[str, bool]:
     """Endpoint to whether another one has its address."""
     return {it.name: "conflict" in it.state for it in api(lab, "h1").endpoints(NET).value.items}
+
+
+def test_what_a_host_held_before_it_was_made_anew_goes_without_a_name(trio: Lab) -> None:
+    before = {it.id for it in api(trio, "h1").members().value.items}
+    trio.kill_agent("h3")
+    shutil.rmtree(trio.path(RUN / "h3" / "state"))
+    trio.start_agent("h3", wait=False)
+    poll(
+        lambda: any(it.name == "h3" and it.id not in before for it in api(trio, "h1").members().value.items),
+        "h1 to meet the new h3",
+        120,
+        trio.story,
+    )
+    poll(lambda: state(trio, "h3") == "alive" and len(taken(trio, dry_run=True)) == 1, "the old one to be gone", 60)
+    (row,) = taken(trio)
+    assert (row.state, row.holder_state) == ("held", "gone") and row.holder_id in before
+    assert set(holders(trio, "h1").values()) == {"h1"}
+    assert taken(trio) == []

@@ -317,3 +317,34 @@ def test_after_a_partition_an_available_network_gives_no_address_twice(seed: int
         if key[1] in ("10.0.0.20/25", "10.0.0.30/25"):
             cluster.detach(next(h for h in (one, two) if endpoint in leases(h, network).values()), network, endpoint)
     assert Weather() == cluster.weather
+
+
+@pytest.mark.parametrize("seed", range(50, 56))
+def test_a_host_that_returns_after_its_blocks_were_given_up_makes_no_second_of_an_address(seed: int) -> None:
+    # `ipam reclaim h3` while h3 sits behind a broken link and its containers run on
+    cluster, network = world(seed, subnet=("192.168.0.0/28", "fd00::/124")[seed % 2])
+    one, two, three = cluster.hosts
+    theirs = {cluster.attach(three, network): three for _ in range(3)}
+    cluster.until(cluster.agree, 5.0)
+    cluster.partition([three], [one, two])
+    forget(cluster, one, three)
+    away = {key: owner for key, owner in cluster.grants.items() if owner in theirs}
+    for key in away:
+        del cluster.grants[key]
+    wanted = address_of_key(next(iter(away)))
+    ours = [cluster.attach(one, network, wanted), *(cluster.attach(host, network) for host in (one, two, two))]
+    cluster.heal()
+    cluster.until(lambda: cluster.all_alive() and cluster.agree(), 60.0)
+    for key, owner in away.items():
+        lost = three.core.view.endpoint(owner).lost
+        assert (address_of_key(key) in lost) == (key in cluster.grants), "who has an address that was given again loses"
+        cluster.grants.setdefault(key, owner)
+    assert all(one.core.view.winner(network, address_of(cluster, it)).id == it for it in ours)
+    for host in (three, one, two):  # whatever is given now is nobody's: the simulator's I1
+        cluster.attach(host, network)
+    cluster.one_holder_per_block()
+
+
+def address_of_key(key: tuple[NetworkId, str]) -> str:
+    """Without prefix length."""
+    return key[1].partition("/")[0]
