@@ -36,7 +36,7 @@ EVENTS = {
     "network_created": "a network was created here",
     "network_removed": "a network was removed here",
     "network_stays": "left by `network prune`: the network got an endpoint meanwhile, or went",
-    "reclaimed": "`ipam reclaim`: the addresses of a member that is gone, or one that nothing had, are free again",
+    "reclaimed": "the addresses of a member that is gone, or one that nothing had, are free again (`ipam reclaim`)",
     "attached": "an endpoint was attached here",
     "detached": "an endpoint was detached here",
     "vanished": "the namespace of an endpoint ended, and the endpoint with it",
