@@ -197,6 +197,23 @@ def test_two_subnets_of_one_network_reach_each_other(pair: Pair) -> None:
     assert "192.168.2.0/24 dev eth0" in h1.inside("C0", "ip", "route")
     assert h1.pings("C0", "192.168.2.9")
     assert h2.pings("C1", "192.168.1.9")
+    for name in ("C2", "C3", "C4"):
+        h2.run_container(name, "--network", "wide")
+        [address] = addresses(h2, name, "eth0")
+        assert address.startswith("192.168.2."), "the one that Docker knows here"
+
+
+def test_one_docker_network_may_have_several_subnets(pair: Pair) -> None:
+    h1, h2 = pair
+    subnets = ("--subnet", "192.168.1.0/24", "--subnet", "192.168.2.0/24")
+    h1.vxlanu("network", "create", "wide", *subnets)
+    for host in pair:
+        create(host, "wide", *subnets)
+    h1.run_container("C0", "--network", "wide")
+    h2.run_container("C1", "--network", "wide", "--ip", "192.168.2.9")
+    [address] = addresses(h1, "C0", "eth0")
+    assert address.startswith("192.168.1."), "Docker asks for the first of them"
+    assert h1.pings("C0", "192.168.2.9")
 
 
 def test_the_interface_can_be_looked_into_after_docker_has_moved_it(pair: Pair) -> None:

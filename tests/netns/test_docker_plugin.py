@@ -301,3 +301,22 @@ def test_a_stopped_agent_leaves_no_socket(network: Lab, docker: Speech) -> None:
     assert not file.exists()
     docker.restart_agent()
     assert file.exists()
+
+
+def stand_ins(lab: Lab, docker: Speech) -> set[str]:
+    find = f"pgrep -f '[s]tand_in.py .*{docker.socket}' || true"  # a shell that finds no other must not find itself
+    return set(lab.exec("h1", ["sh", "-c", find]).stdout.split())
+
+
+def test_a_killed_stand_in_has_a_successor_which_answers_for_a_killed_agent(network: Lab, docker: Speech) -> None:
+    [first] = stand_ins(network, docker)
+    network.exec("h1", ["kill", "-9", first])
+    poll(lambda: len(stand_ins(network, docker) - {first}) == 1, "another stand-in", story=network.story)
+    assert docker.raw("Plugin.Activate", b"")[0] == 200, "the agent answers for itself"
+    network.kill_agent("h1")
+    status, answer = docker.raw("Plugin.Activate", b"")
+    assert status == 503
+    assert str(answer["Err"]).startswith("vxlanu: agent: it does not run on this host any more")
+    docker.restart_agent()
+    poll(lambda: len(stand_ins(network, docker)) == 1, "the old one to end", story=network.story)
+    assert docker.raw("Plugin.Activate", b"")[0] == 200
