@@ -87,12 +87,21 @@ def is_as_asked(lab: Lab, container: str, *, vnet_hdr: bool, several: bool) -> N
     assert ("multi_queue" in shown) is several
 
 
-@pytest.mark.parametrize("rung", ["auto", *(f"no-{name}" for name in OFFLOADS), "off"])
+RUNGS = {
+    "auto": "auto",
+    **{f"no-{name}": f"no-{name}" for name in OFFLOADS},
+    **{f"only-{name}": ",".join(f"no-{other}" for other in OFFLOADS if other != name) for name in OFFLOADS},
+    "off": "off",
+}
+"""Of any three offloads every choice is among them: 14 subsets of 128, and the two ends."""
+
+
+@pytest.mark.parametrize("rung", RUNGS)
 def test_a_rung_that_is_asked_for_is_shown_and_carries_traffic(hosts: Hosts, rung: str) -> None:
-    refused = refused_offloads(rung)
+    refused = refused_offloads(RUNGS[rung])
     if rung == "off":
         hosts.restart("h1", "--offload", rung)
-    hosts.restart("h2", "--offload", rung)
+    hosts.restart("h2", "--offload", RUNGS[rung])
     assert hosts.unused("h2") == LACKING | dict.fromkeys([name for name in OFFLOADS if name in refused], BY_OPTION)
     hosts.carry("c1-1", "c2-1")
     is_as_asked(hosts.lab, "c2-1", vnet_hdr="vnet-hdr" not in refused, several=True)
