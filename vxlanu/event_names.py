@@ -41,6 +41,7 @@ EVENTS = {
     "detached": "an endpoint was detached here",
     "vanished": "the namespace of an endpoint ended, and the endpoint with it",
     "adopt_failed": "an endpoint of an earlier run cannot be taken over",
+    "take_down_failed": "an endpoint that ended cannot be taken down whole; it is tried again",
     "egress": "what was made or put right for containers' way out: bridge, rules, forwarding, a veth",
     "no_egress": "containers get no way out, and why",
     "egress_failed": "a way out cannot be made, repaired or removed; it is tried again",

@@ -15,6 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vxlanu.agent.advertise import Underlay
@@ -47,7 +48,7 @@ from vxlanu.control.core.effects import (
     SurveyAsked,
     WrongKey,
 )
-from vxlanu.control.core.view import View
+from vxlanu.control.core.view import EndpointView, View
 from vxlanu.control.net import ControlPlane
 from vxlanu.dataplane import Dataplane, Event, EventKind
 from vxlanu.endpoints import Endpoints, LocalEndpoint
@@ -65,8 +66,19 @@ if TYPE_CHECKING:  # they need an agent, which they get
 log = logging.getLogger("vxlanu.agent")
 
 HOUSEKEEPING_S = 1.0  # reclaiming memory and expiring soft state; both are specified in seconds
+TAKE_DOWN_S = 5.0  # between two tries
 HELPER_PAUSE_S = 1.0  # between two starts of the namespace helper
 STUCK_AFTER_S = 10.0  # a worker's turn takes at most milliseconds
+
+
+@dataclass(slots=True)
+class Leaving:
+    """An endpoint that is being taken down: what it was, and whether that is over. It stays here when it failed."""
+
+    view: EndpointView | None
+    said: str = ""  # why it failed, as the log has it
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    since: float = field(default_factory=time.monotonic)
 
 
 class Agent:
@@ -103,7 +115,7 @@ class Agent:
         self.observer, self.captures = Observer(self, self.feed), Captures(self)
         self.opened: dict[str, LocalEndpoint] = {}
         self.names_in_use: set[tuple[bytes, str]] = set()
-        self.leaving, self.ended = set[str](), set[str]()
+        self.leaving, self.ended = dict[str, Leaving](), set[str]()
         self.started, self.stopping = time.monotonic(), asyncio.Event()
         self.failure: Effect | None = None
         self.leave_on_stop, self.wrong_key = False, ""
@@ -242,6 +254,7 @@ class Agent:
             "drops": self.drop_log.look,
             "egress": self.egress.look,
             "intents": self.intents.check,
+            "endpoints": self._take_down_again,
             "workers": self._watch_workers,
             "Docker's addresses": lambda now: self.docker.look(now) if self.docker else None,
         }
@@ -255,6 +268,12 @@ class Agent:
                     if name not in stumbled:
                         log.exception("housekeeping of %s failed", name, extra={"event": "internal"})
                     stumbled.add(name)
+
+    def _take_down_again(self, now: float) -> None:
+        """What failed halfway: nothing else would ever ask for it, for its end was told."""
+        for key, leaving in list(self.leaving.items()):
+            if leaving.over.is_set() and now - leaving.since >= TAKE_DOWN_S and self.take_down:
+                self.spawn(self.take_down(self, key))
 
     def _watch_workers(self, now: float) -> None:
         """Say it, once, when a worker makes no turn any more."""

@@ -228,7 +228,8 @@ async def detach(agent: Agent, network_reference: str, target_text: str) -> Endp
     inode = await _identity(target_text)
     for key, row in list(agent.journal.rows.items()):
         if row.network == network.id and (row.text == target_text or (row.device, row.inode) == inode):
-            view = agent.view.endpoint(EndpointId(row.endpoint))
+            leaving = agent.leaving.get(key)
+            view = agent.view.endpoint(EndpointId(row.endpoint)) or (leaving.view if leaving else None)
             if view is None:
                 continue  # still being attached
             if row.kind == "plugin":

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from contextlib import AsyncExitStack
 
-from vxlanu.agent.agent import Agent
+from vxlanu.agent.agent import Agent, Leaving
 from vxlanu.agent.journal import LocalRow
 from vxlanu.control.core.records import Endpoint, EndpointId, NetworkId
 from vxlanu.dataplane import PortConfig
@@ -64,29 +65,53 @@ async def connect(agent: Agent, body: Endpoint, opened: LocalEndpoint, undo: Asy
 
 
 async def take_down(agent: Agent, key: str) -> None:
-    """Remove a local endpoint: record, port, device, journal, and the network if it was the last."""
+    """Remove a local endpoint: record, port, device, journal, and the network if it was the last.
+
+    Whoever comes while another does it waits for that, and does it again where that failed.
+    """
+    while (before := agent.leaving.get(key)) and not before.over.is_set():
+        await before.over.wait()
     row = agent.journal.rows.get(key)
-    if row is None or key in agent.leaving:
+    if row is None:
+        agent.leaving.pop(key, None)
         return
-    agent.leaving.add(key)
+    view = agent.view.endpoint(EndpointId(row.endpoint))
+    leaving = agent.leaving[key] = Leaving(view or before.view, before.said) if before else Leaving(view)
     try:
-        returns = key in agent.intents  # its addresses stay taken until its container runs again
-        await agent.control.delete_endpoint(EndpointId(row.endpoint), keep_addresses=returns)
-        if not returns:
-            await agent.control.release(NetworkId(row.network), EndpointId(row.endpoint))  # also without a record
-        agent.dataplane.remove_port(key)
-        agent.opened.pop(key, None)
-        agent.kept.drop_queues(key)
-        await agent.endpoints.close(key)
-        await agent.egress.leave(key)
-        await agent.journal.erase(key)
-        if returns and key not in agent.intents:  # detached meanwhile: nobody else releases them now
-            await agent.control.release(NetworkId(row.network), EndpointId(row.endpoint))
-        agent.release_network(row.network)
+        await _remove(agent, key, row)
+        del agent.leaving[key]
     finally:
-        agent.leaving.discard(key)
+        leaving.over.set()
     agent.intents.look(key)
     await agent.names.settle()
+
+
+async def _remove(agent: Agent, key: str, row: LocalRow) -> None:
+    """The steps, each of them idempotent."""
+    returns = key in agent.intents  # its addresses stay taken until its container runs again
+    await agent.control.delete_endpoint(EndpointId(row.endpoint), keep_addresses=returns)
+    if not returns:
+        await agent.control.release(NetworkId(row.network), EndpointId(row.endpoint))  # also without a record
+    agent.dataplane.remove_port(key)
+    agent.opened.pop(key, None)
+    agent.kept.drop_queues(key)
+    await agent.endpoints.close(key)
+    await agent.egress.leave(key)
+    await agent.journal.erase(key)
+    if returns and key not in agent.intents:  # detached meanwhile: nobody else releases them now
+        await agent.control.release(NetworkId(row.network), EndpointId(row.endpoint))
+    agent.release_network(row.network)
+
+
+async def end(agent: Agent, key: str) -> None:
+    """Take down what ended by itself. A failure is said once; the housekeeping tries again."""
+    try:
+        await take_down(agent, key)
+    except (VxlanuError, OSError, sqlite3.Error) as error:
+        leaving = agent.leaving.get(key)
+        if leaving is not None and leaving.said != str(error):
+            leaving.said = str(error)
+            log.warning("endpoint %s: cannot be taken down: %s", key[:12], error, extra={"event": "take_down_failed"})
 
 
 async def adopt(agent: Agent, key: str) -> bool:

@@ -33,7 +33,7 @@ from vxlanu import __version__
 from vxlanu.agent.advertise import choose
 from vxlanu.agent.agent import Agent
 from vxlanu.agent.attach import attach
-from vxlanu.agent.endpoint_life import adopt_all, take_down
+from vxlanu.agent.endpoint_life import adopt_all, end
 from vxlanu.agent.journal import ControlJournal, EndpointJournal
 from vxlanu.agent.kept import Kept
 from vxlanu.agent.ladder import Ladder, tell
@@ -73,7 +73,7 @@ async def live(
         server = ApiServer(Path(config.socket))
         agent = await _open(config, helper, server, supervisor, open_things)
         http = _open_http(config, open_things)
-        agent.take_down = take_down
+        agent.take_down = end
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, agent.stopping.set)
         await adopt_all(agent)
@@ -89,7 +89,7 @@ async def live(
             await agent.docker.start()
             open_things.push_async_callback(agent.docker.close)  # while everything that it asks still runs
         for key in agent.ended:
-            agent.spawn(take_down(agent, key))
+            agent.spawn(end(agent, key))
         agent.intents.begin(attach)
         await _serve(agent, server, http, open_things)
         _announce(agent)
