@@ -20,6 +20,10 @@ CHECK = "egress"
 DOCKER_USER = "DOCKER-USER"
 OWN_TABLE = ("inet", "vxlanu")
 NO_WAY_OUT = "containers get no way out"
+HINTS = {
+    "nft is not installed": "apt-get install nftables",
+    "another agent": 'one agent for each network namespace; gateway-subnet = "none" where that is meant',
+}
 
 
 def egress(facts: Facts) -> Iterator[Finding]:
@@ -28,7 +32,7 @@ def egress(facts: Facts) -> Iterator[Finding]:
     bridge = next((it for it in facts.networks if it.scope == "local"), None)
     said = next((line for line in facts.status.warnings if line.startswith(NO_WAY_OUT)), "")
     if said:
-        hint = "apt-get install nftables" if "nft is not installed" in said else "vxlanu help egress"
+        hint = next((hint for part, hint in HINTS.items() if part in said), "vxlanu help egress")
         yield warn(CHECK, NO_WAY_OUT, said.partition(": ")[2], hint)
     if bridge is None:
         return

@@ -4,6 +4,7 @@ Files
   service     the gateway of a network: a port of the switch, behind which a namespace of our own routes
   egress      containers' second interface: one per target, kept true by an audit
   ground      the host's side of it: bridge, forwarding, rules
+  claim       which of several agents in one namespace has it
   ledger      what of it is on disk
   pool        the bridge's subnet and the targets' addresses: which are free
   published   `--publish`: its words, and holding the port

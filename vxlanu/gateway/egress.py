@@ -13,9 +13,12 @@ IPv4 only, as Docker's docker_gwbridge is. A container's IPv6 default route, if 
 from __future__ import annotations
 
 import asyncio
+import bisect
+import contextlib
 import logging
 import secrets
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
@@ -31,11 +34,13 @@ from vxlanu.gateway.ledger import EgressRow, Ledger
 from vxlanu.gateway.published import Published, hold, hold_all
 from vxlanu.gateway.rules import BRIDGE
 from vxlanu.netns import Target
-from vxlanu.nsopen import EgressWire, NamespaceHelper, NamespaceMissing
+from vxlanu.nsopen import EgressWire, NamespaceHelper, NamespaceMissing, WireFacts
 
 log = logging.getLogger("vxlanu.egress")
 
 AUDIT_S = 5.0
+LOOKS = 4  # targets that an audit looks into
+FAILURES = (VxlanuError, OSError, sqlite3.Error)
 MTU = 1500  # nothing is encapsulated here
 
 Identity = tuple[int, int]
@@ -62,10 +67,11 @@ class Egress:
         self._turns: WeakValueDictionary[Identity, asyncio.Lock] = WeakValueDictionary()
         self._wiring: set[str] = set()
         self._held: dict[str, list[socket.socket]] = {}
+        self._unreleased: set[str] = set()  # endpoints that are gone, and something of theirs is not
         self._audited = time.monotonic()
         self._auditing = False
         self._said = self._failed = ""
-        self._last_address = ""
+        self._last_address = self._last_looked_at = ""
 
     async def join(
         self, endpoint: str, target: Target, addresses: Iterable[str], wanted: tuple[Published, ...]
@@ -78,9 +84,11 @@ class Egress:
         """
         if _is_own(target):
             return self._keeps_its_own("the host itself", wanted)
-        if self._ground.why_not:
-            return self._without(self._ground.why_not, wanted)
+        if why := self._ground.why_not():
+            return self._without(why, wanted)
         async with self._turn(target):
+            if endpoint in self._unreleased and not await self._release(endpoint):
+                return self._without("what is left of an earlier one cannot be removed", wanted)
             self._check_free(wanted)
             self._held[endpoint] = await hold_all(wanted)
             try:
@@ -133,9 +141,10 @@ class Egress:
             if not self._ground.stands or wanted:
                 await self._ground.settle(self._wiring)
                 self._around.spawn(self._ground.look_at_firewall())
-            if not await self._wire(row, target):
+            if not (await self._wire(row, target)).ifname:
                 await self._release(endpoint)
                 self._keeps_its_own(f"{target.text}, which has a default route of its own", wanted)
+            self._said = ""
         except (Conflict, NamespaceMissing):
             raise
         except VxlanuError as error:
@@ -146,15 +155,16 @@ class Egress:
         finally:
             self._wiring.discard(row.tag)
 
-    async def _wire(self, row: EgressRow, target: Target) -> bool:
-        """Make the veth; False where the target has a default route already."""
+    async def _wire(self, row: EgressRow, target: Target) -> WireFacts:
+        """Make the veth, or what it lacks; no name where the target has a default route already."""
         gateway = pool.gateway(self.ledger.subnet).partition("/")[0]
         plan = EgressWire(row.tag, BRIDGE, pool.mac_of(row.address), row.address, gateway)
         with target.open() as namespace:
             made = await self._helper.egress_wire(namespace, plan)
-        if made.ifname:
-            self.ledger.note(msgspec.structs.replace(self.ledger.rows.get(row.tag, row), ifname=made.ifname))
-        return bool(made.ifname)
+        row = self.ledger.rows.get(row.tag, row)
+        if made.ifname and made.ifname != row.ifname:
+            self.ledger.note(msgspec.structs.replace(row, ifname=made.ifname))
+        return made
 
     def name_of(self, endpoint: str) -> str:
         """As people call it."""
@@ -169,24 +179,30 @@ class Egress:
         async with self._turn(target):
             await self._release(endpoint)
 
-    async def _release(self, endpoint: str) -> None:
+    async def _release(self, endpoint: str) -> bool:
+        """False: something of it is left, which the audit tries again to remove."""
         for held in self._held.pop(endpoint, ()):
             held.close()
-        row = self.ledger.of(endpoint)
-        if row is None:
-            return
-        published = row.users[endpoint]
-        users = {user: ports for user, ports in row.users.items() if user != endpoint}
         try:
-            if users:
-                await self.ledger.write(msgspec.structs.replace(row, users=users))
-            else:
-                await self._helper.egress_cut(row.tag)
-                await self.ledger.erase(row.tag)
-            if published or not self.ledger.rows:
-                await self._ground.settle(self._wiring)
-        except VxlanuError as error:  # what stays of it is found by the audit, or by the next start
-            log.warning("egress of %s: %s", endpoint[:12], error, extra={"event": "egress_failed"})
+            row = self.ledger.of(endpoint)
+            if row is not None:
+                await self._forget(row, endpoint)
+                if row.users[endpoint] or not self.ledger.rows:
+                    await self._ground.settle(self._wiring)
+        except FAILURES as error:
+            self._unreleased.add(endpoint)
+            self._complain(f"what endpoint {endpoint[:12]} had is not all gone yet: {error}")
+            return False
+        self._unreleased.discard(endpoint)
+        return True
+
+    async def _forget(self, row: EgressRow, endpoint: str) -> None:
+        users = {user: ports for user, ports in row.users.items() if user != endpoint}
+        if users:
+            await self.ledger.write(msgspec.structs.replace(row, users=users))
+        else:
+            await self._helper.egress_cut(row.tag)
+            await self.ledger.erase(row.tag)
 
     def _turn(self, target: Target) -> asyncio.Lock:
         """One at a time per target."""
@@ -204,7 +220,8 @@ class Egress:
 
     async def resume(self) -> None:
         """After a start: forget who is no longer, put right what is, remove what nobody has."""
-        if self._ground.why_not and not self.ledger.rows:
+        why = self._ground.why_not()
+        if why and not self.ledger.rows:
             return
         try:
             for row in list(self.ledger.rows.values()):
@@ -214,9 +231,10 @@ class Egress:
                 elif users != row.users:
                     await self.ledger.write(msgspec.structs.replace(row, users=users))
                 self._hold_again(users)
-            if not self._ground.why_not:
-                await self._repair()
-        except (VxlanuError, OSError) as error:
+            if why:
+                return self._without(why, ())
+            await self._repair()
+        except FAILURES as error:
             log.warning("egress: %s", error, extra={"event": "egress_failed"})
 
     def _hold_again(self, users: dict[str, tuple[Published, ...]]) -> None:
@@ -230,7 +248,8 @@ class Egress:
 
     def look(self, now: float) -> None:
         """Once a second: is an audit due?"""
-        if self.ledger.rows and not self._ground.why_not and not self._auditing and now - self._audited >= AUDIT_S:
+        wanted = self.ledger.rows or self._unreleased or not self._ground.settled
+        if wanted and not self._auditing and now - self._audited >= AUDIT_S:
             self._auditing = True
             self._around.spawn(self._audit())
 
@@ -242,30 +261,46 @@ class Egress:
 
     async def _audit(self) -> None:
         try:
+            if self._ground.why_not():
+                return
+            for endpoint in list(self._unreleased):
+                await self.leave(endpoint)
             await self._repair()
             await self._ground.look_at_firewall(FIREWALL_S)
-        except VxlanuError as error:
-            if str(error) != self._failed:
-                self._failed = str(error)
-                log.warning("egress cannot be repaired: %s", error, extra={"event": "egress_failed"})
+        except FAILURES as error:
+            self._complain(f"cannot be repaired: {error}")
         finally:
             self._auditing, self._audited = False, time.monotonic()
 
+    def _complain(self, what: str) -> None:
+        """Once: the audit tries again every few seconds."""
+        if what != self._failed:
+            self._failed = what
+            log.warning("egress: %s", what, extra={"event": "egress_failed"})
+
     async def _repair(self) -> None:
-        """Settle, and make again each veth that is gone though its target is there."""
-        for tag in await self._ground.settle(self._wiring):
+        """Settle, and put right each veth that lacks something though its target is there."""
+        wanting = await self._ground.settle(self._wiring)
+        wanting += [tag for tag, row in self.ledger.rows.items() if not row.ifname and tag not in self._wiring]
+        for tag in dict.fromkeys((*wanting, *self._next_to_look_at())):
             row = self.ledger.rows.get(tag)
             target = next(filter(None, map(self._around.target_of, row.users)), None) if row else None
             if row is None or target is None:
                 continue
             async with self._turn(target):
-                if tag not in self.ledger.rows:
+                if tag not in self.ledger.rows or tag in self._wiring:
                     continue
-                try:
-                    await self._wire(row, target)
-                    log.warning("egress of %s was gone: made again", target.text, extra={"event": "egress"})
-                except NamespaceMissing:
-                    continue  # its end is on the way
+                with contextlib.suppress(NamespaceMissing):  # its end is on the way
+                    for what in (await self._wire(row, target)).mended:
+                        log.warning("egress of %s: %s", target.text, what, extra={"event": "egress"})
+
+    def _next_to_look_at(self) -> list[str]:
+        """Some of them in turn: what happened inside of a target shows only there, and each look is a process."""
+        tags = sorted(self.ledger.rows)
+        begin = bisect.bisect(tags, self._last_looked_at)
+        found = (tags[begin:] + tags[:begin])[:LOOKS]
+        self._last_looked_at = found[-1] if found else ""
+        return found
 
     def close(self) -> None:
         """The agent stops: the kernel goes on with what stands."""
@@ -273,6 +308,7 @@ class Egress:
             for held in sockets:
                 held.close()
         self._held.clear()
+        self._ground.close()
 
 
 def _same(one: Target | None, other: Target) -> bool:

@@ -20,6 +20,7 @@ from pathlib import Path
 from vxlanu.config import NO_GATEWAY
 from vxlanu.errors import Refused
 from vxlanu.gateway import pool
+from vxlanu.gateway.claim import Claim
 from vxlanu.gateway.docker_user import DockerUser
 from vxlanu.gateway.ledger import EgressRow, Ledger
 from vxlanu.gateway.nft import Nft
@@ -57,10 +58,16 @@ class Ground:
         self._turn = asyncio.Lock()
         self._applied: tuple[Wanted, str] | None = None
         self._refused = ""  # what iptables said last
+        self.settled = True  # as the ledger has it: nothing is left of what was to go
         self.stands = False  # rules and bridge, as far as we know
         self.stopped_by = ""  # a chain of another's that drops what containers send out
         self._looked_at = 0.0  # when other tables were read for it
-        self.why_not = self._lacking()
+        self._claim = Claim()
+        self._cannot = self._lacking()
+
+    def why_not(self) -> str:
+        """Why this agent has none here; empty where it can, and then no other in this network namespace does."""
+        return self._cannot or self._claim.take()
 
     def _lacking(self) -> str:
         """Why this host has none; empty where it can."""
@@ -90,18 +97,23 @@ class Ground:
     async def settle(self, wiring: Collection[str]) -> list[str]:
         """Rules, bridge and ports as the ledger has them; returns the tags without a veth that are not being wired."""
         async with self._turn:
-            rows = self._ledger.rows
-            if not rows:
-                await self._take_down()
-                return []
-            ports = [(port, row.address.partition("/")[0]) for row in rows.values() for port in _ports(row)]
-            mended = await self._rules(Wanted(self._ledger.subnet, tuple(sorted(ports))))
-            self.stands = False
-            facts = await self._helper.egress_ground(self._plan(tuple(rows), loopback=bool(ports)))
-            self.stands = True
-            for what in (*mended, *facts.mended, *await self._beside_docker(facts.outward)):
-                log.info("egress: %s", what, extra={"event": "egress"})
-            return [tag for tag in facts.missing if tag not in wiring]
+            self.settled = False
+            if other := self._claim.take():
+                raise Refused("egress", other, hint="one agent for each network namespace", name="no_egress")
+            missing = await self._converge() if self._ledger.rows else await self._take_down()
+            self.settled = True
+            return [tag for tag in missing if tag not in wiring]
+
+    async def _converge(self) -> tuple[str, ...]:
+        rows = self._ledger.rows
+        ports = [(port, row.address.partition("/")[0]) for row in rows.values() for port in _ports(row)]
+        mended = await self._rules(Wanted(self._ledger.subnet, tuple(sorted(ports))))
+        self.stands = False
+        facts = await self._helper.egress_ground(self._plan(tuple(rows), loopback=bool(ports)))
+        self.stands = True
+        for what in (*mended, *facts.mended, *await self._beside_docker(facts.outward)):
+            log.info("egress: %s", what, extra={"event": "egress"})
+        return facts.missing
 
     def _plan(self, tags: tuple[str, ...], *, loopback: bool) -> EgressGround:
         gateway = pool.gateway(self._ledger.subnet)
@@ -129,16 +141,23 @@ class Ground:
         self._applied = (wanted, await self._nft.replace(wanted))
         return mended
 
-    async def _take_down(self) -> None:
+    async def _take_down(self) -> tuple[str, ...]:
         """Nothing of ours stays; a bridge of that name that is another's is none of ours, nor are its rules."""
         self.stands = False
         try:
             await self._helper.egress_ground(EgressGround(BRIDGE, self._mac, ""))
         except BridgeTaken:
-            return
+            self._claim.release()
+            return ()
         await self._docker_user.remove()
         await self._nft.remove()
         self._applied = None
+        self._claim.release()
+        return ()
+
+    def close(self) -> None:
+        """Another agent may have it."""
+        self._claim.release()
 
     async def look_at_firewall(self, every_s: float = 0.0) -> None:
         """Whether another table drops what ours lets pass, which ours cannot change."""

@@ -1,8 +1,8 @@
 """What a child does for containers' way out: the bridge on the host, a veth for each target, forwarding.
 
 Rules of this file
-  1. Runs in a child only. `ground` is a convergence, not a history: it looks at what there is and makes the difference
-     good, so that the first call, the audit after `ip link del` and the start after a crash are one function.
+  1. Runs in a child only. `ground` and `wire` are convergences, not histories: they look at what there is and make the
+     difference good, so that the first call, the audit after `ip link del` and the start after a crash are one.
   2. Only what is known as ours is changed or removed: the bridge by its MAC, a veth by its name, kind and bridge.
   3. A port is isolated before it is up: at no moment can two containers talk across the bridge.
   4. The bridge speaks no IPv6, from before it is up: a host that does not forward IPv6 would believe a container's
@@ -23,7 +23,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from vxlanu.nsopen.place import Place
-from vxlanu.nsopen.survey import IFF_UP, Message, nested, number_of, text_of
+from vxlanu.nsopen.survey import IFF_UP, Message, altnames_of, nested, number_of, text_of
 from vxlanu.nsopen.tap import ADDR_GEN_NONE, blame, choose_address_mode, rename
 from vxlanu.nsopen.wire import (
     AddressFailed,
@@ -38,7 +38,7 @@ from vxlanu.nsopen.wire import (
 
 MTU = 1500  # what leaves here is not encapsulated
 AF_INET = 2
-IFF_LOOPBACK = 0x8
+IFF_LOOPBACK, IFF_LOWER_UP = 0x8, 0x10000
 RTN_UNICAST, RT_TABLE_MAIN = 1, 254
 OURS = re.compile(r"e-[0-9a-f]{12}")
 IP_FORWARD = "net.ipv4.ip_forward"
@@ -67,41 +67,66 @@ def ground(place: Place, wanted: EgressGround) -> GroundFacts:
         mended += _speaks_no_ipv6(wanted.bridge)
         mended += _stands(netlink, wanted, here)
         mended += _forwards(wanted)
-        missing = [tag for tag in wanted.tags if egress_name(tag) not in links]
-        for tag in wanted.tags:
-            if tag not in missing:
-                mended += _port(netlink, links[egress_name(tag)], here)
+        ports = {tag: links.get(egress_name(tag)) for tag in wanted.tags}
+        for port in filter(None, ports.values()):
+            mended += _port(netlink, port, here)
+        missing = [tag for tag, port in ports.items() if not port or not number_of(port["flags"]) & IFF_LOWER_UP]
         outward = tuple(_outward(netlink, links.values(), wanted))
     return GroundFacts(tuple(mended), tuple(missing), outward)
 
 
 def wire(place: Place, wanted: EgressWire) -> WireFacts:
-    """The veth of one target, up at both ends; whatever fails takes it away again."""
+    """The veth of one target, up at both ends; where it is there already, what it lacks."""
     place.go_to_target()
-    with IPRoute() as netlink:
-        if _has_default_route(netlink):
-            return WireFacts("", 0)
-    place.go_home()
-    name = egress_name(wanted.tag)
-    with IPRoute() as host:
-        bridge = _index(host, wanted.bridge)
-        peer = {"ifname": name, "net_ns_fd": place.target, "address": wanted.mac, "mtu": MTU}
-        with blame(f"make the veth {name}"):
-            host.link("add", ifname=name, kind="veth", mtu=MTU, peer=peer)
-        try:
-            index = _index(host, name)
-            choose_address_mode(host, index, ADDR_GEN_NONE)
-            with blame(f"make {name} a port of {wanted.bridge}"):
-                host.link("set", index=index, master=bridge)
-                host.brport("set", index=index, isolated=1)
-                host.link("set", index=index, state="up")
-            place.go_to_target()
-            with IPRoute() as inside:
-                return _dress(inside, wanted)
-        except BaseException:
-            with contextlib.suppress(NetlinkError, KernelRefused):
-                host.link("del", index=_index(host, name))  # this socket stays where it was opened
-            raise
+    with IPRoute() as inside:
+        place.go_home()
+        with IPRoute() as host:
+            if index := _other_end(host, inside, egress_name(wanted.tag)):
+                place.go_to_target()
+                return _dress(inside, wanted, index)
+            if _has_default_route(inside):
+                return WireFacts("", 0)
+            try:
+                _join(host, place.target, wanted)
+                place.go_to_target()
+                made = _dress(inside, wanted, _index(inside, egress_name(wanted.tag)))
+            except BaseException:
+                with contextlib.suppress(NetlinkError, KernelRefused):
+                    host.link("del", index=_index(host, egress_name(wanted.tag)))
+                raise
+    return WireFacts(made.ifname, made.ifindex, ("it was not there: made",))
+
+
+def _other_end(host: IPRoute, inside: IPRoute, name: str) -> int:
+    """The interface in the target, whatever it is called now; 0 where there is none. A host's end that leads elsewhere
+    is nobody's: it goes."""
+    try:
+        own = host.link("get", ifname=name)[0]
+    except NetlinkError:
+        return 0
+    try:
+        there = inside.link("get", index=number_of(own.get("link")))[0]
+        if _kind(there) == "veth" and number_of(there.get("link")) == number_of(own["index"]):
+            return number_of(there["index"])
+    except NetlinkError:
+        pass  # no interface has that number there
+    with contextlib.suppress(NetlinkError):
+        host.link("del", index=number_of(own["index"]))
+    return 0
+
+
+def _join(host: IPRoute, target: int | None, wanted: EgressWire) -> None:
+    """A new veth: one end an isolated port, the other in the target."""
+    name, bridge = egress_name(wanted.tag), _index(host, wanted.bridge)
+    with blame(f"make the veth {name}"):
+        peer = {"ifname": name, "net_ns_fd": target, "address": wanted.mac, "mtu": MTU}
+        host.link("add", ifname=name, kind="veth", mtu=MTU, peer=peer)
+    index = _index(host, name)
+    choose_address_mode(host, index, ADDR_GEN_NONE)
+    with blame(f"make {name} a port of {wanted.bridge}"):
+        host.link("set", index=index, master=bridge)
+        host.brport("set", index=index, isolated=1)
+        host.link("set", index=index, state="up")
 
 
 def cut(place: Place, tag: str) -> bool:
@@ -238,24 +263,39 @@ def _has_default_route(netlink: IPRoute) -> bool:
     )
 
 
-def _dress(netlink: IPRoute, wanted: EgressWire) -> WireFacts:
+def _dress(netlink: IPRoute, wanted: EgressWire, index: int) -> WireFacts:
     """In the target: name, address, route. No IPv6: the way out is IPv4, and router advertisements are not for it."""
-    index = _index(netlink, egress_name(wanted.tag))
-    rename(netlink, index, "")
-    with blame(f"name it {egress_name(wanted.tag)} too"):
-        netlink.link("property_add", index=index, altname=egress_name(wanted.tag))
-    ifname = text_of(netlink.link("get", index=index)[0].get("ifname"))
+    mended = list(_names(netlink, egress_name(wanted.tag), index))
+    link = netlink.link("get", index=index)[0]
+    ifname = text_of(link.get("ifname"))
     with contextlib.suppress(OSError):  # a target without IPv6
         Path("/proc/sys/net/ipv6/conf", ifname, "disable_ipv6").write_text("1")
     own = ipaddress.ip_interface(wanted.address)
-    with blame(f"give {ifname} the address {own}", AddressFailed):
-        broadcast = str(own.network.broadcast_address)
-        netlink.addr("add", index=index, address=str(own.ip), prefixlen=own.network.prefixlen, broadcast=broadcast)
-    with blame(f"set {ifname} up"):
-        netlink.link("set", index=index, state="up")
-    with blame(f"route through {wanted.gateway}", AddressFailed):
-        netlink.route("add", dst="0.0.0.0/0", gateway=wanted.gateway, oif=index)
-    return WireFacts(ifname, index)
+    if str(own.ip) not in [it.get("address") for it in netlink.get_addr(index=index, family=AF_INET)]:
+        with blame(f"give {ifname} the address {own}", AddressFailed):
+            broadcast = str(own.network.broadcast_address)
+            netlink.addr("add", index=index, address=str(own.ip), prefixlen=own.network.prefixlen, broadcast=broadcast)
+        mended.append(f"{ifname} had lost its address")
+    if not number_of(link["flags"]) & IFF_UP:
+        with blame(f"set {ifname} up"):
+            netlink.link("set", index=index, state="up")
+        mended.append(f"{ifname} was down")
+    if not _has_default_route(netlink):
+        with blame(f"route through {wanted.gateway}", AddressFailed):
+            netlink.route("add", dst="0.0.0.0/0", gateway=wanted.gateway, oif=index)
+        mended.append(f"{ifname} had lost its route")
+    return WireFacts(ifname, index, tuple(mended))
+
+
+def _names(netlink: IPRoute, name: str, index: int) -> Iterator[str]:
+    """One of the target's kind, and for an altname that of the host's end."""
+    link = netlink.link("get", index=index)[0]
+    if text_of(link.get("ifname")) == name:
+        rename(netlink, index, "")
+        yield "it had no name yet"
+    if name not in altnames_of(link) or text_of(link.get("ifname")) == name:
+        with blame(f"name it {name} too"):
+            netlink.link("property_add", index=index, altname=name)
 
 
 def _index(netlink: IPRoute, name: str) -> int:

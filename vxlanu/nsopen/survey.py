@@ -94,7 +94,7 @@ def _link(message: Message) -> Link:
     return Link(
         index=number_of(message["index"]),
         name=text_of(message.get("ifname")),
-        altnames=tuple(_altnames(message)),
+        altnames=tuple(altnames_of(message)),
         kind=text_of(info.get("kind")),
         mac=text_of(message.get("address")),
         mtu=number_of(message.get("mtu")),
@@ -109,7 +109,8 @@ def _link(message: Message) -> Link:
     )
 
 
-def _altnames(message: Message) -> Iterator[str]:
+def altnames_of(message: Message) -> Iterator[str]:
+    """Of an interface, as the kernel lists it."""
     listed = message.get("prop_list")
     pairs = listed.get("attrs", ()) if isinstance(listed, dict) else ()
     for name, value in pairs:

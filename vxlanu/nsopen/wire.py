@@ -137,7 +137,7 @@ class EgressGround(Question["GroundFacts"], frozen=True, forbid_unknown_fields=T
 class EgressWire(Question["WireFacts"], frozen=True, forbid_unknown_fields=True, tag="egress_wire"):
     """Join the target to the bridge: a veth, addressed, with the default route through it.
 
-    A target that has an IPv4 default route already keeps it, and gets nothing.
+    A target that has an IPv4 default route already keeps it, and gets nothing; a veth that is there gets what it lacks.
     """
 
     tag: str
@@ -266,7 +266,7 @@ class GroundFacts(msgspec.Struct, frozen=True, tag="egress_ground"):
     """What was found and done.
 
     mended   what was not as it should be, in words
-    missing  tags that have no port, for a child to wire
+    missing  tags that have no port, or nothing that is up behind it: for a child to wire
     outward  names of the interfaces that lead out of the host, not to other containers or guests on it
     """
 
@@ -276,10 +276,11 @@ class GroundFacts(msgspec.Struct, frozen=True, tag="egress_ground"):
 
 
 class WireFacts(msgspec.Struct, frozen=True, tag="egress_wire"):
-    """The interface in the target; an empty name: the target has a way out of its own."""
+    """The interface in the target; an empty name: the target has a way out of its own. `mended`: what it lacked."""
 
     ifname: str
     ifindex: int
+    mended: tuple[str, ...] = ()
 
 
 class TapFeatures(msgspec.Struct, frozen=True, tag="tap_features"):
