@@ -101,6 +101,25 @@ def test_a_release_that_failed_is_done_when_it_can_be(attached: Scene) -> None:
     attached.attach("blue", "c1-2", "--publish", "8080:80")
 
 
+def test_the_doctor_names_who_switched_forwarding_on_also_when_nobody_needs_it_any_more(attached: Scene) -> None:
+    lab = attached.lab
+
+    def said() -> list[str]:
+        findings = json.loads(lab.exec("h1", ["vxlanu", "doctor", "--json"], check=False).stdout)["findings"]
+        return [it["what"] for it in findings if it["check"] == "ip-forward"]
+
+    lab.exec("h1", ["sysctl", "-qw", "net.ipv4.ip_forward=0"])
+    lab.vxlanu("h1", "detach", "blue", "c1-1")
+    assert said() == []
+    attached.attach("blue", "c1-1")
+    lab.vxlanu("h1", "detach", "blue", "c1-1")
+    lab.stop_agent("h1")
+    lab.start_agent("h1")
+    [what] = said()
+    assert "by this agent since 20" in what
+    assert lab.exec("h1", ["sysctl", "-n", "net.ipv4.ip_forward"]).stdout.strip() == "1", "others may need it by now"
+
+
 class Second:
     """The other agent on h1."""
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
 
+import msgspec
 import pytest
 
-from vxlanu.api.schema import Network
+from vxlanu.api.schema import Network, Status
 from vxlanu.config import check_gateway_subnet
-from vxlanu.doctor.egress import stopper
+from vxlanu.doctor.egress import forwarding, stopper
+from vxlanu.doctor.facts import Facts, Firewall, Host
+from vxlanu.doctor.finding import Finding
 from vxlanu.doctor.firewall import Chain, Condition, Rule
 from vxlanu.errors import BadRequest, Conflict
 from vxlanu.gateway import docker_user, pool, rules
@@ -181,3 +185,37 @@ def test_only_interfaces_that_mean_themselves_get_a_rule() -> None:
     """`eth+` is every interface whose name begins with eth."""
     rules = docker_user.wanted(["eth0", "eth+", "br-lan.5", '"', "-x", "!"])
     assert [rule.split()[3] for rule in rules if rule.startswith("-i vxlanu_gw")] == ["br-lan.5", "eth0"]
+
+
+GOLDEN = Path(__file__).parent / "golden" / "Status.json"
+STATUS = msgspec.json.decode(GOLDEN.read_bytes(), type=Status)
+
+
+def forwarding_said(*chains: Chain, since: float | None, ip_forward: int = 1, stands: bool = True) -> list[Finding]:
+    status = msgspec.structs.replace(STATUS, ip_forward_since_unix=since)
+    networks = (BRIDGE,) if stands else ()
+    host = Host(ip_forward=ip_forward)
+    return list(forwarding(Facts(host=host, status=status, networks=networks, firewall=Firewall(chains))))
+
+
+def test_the_doctor_says_who_made_a_router_of_the_host_and_how_to_undo_it() -> None:
+    assert forwarding_said(since=None, stands=False) == [], "not ours, not needed"
+    assert forwarding_said(since=86400.0, ip_forward=0) == [], "off again"
+    [before] = forwarding_said(since=None)
+    assert before.state == "ok" and "was before" in before.what
+    for stands in (True, False):
+        [ours] = forwarding_said(since=86400.0, stands=stands)
+        assert ours.state == "ok" and "by this agent since 1970-01-02 00:00:00 UTC" in ours.what
+        assert "sysctl -w net.ipv4.ip_forward=0" in ours.try_
+
+
+def test_the_doctor_warns_where_docker_left_its_policy_open_because_of_us() -> None:
+    user = Chain("nft", "ip", "filter", "DOCKER-USER")
+    for policy, state in (("accept", "warn"), ("drop", "ok")):
+        base = Chain("nft", "ip", "filter", "FORWARD", (), "forward", policy)
+        [said] = forwarding_said(user, base, since=86400.0)
+        assert said.state == state
+        [said] = forwarding_said(user, base, since=None)
+        assert said.state == "ok", "then it is Docker's own, or the administrator's"
+        [said] = forwarding_said(base, since=86400.0)
+        assert said.state == "ok", "no Docker"

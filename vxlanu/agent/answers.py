@@ -363,6 +363,7 @@ def status(agent: Agent) -> schema.Status:
         warnings=_warnings(agent),
         malformed_control=counted.get("malformed", 0),
         wrong_key=counted.get("wrong_key", 0),
+        ip_forward_since_unix=agent.egress.ledger.forwarding_since,
     )
 
 

@@ -36,7 +36,7 @@ def doctor() -> int:
     from vxlanu.doctor.gather import gather
 
     facts = gather(client("asking the other hosts"), host=True)
-    return _show([*host.findings(facts), *egress.egress(facts), *network.findings(facts)])
+    return _show([*host.findings(facts), *egress.egress(facts), *egress.forwarding(facts), *network.findings(facts)])
 
 
 @click.command("netcheck", cls=Command, examples=["vxlanu netcheck", "vxlanu netcheck h2 --json"])

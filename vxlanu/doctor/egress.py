@@ -7,16 +7,17 @@ Rules of this file
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 
 from vxlanu.api.schema import Network
 from vxlanu.doctor.facts import Facts
-from vxlanu.doctor.finding import Finding, fail, ok, warn
-from vxlanu.doctor.firewall import DROP, Chain, Packet, judge
+from vxlanu.doctor.finding import OK, Finding, fail, ok, warn
+from vxlanu.doctor.firewall import ACCEPT, DROP, Chain, Packet, judge
 
-__all__ = ["egress", "stopper"]
+__all__ = ["egress", "forwarding", "stopper"]
 
-CHECK = "egress"
+CHECK, FORWARDING = "egress", "ip-forward"
 DOCKER_USER = "DOCKER-USER"
 OWN_TABLE = ("inet", "vxlanu")
 NO_WAY_OUT = "containers get no way out"
@@ -42,6 +43,36 @@ def egress(facts: Facts) -> Iterator[Finding]:
         return
     why = f"{bridge.name} forwards by it; no table of ours can let pass what another drops"
     yield fail(CHECK, f"{chain.place} drops what containers send out", why, _opening(facts, chain, bridge.name))
+
+
+def forwarding(facts: Facts) -> Iterator[Finding]:
+    """Who made a router of this host, and how it is none again."""
+    since = facts.status.ip_forward_since_unix if facts.status else None
+    stands = any(it.scope == "local" for it in facts.networks)
+    if facts.host.ip_forward != 1 or not (since or stands):
+        return
+    if since is None:
+        yield ok(FORWARDING, "net.ipv4.ip_forward is on, and was before the agent needed it")
+        return
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(since))
+    what = f"net.ipv4.ip_forward is on, by this agent since {when} UTC"
+    why = "this host forwards for whoever sends it packets; the agent leaves it on, since others may rely on it"
+    undo = "sysctl -w net.ipv4.ip_forward=0, once no container here has a way out"
+    if any(_is_left_open(it) for it in _docker(facts)):
+        why = "Docker sets the policy of FORWARD to drop only where it switches this on itself: its networks are open"
+        yield warn(FORWARDING, what, why, "iptables -P FORWARD DROP")
+    else:
+        yield Finding(FORWARDING, OK, what, why, f"{undo} (containers need it now)" if stands else undo)
+
+
+def _docker(facts: Facts) -> Iterator[Chain]:
+    """FORWARD in each table that has Docker's chain."""
+    tables = {(it.tool, it.family, it.table) for it in facts.firewall.chains if it.name == DOCKER_USER}
+    return (it for it in facts.firewall.chains if it.hook == "forward" and (it.tool, it.family, it.table) in tables)
+
+
+def _is_left_open(chain: Chain) -> bool:
+    return chain.family == "ip" and chain.policy == ACCEPT
 
 
 def stopper(chains: Iterable[Chain], bridge: Network, out: str) -> Chain | None:

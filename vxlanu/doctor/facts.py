@@ -102,6 +102,7 @@ class Host:
     apparmor_restricts_userns: int | None = None
     neighbors: int | None = None
     neighbors_max: int | None = None
+    ip_forward: int | None = None
 
 
 @dataclass(frozen=True)

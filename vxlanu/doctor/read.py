@@ -91,6 +91,7 @@ def _host(agent_pid: int | None) -> Host:
         max_user_namespaces=_sysctl("user/max_user_namespaces"),
         unprivileged_userns_clone=_sysctl("kernel/unprivileged_userns_clone"),
         apparmor_restricts_userns=_sysctl("kernel/apparmor_restrict_unprivileged_userns"),
+        ip_forward=_sysctl("net/ipv4/ip_forward"),
         neighbors=_neighbors(),
         neighbors_max=_sysctl("net/ipv4/neigh/default/gc_thresh3"),
     )

@@ -222,7 +222,7 @@ class Egress:
         """After a start: forget who is no longer, put right what is, remove what nobody has."""
         why = self._ground.why_not()
         if why and not self.ledger.rows:
-            return
+            return None
         try:
             for row in list(self.ledger.rows.values()):
                 users = {user: ports for user, ports in row.users.items() if self._around.target_of(user)}

@@ -111,6 +111,8 @@ class Ground:
         self.stands = False
         facts = await self._helper.egress_ground(self._plan(tuple(rows), loopback=bool(ports)))
         self.stands = True
+        if facts.forwarding:
+            self._ledger.note_forwarding(time.time())
         for what in (*mended, *facts.mended, *await self._beside_docker(facts.outward)):
             log.info("egress: %s", what, extra={"event": "egress"})
         return facts.missing

@@ -8,12 +8,16 @@ Rules of this file
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from vxlanu.gateway.published import Published
 from vxlanu.store import Row, Store
 
 SPACE, SUBNET = "egress", b"subnet"
+HOST_SPACE, FORWARDING = "egress_host", b"forwarding"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # switches last until the next boot
 
 
 class EgressRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +36,9 @@ class Ledger:
         self._store = store
         found = store.load(SPACE)
         self.subnet = found.pop(SUBNET, b"").decode()
+        boot, _, when = store.load(HOST_SPACE).get(FORWARDING, b"").decode().partition(" ")
+        self.forwarding_since = float(when) if boot == _boot() else None
+        """When this agent switched net.ipv4.ip_forward on; None: it did not."""
         rows = (msgspec.msgpack.decode(value, type=EgressRow) for value in found.values())
         self.rows: dict[str, EgressRow] = {row.tag: row for row in rows}
 
@@ -54,8 +61,20 @@ class Ledger:
         if self.rows.pop(tag, None):
             await self._store.commit([Row(SPACE, tag.encode(), None)])
 
+    def note_forwarding(self, now: float) -> None:
+        """Soon on disk."""
+        self.forwarding_since = now
+        self._store.commit_later([Row(HOST_SPACE, FORWARDING, f"{_boot()} {now:.0f}".encode())])
+
     async def keep_subnet(self, subnet: str) -> None:
         """Durable when it returns."""
         if subnet != self.subnet:
             self.subnet = subnet
             await self._store.commit([Row(SPACE, SUBNET, subnet.encode())])
+
+
+def _boot() -> str:
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return "?"

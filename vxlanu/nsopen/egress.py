@@ -66,13 +66,14 @@ def ground(place: Place, wanted: EgressGround) -> GroundFacts:
             mended.append(f"bridge {wanted.bridge} made")
         mended += _speaks_no_ipv6(wanted.bridge)
         mended += _stands(netlink, wanted, here)
-        mended += _forwards(wanted)
+        switched = list(_switch(IP_FORWARD, on=True))
+        mended += [*switched, *_switch(f"net.ipv4.conf.{wanted.bridge}.route_localnet", on=wanted.loopback)]
         ports = {tag: links.get(egress_name(tag)) for tag in wanted.tags}
         for port in filter(None, ports.values()):
             mended += _port(netlink, port, here)
         missing = [tag for tag, port in ports.items() if not port or not number_of(port["flags"]) & IFF_LOWER_UP]
         outward = tuple(_outward(netlink, links.values(), wanted))
-    return GroundFacts(tuple(mended), tuple(missing), outward)
+    return GroundFacts(tuple(mended), tuple(missing), outward, bool(switched))
 
 
 def wire(place: Place, wanted: EgressWire) -> WireFacts:
@@ -202,13 +203,8 @@ def _stands(netlink: IPRoute, wanted: EgressGround, index: int) -> Iterator[str]
         yield f"{wanted.bridge} set up"
 
 
-def _forwards(wanted: EgressGround) -> Iterator[str]:
-    """The kernel's switches. `route_localnet` lets 127.0.0.1 of the host reach published ports; rules.py guards it."""
-    yield from _switch(IP_FORWARD, on=True)
-    yield from _switch(f"net.ipv4.conf.{wanted.bridge}.route_localnet", on=wanted.loopback)
-
-
 def _switch(name: str, *, on: bool) -> Iterator[str]:
+    """The kernel's. `route_localnet` lets 127.0.0.1 of the host reach published ports; gateway/rules.py guards it."""
     path = Path("/proc/sys", *name.split("."))
     try:
         if path.read_text().strip() != str(int(on)):

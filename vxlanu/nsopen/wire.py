@@ -268,11 +268,13 @@ class GroundFacts(msgspec.Struct, frozen=True, tag="egress_ground"):
     mended   what was not as it should be, in words
     missing  tags that have no port, or nothing that is up behind it: for a child to wire
     outward  names of the interfaces that lead out of the host, not to other containers or guests on it
+    forwarding  the host did not forward, and does now
     """
 
     mended: tuple[str, ...]
     missing: tuple[str, ...]
     outward: tuple[str, ...] = ()
+    forwarding: bool = False
 
 
 class WireFacts(msgspec.Struct, frozen=True, tag="egress_wire"):

@@ -22,7 +22,7 @@ class Offload(Struct):
 
 
 class Status(Struct):
-    """`vxlanu status`."""
+    """`vxlanu status`. `ip_forward_since_unix`: when this agent switched the host's forwarding on; None: it did not."""
 
     name: str
     id: str
@@ -48,6 +48,7 @@ class Status(Struct):
     wrong_key: int = 0
     offloads: list[Offload] = []
     names: NameCounters | None = None
+    ip_forward_since_unix: float | None = None
 
 
 class Overlay(Struct):
