@@ -8,6 +8,9 @@ How it works
   containerd, `ip netns` and vxlanu run with the paths of an ordinary machine, on any file system below. Pid 1 reads
   a pipe that we hold: when it is closed, or we die, the kernel takes the whole host away with every container.
 
+  Another release of Docker is tried with VXLANU_TEST_DOCKER=FOLDER: each file in it (usr/sbin/dockerd, usr/bin/docker,
+  usr/bin/containerd, ...), as a package has them, is seen by the hosts in place of the machine's.
+
 Rules of this file
   1. /usr/bin/docker, never the client that PATH finds first: it may be of another version than its daemon.
   2. Nothing is signalled by name but inside of a host, whose /proc shows no process but its own.
@@ -35,6 +38,7 @@ from vxlanu.lab.topology import Json
 __all__ = ["DOCKER", "IMAGE", "DockerHost", "DockerHosts"]
 
 DOCKER = "/usr/bin/docker"
+OTHER_DOCKER = os.environ.get("VXLANU_TEST_DOCKER", "")
 IMAGE = "busybox"
 UNDERLAY = "192.0.2"
 OUTSIDE = {1: "198.51.100", 2: "203.0.113"}
@@ -54,6 +58,7 @@ cp -a /etc/. /run/etc
 mount --bind /run/etc /etc
 mount -t tmpfs -o mode=755 tmpfs /var/lib
 rm -rf /etc/docker /etc/vxlanu /etc/netns
+[ -z "$3" ] || (cd "$3" && find usr -type f) | while read -r file; do mount --bind "$3/$file" "/$file"; done
 rm -f /etc/resolv.conf
 echo "nameserver $2" >/etc/resolv.conf
 echo up
@@ -90,7 +95,7 @@ class DockerHost:
 
     def _boot(self) -> subprocess.Popen[str]:
         command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        init = ["sh", "-c", INIT, "init", str(self.folder), self.outside_address]
+        init = ["sh", "-c", INIT, "init", str(self.folder), self.outside_address, OTHER_DOCKER]
         outer = subprocess.Popen(
             self.namespace.command(*command, *init), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._log("init"), text=True, start_new_session=True,
