@@ -1,9 +1,9 @@
 """The lab as an ordinary user: no capability, no account, nothing but user namespaces and /dev/net/tun.
 
-    this machine, root of the tests
-      └─ mount namespace: the tree can be read, /dev/net/tun has the mode that the test wants   (ordinary_user.py)
-           └─ user UID: `vxlanu lab …`, or the tests that are marked `rootless`
-                └─ user namespace: the lab's supervisor is its root; hosts, containers, agents
+this machine, root of the tests
+  └─ mount namespace: the tree can be read, /dev/net/tun has the mode that the test wants   (ordinary_user.py)
+       └─ user UID: `vxlanu lab …`, or the tests that are marked `rootless`
+            └─ user namespace: the lab's supervisor is its root; hosts, containers, agents
 """
 
 from __future__ import annotations
@@ -182,7 +182,8 @@ def test_forbidden_user_namespaces_are_named_with_the_switch(user: User) -> None
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "name", ["overlay", *(pytest.param(name, marks=pytest.mark.accept) for name in ("failures", "bad_input"))]
+    "name",
+    ["overlay", "gateway", *(pytest.param(name, marks=pytest.mark.accept) for name in ("failures", "bad_input"))],
 )
 def test_what_needs_only_a_lab_holds_without_root(user: User, name: str) -> None:
     options = ["-q", "-p", "no:cacheprovider", "-m", "rootless", "--rootdir", str(ROOT)]
