@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -358,3 +359,25 @@ def test_reset_takes_interfaces_state_and_socket_and_the_next_start_is_a_new_nod
     host.unit.start()
     assert host.ask("status")["id"] != before
     assert host.ask("status")["local_endpoints"] == 0  # the other host still knows those of the node that was
+
+
+def test_nobody_stands_in_on_docker_s_socket_for_an_agent_that_will_be_started_again(
+    hosts: Callable[..., list[Host]], tmp_path: Path
+) -> None:
+    """dockerd tries again for 15 s, and gets from the next run what a stand-in could only refuse."""
+    path = tmp_path / "vxlanu.sock"
+    unit = hosts(flags=("--docker", str(path)))[0].unit
+
+    def connect() -> None:
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(str(path))
+
+    connect()
+    unit.stop(signal.SIGKILL)
+    assert path.exists()
+    with pytest.raises(ConnectionRefusedError):
+        connect()
+    unit.start()
+    connect()
+    unit.stop()
+    assert not path.exists()
