@@ -50,17 +50,18 @@ def limited(lab: Lab) -> int:
     return int(lab.vxlanu("h1", "status")["names"]["limited"])
 
 
-@pytest.mark.parametrize("how", ["datagrams", "streams"])
-def test_a_flood_of_questions_takes_no_answer_from_another_container(demonet: Lab, how: str) -> None:
+@pytest.mark.parametrize(("how", "frames"), [("datagrams", 50000), ("streams", 5000)])
+def test_a_flood_of_questions_takes_no_answer_from_another_container(demonet: Lab, how: str, frames: int) -> None:
     assert ask(demonet, how) == QUESTIONS, "the control: nobody else asks"
     begun, read = from_flood(demonet), limited(demonet)
     flood = [sys.executable, CLIENT, "flood", how, "192.168.0.1", "c1-2.demonet"]
     with demonet.running("c1-1", flood):
         poll(lambda: limited(demonet) > read, "it to be more than it may", 60, demonet.story)
-        poll(lambda: from_flood(demonet) > begun + 50000, "the flood to be one", 60, demonet.story)
+        poll(lambda: from_flood(demonet) > begun + frames, "the flood to be one", 60, demonet.story)
         answered = ask(demonet, how)
     assert answered >= QUESTIONS - LOST_MAX, f"{answered} of {QUESTIONS} answered\n{demonet.story()}"
-    sent, read = from_flood(demonet) - begun, limited(demonet) - read
-    assert read < sent / 10, f"{read} of {sent} were read only to be thrown away"
+    if how == "datagrams":  # a connection is many frames, of which the agent sees one
+        sent, read = from_flood(demonet) - begun, limited(demonet) - read
+        assert read < sent / 10, f"{read} of {sent} were read only to be thrown away"
     assert f"{ADDRESS['c1-1']} asks too often" in demonet.log("h1")
     assert f"{ADDRESS['c1-2']} asks too often" not in demonet.log("h1")
