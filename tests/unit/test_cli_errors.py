@@ -97,7 +97,7 @@ USAGE = {
     "try: vxlanu vtep add --help",
     "vtep add n 10.0.0.1:70000": "vtep add: invalid value for 'IP[:PORT]': '10.0.0.1:70000' is not IP, IP:PORT or "
     "[IPV6]:PORT; try: vxlanu vtep add --help",
-    "status --socket": "command line: option '--socket' requires an argument; try: vxlanu --help",
+    "status --socket": "status: option '--socket' requires an argument; try: vxlanu status --help",
     "agent --data-port 0": "the command line: --data-port: expected int >= 1; try: vxlanu help config",
 }
 

@@ -105,6 +105,18 @@ def test_an_address_that_two_claim_is_shown_once_with_the_one_that_has_it() -> N
     assert entry.value.decode() == winner.body.mac
 
 
+def test_a_host_that_was_reset_has_its_name_once() -> None:
+    """As it was it has left; as it is, under a new id, it is there. An id that sorts first has no right to the name."""
+    cluster = Cluster()
+    for number, state in ((0, State.LEFT), (9, State.DEAD)):
+        old = NodeId(bytes([number]) * 16)
+        cluster._table.by_id[old] = Member(old, "h2", ("10.97.0.2", 7946), (1, 1), 1, state, 0.0)
+    place = "vxlanu/member/"
+    assert names(list(tree(cluster.view, place))) == [f"{place}{it}" for it in ("h1", "h2", "h2~0000", "h2~0909")]
+    assert cluster.value(f"{place}h2")["state"] == "alive"
+    assert cluster.value(f"{place}h2~0000")["state"] == "left"
+
+
 def test_blocks_loans_and_foreign_vteps_are_keys() -> None:
     cluster = Cluster()
     loans = {"192.168.0.9": H2 + bytes(8)}

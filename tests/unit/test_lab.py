@@ -179,6 +179,22 @@ class _Scripted:
         return subprocess.CompletedProcess(argv, self.last[0], self.last[1], "")
 
 
+VNI = "VXLAN Network Identifier (VNI): 256"
+
+
+@pytest.mark.parametrize("dissector", ["tshark", "wire"])
+def test_the_frame_that_the_demo_shows_is_the_pings(dissector: str) -> None:
+    """C1 also says on its own that it is there: a frame of the network, and not the one that is spoken of."""
+    solicitation = PING[:62] + b"\x86\xdd" + PING[64:]
+    said = {
+        "tshark": (f"{VNI}\nSrc: fe80::2, Dst: ff02::2", f"{VNI}\nSrc: 192.168.0.2, Dst: 192.168.0.100"),
+        "wire": tuple("\n".join(wire.explain(frame) or ()) for frame in (solicitation, PING)),
+    }[dissector]
+    other, ping = (Completed(["x"], 0, it, "") for it in said)
+    assert not demo.frame_step().problem(ping)
+    assert "192" in demo.frame_step().problem(other)
+
+
 def _play(step: demo.Step, *answers: tuple[int, str]) -> tuple[_Scripted, list[str]]:
     lab, shown = _Scripted(*answers), list[str]()
     demo.Stage(lab, shown.append, lambda text, **_: text).play(7, step)  # type: ignore[arg-type]  # scripted

@@ -243,8 +243,7 @@ def _home(network: Network, address: str) -> str:
 
 
 def _own(view: View, meets: Meets) -> Iterator[Entry]:
-    for member in view.members() if meets("vxlanu/member/") else ():
-        yield Entry(f"vxlanu/member/{member.name}", _text(_member(member)), ("node", member.id, b""))
+    yield from _members(view) if meets("vxlanu/member/") else ()
     for network in view.networks() if meets("vxlanu/network/") else ():
         place = f"vxlanu/network/{network.name}"
         if not meets(place):
@@ -261,6 +260,15 @@ def _own(view: View, meets: Meets) -> Iterator[Entry]:
             where = f"{vtep.address}:{vtep.port}"
             entry = _text({"address": vtep.address, "port": vtep.port, "macs": list(vtep.macs)})
             yield Entry(f"{place}/vtep/{where}", entry, ("vtep", network.id, network.id + where.encode()))
+
+
+def _members(view: View) -> Iterator[Entry]:
+    """A host that was reset has left under the name it has again: who is there has the name, the other NAME~ID4."""
+    names: set[str] = set()
+    for member in sorted(view.members(), key=lambda member: member.state in (State.DEAD, State.LEFT)):
+        name = member.name if member.name not in names else f"{member.name}~{short(member.id)[:4]}"
+        names.add(name)
+        yield Entry(f"vxlanu/member/{name}", _text(_member(member)), ("node", member.id, b""))
 
 
 def _endpoints(view: View, network: NetworkView, place: str) -> Iterator[Entry]:

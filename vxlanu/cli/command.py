@@ -65,6 +65,14 @@ class _WithExample(click.Command):
 
     examples: Sequence[str]
 
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """click's parser does not say which command's option lacks its value."""
+        try:
+            return super().parse_args(context, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or context
+            raise
+
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Examples" if len(self.examples) > 1 else "Example"):
             for line in self.examples:

@@ -67,7 +67,8 @@ def frame_step() -> Step:
         "The frame on the wire", UNDERLAY, dissector,
         "between the hosts there is only UDP to port 4789; inside it, behind eight bytes with the VNI, the containers' "
         "frame. No ARP crossed: the agent answers it.",
-        (r"VXLAN Network Identifier \(VNI\): 256",), patient=True, meanwhile=("c2-1", f"ping -n -i 0.1 {C0_IP}"),
+        (r"VXLAN Network Identifier \(VNI\): 256", re.escape(C0_IP)), patient=True,
+        meanwhile=("c2-1", f"ping -n -i 0.1 {C0_IP}"),
     )  # fmt: skip
 
 
