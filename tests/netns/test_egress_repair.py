@@ -108,8 +108,8 @@ def test_the_doctor_names_who_switched_forwarding_on_also_when_nobody_needs_it_a
         findings = json.loads(lab.exec("h1", ["vxlanu", "doctor", "--json"], check=False).stdout)["findings"]
         return [it["what"] for it in findings if it["check"] == "ip-forward"]
 
-    lab.exec("h1", ["sysctl", "-qw", "net.ipv4.ip_forward=0"])
     lab.vxlanu("h1", "detach", "blue", "c1-1")
+    lab.exec("h1", ["sysctl", "-qw", "net.ipv4.ip_forward=0"])  # no audit is due that would switch it on
     assert said() == []
     attached.attach("blue", "c1-1")
     lab.vxlanu("h1", "detach", "blue", "c1-1")
