@@ -102,6 +102,19 @@ def test_a_network_without_ipv4_has_macs_of_its_own_rule_and_answers_nd(pair: La
     assert "IPv4" in refused(pair, "h1", "attach six c1-2 --ip 192.168.0.2").stderr
 
 
+def test_a_network_must_fit_the_underlay_as_it_is_now(pair: Lab) -> None:
+    pair.vxlanu("h1", "network", "create", "wide", "--subnet", "10.77.0.0/24")
+    pair.exec("h1", ["ip", "link", "set", "eth0", "mtu", "1400"])
+    try:
+        done = refused(pair, "h1", "attach wide c1-1")
+        assert done.returncode == 5 and "eth0 here carries 1350" in done.stderr, done.stderr
+    finally:
+        pair.exec("h1", ["ip", "link", "set", "eth0", "mtu", "1500"])
+    pair.vxlanu("h1", "attach", "wide", "c1-1")
+    pair.vxlanu("h1", "detach", "wide", "c1-1")
+    pair.vxlanu("h1", "network", "rm", "wide")
+
+
 def test_ipv6_needs_its_least_mtu(pair: Lab) -> None:
     done = refused(pair, "h1", "network create small --subnet fd00:7::/64 --mtu 1279")
     assert done.returncode == 2 and "1280" in done.stderr

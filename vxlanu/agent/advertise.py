@@ -8,14 +8,18 @@ global address.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import ipaddress
 import socket
+import struct
 from dataclasses import dataclass
 
 from vxlanu.config import split_host_port
 from vxlanu.errors import BadRequest, Refused
 from vxlanu.nsopen import InterfaceAddress, NamespaceHelper
 
+SIOCGIFMTU = 0x8921  # linux/sockios.h
+IFREQ_MTU = struct.Struct("16si20x")  # linux/if.h: struct ifreq, of 40 bytes
 FAR_AWAY = ("192.0.2.1", "2001:db8::1")  # documentation prefixes: only a default route leads there (RFC 5737, RFC 3849)
 
 
@@ -25,7 +29,17 @@ class Underlay:
 
     address: str
     ifname: str
-    mtu: int
+    first_mtu: int
+
+    @property
+    def mtu(self) -> int:
+        """As it is now, for it can be changed under a running agent; as it was first where the interface is away."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            try:
+                reply = fcntl.ioctl(asking, SIOCGIFMTU, IFREQ_MTU.pack(self.ifname.encode(), 0))
+            except OSError:
+                return self.first_mtu
+        return int(IFREQ_MTU.unpack(reply)[1])
 
     @property
     def overhead(self) -> int:
