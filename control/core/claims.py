@@ -31,7 +31,7 @@ from .messages import Claim, ClaimAnswer
 from .out import Outbox
 from .owned import Owned
 from .pack import convert, pack, unpack
-from .pool import parse_prefix
+from .pool import overlap, parse_prefix
 from .records import Block, Kind, NodeId, Record, body_of
 from .writer import Writer
 
@@ -93,21 +93,19 @@ class Claims:
         self._out = out
         self._ended = ended
         self._promises: dict[bytes, dict[str, _Promise]] = {}  # network -> prefix -> promise
-        self._outgoing: dict[bytes, _Outgoing] = {}  # network -> our claim; one at a time
+        self._outgoing: dict[bytes, _Outgoing] = {}  # key of the record -> our claim
 
-    def running(self, network: bytes) -> str | None:
-        """The block that we are claiming."""
-        outgoing = self._outgoing.get(network)
-        return outgoing.prefix if outgoing is not None else None
+    def running(self, network: bytes) -> list[str]:
+        """The blocks that we are claiming."""
+        return [outgoing.prefix for key, outgoing in self._outgoing.items() if key[:16] == network]
 
     def obstacle(self, network: bytes, prefix: str, claimant: NodeId) -> NodeId | None:
         """Who holds, claims or was promised (by us) something that overlaps, other than `claimant`."""
-        wanted = parse_prefix(prefix)
         for owner, held in self._index.blocks.get(network, {}):
-            if owner != claimant and parse_prefix(held).overlaps(wanted):
+            if owner != claimant and overlap(held, prefix):
                 return owner
         for promised, promise in list(self._promises.get(network, {}).items()):
-            if promise.claimant == claimant or not parse_prefix(promised).overlaps(wanted):
+            if promise.claimant == claimant or not overlap(promised, prefix):
                 continue
             if not self._is_void(network, promised, promise):
                 return promise.claimant
@@ -115,15 +113,16 @@ class Claims:
         return None
 
     def begin(self, network: bytes, prefix: str, strict: bool, now: float) -> None:
-        """Ask everybody. The caller has seen that there is no obstacle and that no claim of ours runs here."""
+        """Ask everybody. The caller has seen that there is no obstacle and that we are not claiming it already."""
         block = Block(network=network, prefix=prefix, state="claimed")
         record = self._writer.put(Kind.BLOCK, network + prefix.encode(), block, now, push=False)
-        self._outgoing[network] = _Outgoing(record, prefix, strict, now + self._profile.claim_deadline, now)
-        self._proceed(network, now)
+        self._outgoing[record.key] = _Outgoing(record, prefix, strict, now + self._profile.claim_deadline, now)
+        self._proceed(record.key, now)
 
     def network_gone(self, network: bytes) -> None:
         """Removed for ever, and nobody uses it; the record of a claim is deleted with those of our blocks."""
-        self._outgoing.pop(network, None)
+        for key in [key for key in self._outgoing if key[:16] == network]:
+            del self._outgoing[key]
         for prefix in list(self._promises.get(network, ())):
             self._drop(network, prefix)
 
@@ -137,8 +136,8 @@ class Claims:
 
     def withdraw_all(self, now: float) -> None:
         """Our epoch ends, and with it what we asked under it."""
-        for network in list(self._outgoing):
-            self._fail(network, now)
+        for key in list(self._outgoing):
+            self._fail(key, now)
 
     # messages
 
@@ -154,13 +153,12 @@ class Claims:
         self._owned.push(record, message.base, now)
         if self._is_over(record):
             return
-        mine = self._outgoing.get(block.network)
-        if mine is not None and parse_prefix(mine.prefix).overlaps(parse_prefix(block.prefix)):
-            if record.writer < self._table.me:
-                self._fail(block.network, now, record.writer)
-            else:
-                self._out.send(addr, self._answer(record, self._table.me))
-                return
+        mine = [it for it in self.running(block.network) if overlap(it, block.prefix)]
+        if mine and record.writer > self._table.me:
+            self._out.send(addr, self._answer(record, self._table.me))
+            return
+        for prefix in mine:
+            self._fail(block.network + prefix.encode(), now, record.writer)
         holder = self.obstacle(block.network, block.prefix, record.writer)
         if holder is None and self._uses(block.network, block.prefix):
             holder = self._table.me
@@ -172,17 +170,16 @@ class Claims:
 
     def answered(self, message: ClaimAnswer, now: float) -> None:
         """Somebody answers our claim."""
-        network = message.key[:16]
-        outgoing = self._outgoing.get(network)
-        if outgoing is None or outgoing.record.key != message.key:
+        outgoing = self._outgoing.get(message.key)
+        if outgoing is None:
             return
         if (message.epoch, message.version) != (outgoing.record.epoch, outgoing.record.version):
             return
         if message.granted:
             outgoing.granted.add(message.node)
-            self._proceed(network, now)
+            self._proceed(message.key, now)
         else:
-            self._fail(network, now, message.holder)
+            self._fail(message.key, now, message.holder)
 
     # timers
 
@@ -192,8 +189,8 @@ class Claims:
 
     def handle_timer(self, now: float) -> None:
         """Repeat, give up."""
-        for network in list(self._outgoing):
-            self._proceed(network, now)
+        for key in list(self._outgoing):
+            self._proceed(key, now)
 
     def load(self, key: bytes, row: bytes) -> None:
         """A "promise" row."""
@@ -201,27 +198,28 @@ class Claims:
 
     # inside
 
-    def _proceed(self, network: bytes, now: float) -> None:
-        outgoing = self._outgoing[network]
+    def _proceed(self, key: bytes, now: float) -> None:
+        outgoing = self._outgoing[key]
+        network = key[:16]
         live = {member.id: member.address for member in self._table.others(*LIVE)}
         missing = [node for node in live if node not in outgoing.granted]
         votes = len(outgoing.granted & self._table.by_id.keys()) + 1
         if not missing and (not outgoing.strict or 2 * votes > self._table.electorate()):
-            del self._outgoing[network]
+            del self._outgoing[key]
             block = Block(network=network, prefix=outgoing.prefix, state="held")
-            self._writer.put(Kind.BLOCK, outgoing.record.key, block, now)
+            self._writer.put(Kind.BLOCK, key, block, now)
             self._ended(ClaimEnd(network, outgoing.prefix, True), now)
         elif now >= outgoing.deadline:
-            self._fail(network, now, missing=tuple(missing))
+            self._fail(key, now, missing=tuple(missing))
         elif now >= outgoing.next_send:
             outgoing.next_send = now + _REPEAT
             for node in missing:
                 self._out.send(live[node], Claim(self._writer.base, outgoing.record))
 
-    def _fail(self, network: bytes, now: float, holder: NodeId = _NOBODY, missing: tuple[NodeId, ...] = ()) -> None:
-        outgoing = self._outgoing.pop(network)
-        self._writer.delete(Kind.BLOCK, outgoing.record.key, now)
-        self._ended(ClaimEnd(network, outgoing.prefix, False, holder, missing), now)
+    def _fail(self, key: bytes, now: float, holder: NodeId = _NOBODY, missing: tuple[NodeId, ...] = ()) -> None:
+        outgoing = self._outgoing.pop(key)
+        self._writer.delete(Kind.BLOCK, key, now)
+        self._ended(ClaimEnd(key[:16], outgoing.prefix, False, holder, missing), now)
 
     def _answer(self, record: Record, holder: NodeId | None) -> ClaimAnswer:
         me = self._table.me

@@ -12,7 +12,8 @@ How it works
 
 Rules of this file
   1. An address is in the journal (leases.py) before Allocated leaves.
-  2. One claim per network at a time; requests that need a block wait for it together.
+  2. One claim of a block at a time in a network; requests that need one wait for it together. Single addresses are
+     claimed several at once, each by the request that wants it: fifty attaches would wait for each other else.
   3. Every errand ends by its deadline, with a name that says whether trying again makes sense.
 """
 
@@ -43,6 +44,7 @@ __all__ = ["Ipam"]
 _RETRY = 0.25  # seconds between two looks at an errand that waits
 _LOAN_REPEAT = 0.1
 _LOAN_PATIENCE = 2.0  # then another holder is asked
+_SINGLES_AT_ONCE = 16  # claims of single addresses under way in a network
 _BLOCKS_LOOKED_AT = 4096  # of a pool's preference order, before it counts as fully claimed
 
 
@@ -72,6 +74,7 @@ class _Errand:
     next_look: float
     any_will_do: bool = False  # `wanted` is what it had before
     loan: int = 0  # the number of the loan by which it had that
+    claiming: str = ""  # the block for which it began a claim
     borrowing: _Borrowing | None = None
     asked: set[NodeId] = field(default_factory=set)
     why: str = ""
@@ -311,6 +314,9 @@ class Ipam:
         if address is not None:
             self._grant(errand, pool, address)
             return
+        running = self.claims.running(network)
+        if errand.claiming in running or not all(map(_is_single, running)):
+            return  # one is under way for it, or a block, which will do for all
         prefix = self._unclaimed(network, pool, now)
         if prefix is not None and self._claim(errand, prefix, strict, now, must=False):
             return
@@ -327,7 +333,7 @@ class Ipam:
         if lenders:
             owner, block_prefix = self._rng.sample(sorted(lenders), 1)[0]
             self._borrow(errand, owner, block_prefix, "", now)
-        elif prefix is None and not self._waiting(network, now):
+        elif prefix is None and not running and not self._waiting(network, now):
             self._exhausted(network)
 
     def _exhausted(self, network: NetworkId) -> NoReturn:
@@ -343,12 +349,15 @@ class Ipam:
     def _look_any_ipv6(self, errand: _Errand, pool: Pool, strict: bool, now: float) -> None:
         """The first candidate that nobody is known to have; where two could choose it, claimed before it is given."""
         network, me = errand.network, self._table.me
+        running = self.claims.running(network)
+        if errand.claiming in running or sum(map(_is_single, running)) >= _SINGLES_AT_ONCE:
+            return
         for address, shared in pool.ipv6_candidates(me, errand.endpoint):
             taken = address in self.leases.given[network] or self.leases.rests(network, address, now)
             if taken or (network, str(address)) in self._index.claims:
                 continue
             prefix = str(pool.block_of(address))
-            if self.claims.obstacle(network, prefix, me) is not None:
+            if prefix in running or self.claims.obstacle(network, prefix, me) is not None:
                 continue
             block = self.leases.block_with(network, address)
             if not shared or (block is not None and not block.loans):
@@ -357,12 +366,15 @@ class Ipam:
             if block is None:
                 self._claim(errand, prefix, strict, now, must=True)
                 return
-        self._exhausted(network)
+        if not running:
+            self._exhausted(network)
 
     def _claim(self, errand: _Errand, prefix: str, strict: bool, now: float, must: bool) -> bool:
         """Claim a block, or wait for the claim that runs. False: not possible now, and (must) the errand says why."""
         running = self.claims.running(errand.network)
-        if running is not None:
+        single = _is_single(prefix)
+        alike = sum(_is_single(it) == single for it in running)
+        if prefix in running or alike >= (_SINGLES_AT_ONCE if single else 1):
             return True
         if (errand.network, prefix) in self._avoid and self._avoid[errand.network, prefix] > now:
             return True
@@ -372,6 +384,7 @@ class Ipam:
             if must:
                 raise Refusal("try_again", prefix, errand.why)
             return False
+        errand.claiming = prefix
         self.claims.begin(errand.network, prefix, strict, now)
         return True
 
@@ -386,8 +399,20 @@ class Ipam:
                 errand.why, errand.holder = f"no answer from {names}", names
             elif end.holder:
                 errand.why, errand.holder = f"{self._name(end.holder)} has it", self._name(end.holder)
-            # Not from here: a look may claim the next block, and be granted it at once; hundreds of them would nest.
-            errand.next_look = now if end.held else min(errand.next_look, now + _RETRY * self._rng.random())
+            if not end.held:
+                errand.next_look = min(errand.next_look, now + _RETRY * self._rng.random())
+        if end.held:
+            self._wake(end, now)
+
+    def _wake(self, end: ClaimEnd, now: float) -> None:
+        """Those that a new block may serve: it and the next that waits, of a single address; else all. They look from
+        the timer, since a look may claim the next block and be granted it at once: hundreds of them would nest."""
+        waiting = [errand for errand in self._errands.values() if errand.network == end.network]
+        if _is_single(end.prefix):
+            first = next((errand for errand in waiting if not errand.claiming), None)
+            waiting = [errand for errand in waiting if errand is first or errand.claiming == end.prefix]
+        for errand in waiting:
+            errand.next_look = now
 
     def _unclaimed(self, network: NetworkId, pool: Pool, now: float) -> str | None:
         """The first block in our order of preference that nobody has and that has something to give."""
@@ -510,3 +535,7 @@ class Ipam:
     def _name(self, node: NodeId) -> str:
         member = self._table.by_id.get(node)
         return member.name if member is not None else node.hex()[:12]
+
+
+def _is_single(prefix: str) -> bool:
+    return parse_prefix(prefix).num_addresses == 1

@@ -248,6 +248,8 @@ REFUSED = [
     ("--subnet fd00::/64 --gateway fd00::", 5, "host address"),
     ("--subnet fd00::/64 --aux a=fd00::1", 5, "gateway"),
     ("--subnet fd00::/64 --aux a=fd01::1", 2, "fd01::1"),
+    ("--subnet fd00::/64 --aux a=fd00::9%lo", 2, "not an address"),
+    ("--subnet fd00::/64 --gateway fd00::9%lo", 2, "not an address"),
     ("--subnet fd00::/127", 2, "/127"),
     ("--subnet fe80::/64", 2, "fe80::/64"),
     ("--subnet ff02::/64", 2, "ff02::/64"),

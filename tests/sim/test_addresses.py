@@ -379,7 +379,7 @@ def test_an_answer_to_another_attempt_is_not_counted() -> None:
     cluster.partition([one], [two])
     cluster.allocate(one, network)
     cluster.run(0.1)
-    claim = one.core._parts.ipam.claims._outgoing[network].record
+    (claim,) = (outgoing.record for outgoing in one.core._parts.ipam.claims._outgoing.values())
     for version, granted in ((claim.version + 1, 0), (claim.version, 1)):
         answer = ClaimAnswer(two.node, claim.key, claim.epoch, version, True)
         data = one.core._parts.out.wire.datagram([encode_message(answer)])

@@ -18,6 +18,7 @@ from vxlanu.api.schema import NetworkCreate, VtepAdd
 from vxlanu.config import split_host_port
 from vxlanu.control.core.choose import choose_ipv6_subnet, choose_subnet, choose_vni
 from vxlanu.control.core.errors import Refusal
+from vxlanu.control.core.pool import parse_address
 from vxlanu.control.core.records import Network, NetworkId, Vtep, is_mac, is_name, short
 from vxlanu.control.core.view import NetworkView
 from vxlanu.errors import BadRequest, Conflict, NotFound, near
@@ -119,7 +120,7 @@ async def _default_subnet(agent: Agent, identity: NetworkId) -> Prefix:
 def _home(text: str, subnets: list[Prefix], option: str) -> Prefix:
     """The subnet that an address is in."""
     try:
-        address = ipaddress.ip_address(text)
+        address = parse_address(text)
     except ValueError as error:
         raise BadRequest(f"{option} {text}", "not an address") from error
     for subnet in subnets:
