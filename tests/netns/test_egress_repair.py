@@ -12,7 +12,8 @@ from contextlib import ExitStack
 import pytest
 from egress_scene import AUDIT_S, Scene
 from lab_ns import poll
-from streams import pings
+from needs import require
+from streams import pings, words
 
 from vxlanu.lab.topology import Completed, Lab
 
@@ -118,6 +119,37 @@ def test_the_doctor_names_who_switched_forwarding_on_also_when_nobody_needs_it_a
     [what] = said()
     assert "by this agent since 20" in what
     assert lab.exec("h1", ["sysctl", "-n", "net.ipv4.ip_forward"]).stdout.strip() == "1", "others may need it by now"
+
+
+CLAIMS = """
+import os, socket
+from vxlanu.gateway.claim import ADDRESS, Claim
+first, second = Claim(), Claim()
+holder = f"another agent in this network namespace has it (pid {os.getpid()})"
+print([first.take(), first.take(), second.take() == holder])
+first.release()
+print([second.take(), first.take() == holder])
+second.release()
+told, tell = os.pipe()
+wait, go = os.pipe()
+if os.fork() == 0:
+    os.close(go)
+    os.setuid(65534)
+    own = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    own.bind(ADDRESS)
+    own.listen()
+    os.write(tell, b"!")
+    os.read(wait, 1)
+    os._exit(0)
+os.close(tell)
+print([os.read(told, 1), first.take()])
+"""
+
+
+def test_an_ordinary_user_who_binds_the_agents_address_stops_nobody(scene: Scene) -> None:
+    require("root")
+    said = scene.lab.exec("c1-2", [words()[0], "-c", CLAIMS]).stdout.splitlines()
+    assert said == ["['', '', True]", "['', True]", "[b'!', '']"], said
 
 
 class Second:
