@@ -14,6 +14,7 @@ from needs import require
 
 from vxlanu.cli.main import COMMANDS, main
 from vxlanu.cli.topics import ADVICE, TOPICS
+from vxlanu.dns.netns_file import ETC_NETNS
 from vxlanu.errors import CLASSES
 from vxlanu.event_names import EVENTS
 
@@ -80,6 +81,20 @@ def test_the_unit_starts_this_program_and_systemd_understands_it(tmp_path: Path)
     file.write_text(file.read_text().replace("WatchdogSec=30", "WatchdogSec=often\nWatchdogSecs=3"))
     done = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True)
     assert "often" in done.stderr and "WatchdogSecs" in done.stderr, "a check that finds nothing"
+
+
+def test_the_unit_leaves_the_agent_what_it_needs() -> None:
+    """A service is confined: what it may not write or do fails there alone, where no other test looks."""
+    text = subprocess.run([VXLANU, "agent", "--print-unit"], capture_output=True, text=True, check=True).stdout
+
+    def words(key: str) -> set[str]:
+        return {word for line in re.findall(rf"^{key}=(.*)$", text, re.M) for word in line.split()}
+
+    written = {str(ETC_NETNS), "/run/docker/plugins", "/run/xtables.lock"}
+    assert words("ProtectSystem") == {"strict"} and {f"-{path}" for path in written} == words("ReadWritePaths")
+    assert written <= words("ExecStartPre"), "what is not there when the service starts cannot be made writable"
+    low_ports, legacy_iptables = "CAP_NET_BIND_SERVICE", "CAP_NET_RAW"
+    assert {"CAP_NET_ADMIN", "CAP_SYS_ADMIN", low_ports, legacy_iptables} <= words("CapabilityBoundingSet")
 
 
 def test_help_of_a_command_is_what_the_command_says_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
