@@ -77,6 +77,7 @@ class _Errand:
     claiming: str = ""  # the block for which it began a claim
     borrowing: _Borrowing | None = None
     asked: set[NodeId] = field(default_factory=set)
+    silent: set[str] = field(default_factory=set)  # names of those that did not answer
     why: str = ""
     holder: str = ""
 
@@ -334,16 +335,16 @@ class Ipam:
             owner, block_prefix = self._rng.sample(sorted(lenders), 1)[0]
             self._borrow(errand, owner, block_prefix, "", now)
         elif prefix is None and not running and not self._waiting(network, now):
-            self._exhausted(network)
+            self._exhausted(errand)
 
-    def _exhausted(self, network: NetworkId) -> NoReturn:
-        """Nothing is left, unless a holder that is away has some of it."""
-        away = sorted({self._name(owner) for owner, _ in self._index.blocks.get(network, {}) if self._away(owner)})
+    def _exhausted(self, errand: _Errand) -> NoReturn:
+        """Nothing is left, unless a holder that is away or does not answer has some of it."""
+        owners = {owner for owner, _ in self._index.blocks.get(errand.network, {})}
+        away = {self._name(owner) for owner in owners if self._away(owner)} | errand.silent
         if away:
-            holders = ", ".join(away)
-            raise Refusal(
-                "try_again", "an address", f"none is free but what {holders} may have, which is away", holders
-            )
+            holders = ", ".join(sorted(away))
+            why = f"none is free but what {holders} may have, and there is no answer from there"
+            raise Refusal("try_again", "an address", why, holders)
         raise Refusal("pool_exhausted", "an address", "every block is held, and the holders have nothing to lend")
 
     def _look_any_ipv6(self, errand: _Errand, pool: Pool, strict: bool, now: float) -> None:
@@ -367,7 +368,7 @@ class Ipam:
                 self._claim(errand, prefix, strict, now, must=True)
                 return
         if not running:
-            self._exhausted(network)
+            self._exhausted(errand)
 
     def _claim(self, errand: _Errand, prefix: str, strict: bool, now: float, must: bool) -> bool:
         """Claim a block, or wait for the claim that runs. False: not possible now, and (must) the errand says why."""
@@ -451,6 +452,7 @@ class Ipam:
         member = self._table.by_id.get(borrowing.holder)
         if member is None or now >= borrowing.end:
             errand.borrowing = None
+            errand.silent.add(self._name(borrowing.holder))
             if errand.wanted is not None:
                 errand.asked.clear()
             return

@@ -9,6 +9,7 @@ import pytest
 from simulator import Cluster, Host, Weather
 
 from vxlanu.control.core.effects import State
+from vxlanu.control.core.messages import ClaimAnswer, encode_message
 from vxlanu.control.core.records import EndpointId, NetworkId
 
 
@@ -348,3 +349,31 @@ def test_a_host_that_returns_after_its_blocks_were_given_up_makes_no_second_of_a
 def address_of_key(key: tuple[NetworkId, str]) -> str:
     """Without prefix length."""
     return key[1].partition("/")[0]
+
+
+def test_a_promise_that_comes_after_the_networks_end_makes_no_block() -> None:
+    cluster, network = world(60, hosts=2)
+    one, two = cluster.hosts
+    cluster.partition([one], [two])
+    cluster.allocate(one, network)
+    cluster.run(0.1)
+    (claim,) = (outgoing.record for outgoing in one.core._parts.ipam.claims._outgoing.values())
+    cluster.call(one, lambda core, now: core.remove_network(network, now))
+    answer = ClaimAnswer(two.node, claim.key, claim.epoch, claim.version, True)
+    data = one.core._parts.out.wire.datagram([encode_message(answer)])
+    cluster.call(one, lambda core, now: core.receive_datagram(data, two.address, now))
+    cluster.run(1.0)
+    assert not blocks(one, network) and not cluster.grants
+
+
+def test_a_lender_that_does_not_answer_is_no_reason_to_call_the_pool_exhausted() -> None:
+    cluster, network = world(61, subnet="10.0.0.0/25", ip_ranges=("10.0.0.0/26",))  # one block
+    one, two, _ = cluster.hosts
+    cluster.attach(one, network)
+    cluster.until(cluster.agree, 5.0)
+    cluster.partition([one], [two])  # h3 sees both, so h1 stays alive for h2
+    cluster.allocate(two, network)
+    cluster.until(lambda: bool(cluster.refused), 30.0)
+    assert cluster.refused[0].name == "try_again" and "h1" in cluster.refused[0].holder
+    cluster.heal()
+    cluster.attach(two, network)  # positive control
