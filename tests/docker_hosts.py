@@ -24,6 +24,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -230,8 +231,13 @@ class DockerHost:
         return self.docker("exec", container, *words, timeout=timeout)
 
     def pings(self, container: str, address: str, *, wait: int = 10) -> bool:
-        """Whether a container's echo request is answered within `wait` seconds."""
-        return self.call(DOCKER, "exec", container, "ping", "-q", "-c", "1", "-W", str(wait), address).returncode == 0
+        """Whether a container's echo request is answered within `wait` seconds; asked again if it fails before."""
+        command = (DOCKER, "exec", container, "ping", "-q", "-c", "1", "-W", str(wait), address)
+        end = time.monotonic() + wait
+        while self.call(*command).returncode != 0:
+            if time.monotonic() >= end:
+                return False
+        return True
 
     def vxlanu(self, *words: str) -> Json:
         """`vxlanu WORDS --json`, parsed; raises when it fails. A list is its `items`."""
