@@ -13,6 +13,7 @@ each host answers for the gateway itself, with a MAC of its own, so nothing that
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -355,6 +356,8 @@ class Reconciler:
             elif table == "neighbor" and isinstance(value, Lladdr):
                 self._tables.set_neighbor(network, name, value.mac, router=value.router)
         except OSError as error:
+            if table == "network" and error.errno == errno.EBUSY and network in self.local:
+                return  # removed everywhere while a port of ours is still leaving: let_go() comes when it has left
             # One key that the tables refuse must not keep the others from being written; verify will show it.
             log.error("cannot program %s %s: %s", table, name or network.hex()[:12], error, extra={"event": "program"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -254,6 +255,30 @@ def test_a_dead_host_keeps_its_unicast_and_loses_its_floods(blue: World) -> None
     blue.say(("member", NODES[1], b""))
     assert blue.tables.entries[NETWORKS[0]] == {}
     assert blue.tables.members(NETWORKS[0]) == frozenset()
+
+
+def test_a_network_that_is_removed_while_a_port_is_leaving_goes_with_it(
+    blue: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = NETWORKS[0]
+
+    def has_ports(network: bytes, config: NetworkConfig | None) -> None:
+        raise OSError(errno.EBUSY, "network has ports")
+
+    with monkeypatch.context() as leaving:
+        leaving.setattr(blue.tables, "set_network", has_ports)
+        del blue.facts.present[network]
+        blue.say(("network", network, b""))
+    assert blue.tables.networks() == [network] and not caplog.records
+    blue.reconciler.let_go(network)
+    assert blue.tables.networks() == [] and blue.reconciler.verify()[1] == []
+    with monkeypatch.context() as leaving:
+        leaving.setattr(blue.tables, "set_network", has_ports)
+        blue.reconciler.let_go(NETWORKS[1])
+        blue.facts.present[NETWORKS[1]] = NetworkState.ACTIVE
+        blue.reconciler.hold(NETWORKS[1])
+        blue.reconciler.let_go(NETWORKS[1])
+    assert "cannot program" in caplog.text, "nobody takes that one out later"
 
 
 def test_one_changed_endpoint_writes_its_own_keys_only(blue: World) -> None:
