@@ -18,6 +18,7 @@ from vxlanu.cli.main import COMMANDS, SECTIONS, main, root
 
 HEAVY = ("aiohttp", "pyroute2", "scapy", "uvloop", "cryptography", "asyncio", "pytun", "vxlanu.agent", "vxlanu._native")
 PATIENCE_S = 30
+TRIES = 5  # completion waits a tenth of a second for the agent, which a busy machine may exceed
 SUMMARIES = {name: summary for commands in SECTIONS.values() for name, (_where, summary) in commands.items()}
 
 
@@ -155,11 +156,15 @@ def offered(agent: SampleAgent | None, words: str, typed: str = "") -> list[str]
         "COMP_CWORD": str(len(words.split())),
         "VXLANU_SOCKET": path,
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "vxlanu.cli.main"], env=env, capture_output=True, text=True, timeout=PATIENCE_S
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+    for _ in range(TRIES):
+        done = subprocess.run(
+            [sys.executable, "-m", "vxlanu.cli.main"], env=env, capture_output=True, text=True, timeout=PATIENCE_S
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        found = [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+        if found or agent is None:
+            return found
+    return []
 
 
 def test_the_shell_is_offered_live_names(agent: SampleAgent) -> None:
