@@ -264,8 +264,11 @@ class View:
 
     def _claim(self, network: NetworkId, claim: str, claimant: Claimant) -> AddressClaim:
         alive = self._table.by_id[claimant[1]].state in LIVE
-        entitled = not is_mac(claim) and self._entitled(network, claim, claimant[1])
-        return AddressClaim(*claimant, alive, entitled, self._index.endpoints[claimant].supersedes)
+        body = self._index.endpoints[claimant]
+        # A MAC is made from an address, and goes with it: else one host would get what is sent to another's address.
+        addresses = [text.split("/")[0] for text in body.addresses] if is_mac(claim) else [claim]
+        entitled = bool(addresses) and all(self._entitled(network, it, claimant[1]) for it in addresses)
+        return AddressClaim(*claimant, alive, entitled, body.supersedes)
 
     def _entitled(self, network: NetworkId, address: str, node: NodeId) -> bool:
         """Whether a block of `node` covers the address, or the address is lent to it."""
