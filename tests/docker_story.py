@@ -25,7 +25,12 @@ def on_docker(host: DockerHost, name: str, subnet: str, *options: str) -> None:
 
 
 def declare(host: DockerHost, name: str, subnet: str, *options: str) -> None:
-    """`docker network create` for a network of vxlanu that is there."""
+    """`docker network create` for a network of vxlanu, as soon as this host has heard of it."""
+
+    def is_there() -> bool:
+        return any(subnet in row["subnets"] for row in host.vxlanu("network", "ls"))
+
+    poll(is_there, timeout=30, what=f"{host.name} to hear of {subnet}", story=host.story)
     host.docker("network", "create", "-d", "vxlanu", "--ipam-driver", "vxlanu", "--subnet", subnet, *options, name)
 
 

@@ -31,6 +31,7 @@ MISSPELT = {
     ("exec", "endpoint"): ("webb -- true", "web"),
     ("fdb show", "network"): ("deminet", "demonet"),
     ("ipam show", "network"): ("deminet", "demonet"),
+    ("ipam reclaim", "members"): ("h11 --yes", "h1"),
     ("help", "topic"): ("trobleshooting", "troubleshooting"),
     ("link show", "link"): ("demonte", "demonet"),
     ("member forget", "member"): ("h11", "h1"),
