@@ -235,15 +235,17 @@ void vx_soft_sweep(struct vx_soft *soft, uint64_t now_ms, _Atomic uint32_t *(*co
 void vx_soft_forget(struct vx_soft *soft, uint64_t mac, uint32_t vtep, _Atomic uint32_t *(*count_of)(void *, uint32_t),
 		    void *context)
 {
-	uint64_t who, when;
+	uint64_t who;
 
-	if (mac) {
-		struct vx_soft_slot *slot = find(soft, mac, &who, &when);
+	for (unsigned way = 0; mac && way < VX_SOFT_WAY; way++) {	/* two workers may have made one each */
+		struct vx_soft_slot *slot = slot_at(soft, mac, way);
 
-		if (slot)
+		who = atomic_load_explicit(&slot->who, memory_order_acquire);
+		if (who >> 16 == mac)
 			give_up(slot, who, count_of(context, (uint32_t)(who & 0xffff)));
-		return;
 	}
+	if (mac)
+		return;
 	for (unsigned i = 0; i < VX_SOFT_SLOTS; i++) {
 		who = atomic_load_explicit(&soft->slots[i].who, memory_order_acquire);
 		if (who && (who & 0xffff) == vtep)

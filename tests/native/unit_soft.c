@@ -124,6 +124,26 @@ static void no_entry_stays_beside_a_record_that_came_while_it_was_made(void)
 	scene_free(scene);
 }
 
+static void a_record_ends_the_entries_that_two_workers_made_at_once(void)
+{
+	struct scene *scene = scene_new(false);
+	struct vx_soft_slot *slots = scene->network->soft.slots;
+	struct vx_place place = { VX_AT_VTEP, (uint32_t)scene->member };
+	uint64_t cursor = 0;
+	unsigned at = 0;
+	vx_soft_entry entry;
+
+	REASON(arrives(scene, 2, MAC_NOBODY), VX_OK);
+	while (slots[at].who >> 16 != MAC_NOBODY)
+		at++;
+	EQUAL(slots[(at + 1) % VX_SOFT_SLOTS].who, 0);
+	slots[(at + 1) % VX_SOFT_SLOTS].when = slots[at].when;
+	slots[(at + 1) % VX_SOFT_SLOTS].who = slots[at].who;
+	EQUAL(vx_fdb_record(scene->network, MAC_NOBODY, place), 0);
+	CHECK(!vx_soft_next(&scene->network->soft, scene->now_ns / 1000000, &cursor, &entry));
+	scene_free(scene);
+}
+
 static void a_foreign_vtep_is_learned_from_and_forgotten(void)
 {
 	struct scene *scene = scene_new(true);
@@ -222,6 +242,7 @@ CASES(CASE(an_unknown_mac_of_a_member_passes_for_five_seconds),
       CASE(the_event_names_the_sender_even_if_the_frame_goes_nowhere),
       CASE(sending_on_does_not_buy_a_new_grace_but_silence_does), CASE(a_record_ends_the_wait),
       CASE(no_entry_stays_beside_a_record_that_came_while_it_was_made),
+      CASE(a_record_ends_the_entries_that_two_workers_made_at_once),
       CASE(a_foreign_vtep_is_learned_from_and_forgotten), CASE(learning_never_overrides_a_record),
       CASE(one_vtep_cannot_fill_the_table),
       CASE(an_entry_that_moves_counts_against_its_new_vtep), CASE(a_vtep_that_leaves_takes_its_soft_state_along))
