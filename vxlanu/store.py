@@ -10,6 +10,7 @@ Rules of this file
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import queue
@@ -112,10 +113,14 @@ class Store:
 
     async def commit(self, rows: Iterable[Row]) -> None:
         """Return once the rows are on disk."""
+        await self.submit(rows)
+
+    def submit(self, rows: Iterable[Row]) -> asyncio.Future[None]:
+        """Queue the rows at once, in order with every other commit; done once they are on disk."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self._queue.put(_Batch(list(rows), done, loop))
-        await done
+        return done
 
     def commit_later(self, rows: Iterable[Row]) -> None:
         """Write the rows soon, in order with every other commit; a crash may lose them."""
@@ -158,7 +163,8 @@ class Store:
             failure = error
         for batch in batches:
             if batch.done is not None and batch.loop is not None:
-                batch.loop.call_soon_threadsafe(_settle, batch.done, failure)
+                with contextlib.suppress(RuntimeError):  # its loop has ended, and who waited with it
+                    batch.loop.call_soon_threadsafe(_settle, batch.done, failure)
 
 
 def _apply(db: sqlite3.Connection, row: Row) -> None:

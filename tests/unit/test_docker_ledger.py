@@ -81,6 +81,65 @@ def test_a_disk_that_refuses_leaves_the_memory_as_the_disk_is(tmp_path: Path) ->
     assert list(reopened(tmp_path).addresses.values()) == [changed]
 
 
+def test_two_quick_changes_that_the_disk_refuses_leave_what_the_disk_has(tmp_path: Path) -> None:
+    """The second must not go back to the first: that one was refused, too."""
+    store = Store(tmp_path)
+    ledger = Ledger(store)
+    first, second = (msgspec.structs.replace(USED, docker_endpoint=letter * 64) for letter in "fs")
+    pairs = {
+        "put, put": lambda: (ledger.put(first), ledger.put(second)),
+        "drop, put": lambda: (ledger.drop(USED), ledger.put(second)),
+        "put, drop": lambda: (ledger.put(first), ledger.drop(USED)),
+        "one row twice": lambda: (ledger.put(first), ledger.put(first)),
+        "put soon, put": lambda: (soon(first), ledger.put(second)),
+    }
+
+    async def soon(row: DockerAddress) -> None:
+        ledger.put_soon(row)
+
+    async def use() -> None:
+        await ledger.put(USED)
+        for name, pair in pairs.items():
+            store._db.execute("PRAGMA query_only = ON")
+            told = await asyncio.gather(*pair(), return_exceptions=True)
+            assert isinstance(told[1], sqlite3.OperationalError), (name, told)
+            assert list(ledger.addresses.values()) == [USED], name
+            store._db.execute("PRAGMA query_only = OFF")
+        await asyncio.gather(ledger.put(first), ledger.put(second))
+        assert list(ledger.addresses.values()) == [second], "the control"
+
+    asyncio.run(use())
+    store.close()
+    assert list(reopened(tmp_path).addresses.values()) == [second]
+
+
+def test_a_change_that_nobody_waits_for_any_more_is_in_memory_what_it_becomes_on_disk(tmp_path: Path) -> None:
+    """A request of Docker's that ends in between cancels the wait, not the write."""
+    store = Store(tmp_path)
+    ledger = Ledger(store)
+
+    async def given_up(work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def use() -> None:
+        await ledger.put(USED)
+        await given_up(ledger.put(UNTIED))
+        store._db.execute("PRAGMA query_only = ON")
+        await given_up(ledger.drop(USED))
+        with pytest.raises(sqlite3.OperationalError):
+            await ledger.drop(UNTIED)
+
+    # The store's thread takes what waits when it comes to it: whether it had begun when the switch was turned may vary,
+    # what the memory and the disk say then may not.
+    asyncio.run(use())
+    store.close()
+    assert ledger.addresses == reopened(tmp_path).addresses
+
+
 class Host:
     """As much of an agent as the chore asks: who runs, a control plane that gives back, tasks that are run later."""
 

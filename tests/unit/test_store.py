@@ -35,6 +35,20 @@ def test_rows_for_later_are_written_in_order_with_commits(tmp_path: Path) -> Non
     assert Store(tmp_path).load("a") == {b"k": b"2"}
 
 
+def test_a_loop_that_ends_before_the_disk_answers_stops_no_later_write(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)
+
+    async def leave() -> None:
+        store.submit([Row("a", b"k", b"1")])
+
+    other.execute("BEGIN IMMEDIATE")  # the disk does not answer until then
+    asyncio.run(leave())
+    other.execute("ROLLBACK")
+    asyncio.run(asyncio.wait_for(store.commit([Row("a", b"l", b"2")]), 60))
+    store.close()
+    assert Store(tmp_path).load("a") == {b"k": b"1", b"l": b"2"}
+
+
 CRASHER = """
 import asyncio, os, signal, sys
 from pathlib import Path

@@ -4,8 +4,9 @@ Rules of this file
   1. A row is on disk when `put` returns, and only then Docker hears of what it says. `put_soon` is for rows that an
      awaited commit follows: all commits reach the disk in their order.
   2. An address's row is put before the address is asked for: what a crash leaves behind is found and given back.
-  3. The memory is changed before the disk, so that two requests at once never get the same thing, and changed back
-     where the disk refuses: what Docker was refused must be as free as before.
+  3. The memory is changed before the disk, so that two requests at once never get the same thing. Where the disk
+     refuses the last change of a row, the memory goes back to what the disk has, not to what was here before: that may
+     itself have been refused. What Docker was refused must be as free as before, also after the next start.
   4. Fields are only added, with defaults.
 
 An address is leased under an id of its own, not under that of the endpoint: Docker asks for the addresses before it
@@ -14,7 +15,9 @@ speaks of an endpoint, for IPv4 and IPv6 one by one, and gives them back after t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import functools
+from collections.abc import Mapping
 from typing import ClassVar, TypeVar, cast
 
 import msgspec
@@ -72,6 +75,8 @@ class DockerAddress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Known = DockerNetwork | DockerEndpoint | DockerAddress
+Place = tuple[str, str]  # space and key
+Key = TypeVar("Key", str, Place)
 K = TypeVar("K", DockerNetwork, DockerEndpoint, DockerAddress)
 
 
@@ -83,6 +88,16 @@ class Ledger:
         self.networks = _load(store, DockerNetwork)
         self.endpoints = _load(store, DockerEndpoint)
         self.addresses = _load(store, DockerAddress)
+        self._tables: dict[str, dict[str, Known]] = {  # only a row of its kind is ever put into one
+            DockerNetwork.space: cast(dict[str, Known], self.networks),
+            DockerEndpoint.space: cast(dict[str, Known], self.endpoints),
+            DockerAddress.space: cast(dict[str, Known], self.addresses),
+        }
+        self._on_disk: dict[Place, Known] = {
+            (space, key): row for space, table in self._tables.items() for key, row in table.items()
+        }
+        self._latest: dict[Place, asyncio.Future[None]] = {}
+        """The last write of each row that the disk has not answered yet."""
 
     def address(self, network: bytes, address: str) -> DockerAddress | None:
         """The row of an address without its prefix length."""
@@ -95,52 +110,54 @@ class Ledger:
 
     async def put(self, *rows: Known) -> None:
         """All of them or none; durable when it returns."""
-        before = {row.key: self._table(row).get(row.key) for row in rows}
-        changes = self._taken_up(rows)
-        try:
-            await self._store.commit(changes)
-        except Exception:
-            for row in rows:
-                if self._table(row).get(row.key) is row:  # else somebody else has put it since
-                    self._restore(row, before[row.key])
-            raise
+        await asyncio.shield(self._write({_place(row): row for row in rows}))
 
     def put_soon(self, *rows: Known) -> None:
         """On disk before whatever is committed from now on."""
-        self._store.commit_later(self._taken_up(rows))
+        self._write({_place(row): row for row in rows})
 
     async def drop(self, *rows: Known) -> None:
         """Durable when it returns; one that is not there is no error."""
-        before = {row.key: self._table(row).pop(row.key, None) for row in rows}
-        try:
-            await self._store.commit([Row(row.space, row.key.encode(), None) for row in rows])
-        except Exception:
-            for row in rows:
-                if row.key not in self._table(row):
-                    self._restore(row, before[row.key])
-            raise
+        await asyncio.shield(self._write({_place(row): None for row in rows}))
 
-    def _taken_up(self, rows: Iterable[Known]) -> list[Row]:
-        changes = []
-        for row in rows:
-            self._table(row)[row.key] = row
-            changes.append(Row(row.space, row.key.encode(), msgspec.msgpack.encode(row)))
-        return changes
+    def _write(self, rows: Mapping[Place, Known | None]) -> asyncio.Future[None]:
+        """Change the memory and queue the rows for the disk, both now. Who gives up waiting does not undo it."""
+        written = self._store.submit(Row(space, key.encode(), _encoded(row)) for (space, key), row in rows.items())
+        for place, row in rows.items():
+            self._latest[place] = written
+            self._remember(place, row)
+        written.add_done_callback(functools.partial(self._settled, rows))
+        return written
 
-    def _restore(self, row: Known, before: Known | None) -> None:
-        if before is None:
-            self._table(row).pop(row.key, None)
-        else:
-            self._table(row)[row.key] = before
+    def _settled(self, rows: Mapping[Place, Known | None], written: asyncio.Future[None]) -> None:
+        """The disk has said yes or no; it answers in the order of the writes."""
+        refused = written.exception() is not None
+        for place, row in rows.items():
+            if not refused:
+                _set(self._on_disk, place, row)
+            if self._latest.get(place) is written:  # else a later write is on its way, and will settle it
+                del self._latest[place]
+                if refused:
+                    self._remember(place, self._on_disk.get(place))
 
-    def _table(self, row: Known) -> dict[str, Known]:
-        """The rows of its kind; only a row of that kind is ever put into it."""
-        tables: dict[str, dict[str, Known]] = {
-            DockerNetwork.space: cast(dict[str, Known], self.networks),
-            DockerEndpoint.space: cast(dict[str, Known], self.endpoints),
-            DockerAddress.space: cast(dict[str, Known], self.addresses),
-        }
-        return tables[row.space]
+    def _remember(self, place: Place, row: Known | None) -> None:
+        space, key = place
+        _set(self._tables[space], key, row)
+
+
+def _set(table: dict[Key, Known], key: Key, row: Known | None) -> None:
+    if row is None:
+        table.pop(key, None)
+    else:
+        table[key] = row
+
+
+def _place(row: Known) -> Place:
+    return row.space, row.key
+
+
+def _encoded(row: Known | None) -> bytes | None:
+    return None if row is None else msgspec.msgpack.encode(row)
 
 
 def _load(store: Store, kind: type[K]) -> dict[str, K]:
