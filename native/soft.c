@@ -13,8 +13,9 @@
  *   sees an old expiry or a foreign generation, that is at worst one frame forwarded or missed by a stale
  *   answer: soft state may be wrong for a moment, records may not.
  *
- *   A VTEP holds at most VX_SOFT_PER_VTEP entries; its count goes up when it claims a slot or takes one over, and
- *   down when the sweep (the writer, once a second) or another VTEP takes it away.
+ *   A VTEP holds at most VX_SOFT_PER_VTEP entries; its count goes up just before it claims a slot or takes one over, so
+ *   that whoever takes it away finds it counted, and down when the sweep (the writer, once a second), a record or
+ *   another VTEP does.
  */
 #include "soft.h"
 
@@ -73,6 +74,12 @@ static unsigned kind_now(uint64_t when, uint64_t now_ms)
 	return 0;
 }
 
+static void uncount(_Atomic uint32_t *count)
+{
+	if (count && atomic_load_explicit(count, memory_order_relaxed))
+		atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
+}
+
 static struct vx_soft_slot *find(const struct vx_soft *soft, uint64_t mac, uint64_t *who, uint64_t *when)
 {
 	for (unsigned way = 0; way < VX_SOFT_WAY; way++) {
@@ -99,6 +106,7 @@ static enum vx_reason claim(struct vx_soft *soft, uint64_t mac, struct vx_soft_s
 		return VX_MAC_PENDING;
 	if (source.dry)
 		return VX_OK;
+	atomic_fetch_add_explicit(source.count, 1, memory_order_relaxed);
 	for (unsigned way = 0; way < VX_SOFT_WAY; way++) {
 		struct vx_soft_slot *slot = slot_at(soft, mac, way);
 
@@ -107,17 +115,11 @@ static enum vx_reason claim(struct vx_soft *soft, uint64_t mac, struct vx_soft_s
 			continue;
 		atomic_store_explicit(&slot->when, when_word(now_ms + life, source.generation, kind),
 				      memory_order_release);
-		atomic_fetch_add_explicit(source.count, 1, memory_order_relaxed);
 		*event = source.foreign ? VX_EVENT_MAC_LEARNED : VX_EVENT_MAC_PENDING;
 		return VX_OK;
 	}
+	uncount(source.count);
 	return VX_MAC_PENDING;
-}
-
-static void uncount(_Atomic uint32_t *count)
-{
-	if (count && atomic_load_explicit(count, memory_order_relaxed))
-		atomic_fetch_sub_explicit(count, 1, memory_order_relaxed);
 }
 
 /** take_over() - Make an entry (@who) the source's, which counts for it from now on. Return: false if it changed */
@@ -125,12 +127,12 @@ static bool take_over(struct vx_soft_slot *slot, uint64_t who, struct vx_soft_so
 {
 	uint32_t before = (uint32_t)(who & 0xffff);
 
-	if (!atomic_compare_exchange_strong(&slot->who, &who, (who & ~(uint64_t)0xffff) | source.vtep))
+	atomic_fetch_add_explicit(source.count, 1, memory_order_relaxed);
+	if (!atomic_compare_exchange_strong(&slot->who, &who, (who & ~(uint64_t)0xffff) | source.vtep)) {
+		uncount(source.count);
 		return false;
-	if (before != source.vtep) {
-		uncount(source.count_of(source.context, before));
-		atomic_fetch_add_explicit(source.count, 1, memory_order_relaxed);
 	}
+	uncount(source.count_of(source.context, before));
 	return true;
 }
 

@@ -1,4 +1,7 @@
 /* unit_soft.c - learned and pending MACs: grace, blocking, expiry, caps; and records that override them */
+#include <signal.h>
+#include <sys/mman.h>
+
 #include "check.h"
 #include "scene.h"
 
@@ -144,6 +147,49 @@ static void a_record_ends_the_entries_that_two_workers_made_at_once(void)
 	scene_free(scene);
 }
 
+/* A count on a read-only page: the first change of it faults, and just then the entry is forgotten */
+static struct scene *told;
+static _Atomic uint32_t *watched;
+
+static _Atomic uint32_t *count_of(void *context, uint32_t vtep)
+{
+	(void)context;
+	(void)vtep;
+	return watched;
+}
+
+static void before_it_changes(int signal)
+{
+	(void)signal;
+	mprotect((void *)watched, 4096, PROT_READ | PROT_WRITE);
+	vx_soft_forget(&told->network->soft, MAC_NOBODY, 0, count_of, NULL);
+}
+
+static void an_entry_that_is_forgotten_as_it_is_made_is_not_counted_for_ever(void)
+{
+	struct sigaction action = { .sa_handler = before_it_changes }, old;
+	struct scene *scene = scene_new(false);
+	struct vx_soft *soft = &scene->network->soft;
+	struct vx_soft_source source = { .vtep = (uint32_t)scene->member, .count_of = count_of };
+	uint64_t cursor = 0;
+	uint8_t event = 0;
+	vx_soft_entry entry;
+
+	told = scene;
+	watched = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(watched != MAP_FAILED);
+	source.count = watched;
+	sigaction(SIGSEGV, &action, &old);
+	REASON(vx_soft_note(soft, MAC_NOBODY, source, 1000, &event), VX_OK);
+	sigaction(SIGSEGV, &old, NULL);
+	EQUAL(event, VX_EVENT_MAC_PENDING);
+	EQUAL(*watched, vx_soft_next(soft, 1000, &cursor, &entry));
+	vx_soft_forget(soft, MAC_NOBODY, 0, count_of, NULL);
+	EQUAL(*watched, 0);
+	munmap((void *)watched, 4096);
+	scene_free(scene);
+}
+
 static void a_foreign_vtep_is_learned_from_and_forgotten(void)
 {
 	struct scene *scene = scene_new(true);
@@ -243,6 +289,7 @@ CASES(CASE(an_unknown_mac_of_a_member_passes_for_five_seconds),
       CASE(sending_on_does_not_buy_a_new_grace_but_silence_does), CASE(a_record_ends_the_wait),
       CASE(no_entry_stays_beside_a_record_that_came_while_it_was_made),
       CASE(a_record_ends_the_entries_that_two_workers_made_at_once),
+      CASE(an_entry_that_is_forgotten_as_it_is_made_is_not_counted_for_ever),
       CASE(a_foreign_vtep_is_learned_from_and_forgotten), CASE(learning_never_overrides_a_record),
       CASE(one_vtep_cannot_fill_the_table),
       CASE(an_entry_that_moves_counts_against_its_new_vtep), CASE(a_vtep_that_leaves_takes_its_soft_state_along))
