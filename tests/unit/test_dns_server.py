@@ -416,6 +416,70 @@ def test_a_stream_carries_several_questions_and_a_client_has_few_streams() -> No
     runs(scene)
 
 
+def test_clients_that_hold_every_stream_and_say_nothing_keep_no_other_from_its_answer() -> None:
+    """Eight of them have all sixty-four; one of their own makes room, and each is still answered on another."""
+    silent = [f"127.0.0.{2 + number}" for number in range(limits.STREAMS_MAX // limits.STREAMS_OF_CLIENT_MAX)]
+
+    async def scene() -> None:
+        async with serving() as bench:
+            held = [
+                (client, *await asyncio.open_connection("127.0.0.1", bench.port, local_addr=(client, 0)))
+                for client in silent
+                for _ in range(limits.STREAMS_OF_CLIENT_MAX)
+            ]
+            modest, others = await asyncio.open_connection("127.0.0.1", bench.port, local_addr=("127.0.0.90", 0))
+            assert await asked(modest, others) == ["10.0.255.1"]
+            assert await held[0][1].read() == b"", "the one that waited longest"
+            for client in silent:
+                last = [(reader, writer) for whose, reader, writer in held if whose == client][-1]
+                assert await asked(*last) == ["10.0.255.1"], f"the control: {client} has not lost all"
+            for number in range(limits.STREAMS_OF_CLIENT_MAX):
+                query = dns.message.make_query("c0", "A")
+                found = await asyncio.to_thread(
+                    dns.query.tcp, query, "127.0.0.1", 30, bench.port, f"127.0.0.{100 + number}"
+                )
+                assert addresses(found) == ["10.0.255.1"]
+            assert await asked(modest, others) == ["10.0.255.1"], "who has only one does not make room"
+            for _, _, writer in held:
+                writer.close()
+            others.close()
+
+    runs(scene)
+
+
+def test_a_stream_that_is_being_answered_makes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vxlanu.dns.streams.STREAMS_MAX", 2)
+
+    async def scene() -> None:
+        with Responder(TABLE) as resolver:
+            resolver.silent = True
+            async with serving(resolver) as bench:
+                busy = [await asyncio.open_connection("127.0.0.1", bench.port) for _ in range(2)]
+                for number, (_, writer) in enumerate(busy):
+                    query = dns.message.make_query("www.example.org", "A", id=number).to_wire()
+                    writer.write(struct.pack("!H", len(query)) + query)
+                    while bench.server._forwarder.on_their_way <= number:
+                        await asyncio.sleep(0.01)
+                late, writer = await asyncio.open_connection("127.0.0.1", bench.port)
+                assert await late.read() == b"", "no room"
+                resolver.silent = False  # the next try of the forwarder is answered
+                for reader, _ in busy:
+                    (length,) = struct.unpack("!H", await reader.readexactly(2))
+                    assert addresses(dns.message.from_wire(await reader.readexactly(length))) == ["203.0.113.9"]
+                for each in (writer, *(writer for _, writer in busy)):
+                    each.close()
+
+    runs(scene)
+
+
+async def asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> list[str]:
+    """The addresses of C0, by a connection that stands."""
+    query = dns.message.make_query("c0", "A").to_wire()
+    writer.write(struct.pack("!H", len(query)) + query)
+    (length,) = struct.unpack("!H", await reader.readexactly(2))
+    return addresses(dns.message.from_wire(await reader.readexactly(length)))
+
+
 @given(st.binary(max_size=600), st.booleans())
 def test_no_bytes_upset_the_server(data: bytes, stream: bool) -> None:
     said = Server(SMALL, Forwarder(Resolvers(list)), Counters(), [], []).answer(data, stream=stream)

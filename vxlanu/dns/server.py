@@ -23,7 +23,7 @@ import logging
 import socket
 import struct
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 
@@ -42,10 +42,9 @@ from vxlanu.dns.limits import (
     REQUEST_BYTES_MAX,
     STREAM_ADDRESSES_MAX,
     STREAM_IDLE_S,
-    STREAMS_MAX,
-    STREAMS_OF_CLIENT_MAX,
 )
 from vxlanu.dns.muted import Muted
+from vxlanu.dns.streams import Stream, Streams
 from vxlanu.dns.zone import Found, Kind, Zone
 
 __all__ = ["Counters", "Server", "Turns"]
@@ -138,7 +137,7 @@ class Server:
         self._muted = Muted([*datagrams, *listeners])
         self._said = float("-inf")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._streams: Counter[str] = Counter()
+        self._streams = Streams()
 
     def open(self) -> None:
         """Begin to answer."""
@@ -262,20 +261,20 @@ class Server:
                 loop.call_later(ACCEPT_AGAIN_S, self._listen_again, listener)
             return
         heard = self._heard(client[0])
-        if not heard or self._streams.total() >= STREAMS_MAX or self._streams[client[0]] >= STREAMS_OF_CLIENT_MAX:
+        stream = self._streams.admit(client[0]) if heard else None
+        if stream is None:
             self._counters.limited += heard
             connection.close()
             return
         connection.setblocking(False)
-        self._streams[client[0]] += 1
-        self._spawn(self._converse(connection, client[0]))
+        stream.task = self._spawn(self._converse(connection, stream))
 
     def _listen_again(self, listener: socket.socket) -> None:
         if listener.fileno() >= 0:
             asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
 
-    async def _converse(self, connection: socket.socket, client: str) -> None:
-        """One question after the other, until the client goes or is silent for too long."""
+    async def _converse(self, connection: socket.socket, stream: Stream) -> None:
+        """One question after the other, until the client goes, is silent for too long, or another needs the place."""
         with connection, contextlib.suppress(OSError, TimeoutError, EOFError):
             try:
                 while True:
@@ -285,12 +284,12 @@ class Server:
                             self._counters.malformed += 1
                             return
                         data = await _exactly(connection, length)
-                    if not await self._say(connection, data, client):
+                    self._streams.heard(stream)
+                    if not await self._say(connection, data, stream.client):
                         return
+                    self._streams.answered(stream)
             finally:
-                self._streams[client] -= 1
-                if not self._streams[client]:
-                    del self._streams[client]
+                self._streams.ended(stream)
 
     async def _say(self, connection: socket.socket, data: bytes, client: str) -> bool:
         """Answer one message of a stream; False when there is nothing to say any more."""
@@ -305,10 +304,11 @@ class Server:
             await asyncio.get_running_loop().sock_sendall(connection, struct.pack("!H", len(said)) + said)
         return True
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
