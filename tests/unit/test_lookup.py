@@ -104,6 +104,25 @@ def test_a_link_is_what_is_called_so(world: World) -> None:
     assert _meant(agent(world), beginning("other/C1"))[0][0].body.subnets == ("10.2.0.0/24",)
 
 
+def test_the_beginning_of_a_networks_and_an_endpoints_id_is_refused_with_both_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ids begin alike here: 64 digits are enough to tell them apart, four are not."""
+    alike = identity("demonet")[:4] + b"\0" * 12
+    monkeypatch.setattr("names_world.identity", lambda name: alike if name == "other/twin" else identity(name))
+    world.endpoint("h2", "other", "twin", "10.1.0.9/24")
+    with pytest.raises(BadRequest, match=r"2 match: network demonet .*; endpoint twin\.other .* on h2") as refused:
+        _meant(agent(world), beginning("demonet"))
+    assert (refused.value.exit, refused.value.name) == (2, "ambiguous")
+    [network], endpoint = _meant(agent(world), beginning("demonet", 12))
+    assert network.name == "demonet" and endpoint is None, "the control"
+    [network], endpoint = _meant(agent(world), alike.hex()[:12])
+    assert network.name == "other" and endpoint is not None and endpoint.body.name == "twin"
+    assert _meant(agent(world), "10.1.0.9")[1] == endpoint
+    world.endpoint("h1", "other", beginning("demonet"), "10.1.0.10/24")
+    assert _meant(agent(world), beginning("demonet"))[1] is not None, "a name goes before both"
+
+
 def test_why_looks_for_a_name_in_the_senders_network_first_then_for_names_elsewhere(world: World) -> None:
     demonet = world.view.network(NetworkId(identity("demonet")))
     assert demonet is not None

@@ -49,22 +49,21 @@ async def links(agent: Agent, reference: str) -> list[Link]:
 
 
 def _meant(agent: Agent, reference: str) -> tuple[list[NetworkView], EndpointView | None]:
-    """What is called so: a network, then an endpoint; else a network whose id begins so."""
+    """What is called so, as networks and the one endpoint of them that matters."""
     view = agent.view
     if not reference:
         return view.networks(), None
-    if not any(network.name == reference for network in view.networks()):
-        with contextlib.suppress(NotFound):
-            found = lookup.endpoint(view, reference)
-            place = view.network(NetworkId(found.body.network))
-            return ([place] if place else []), found
     try:
-        return [lookup.network(view, reference)], None
+        found = lookup.network_or_endpoint(view, reference)
     except NotFound as neither:
         names = [*(it.name for it in view.networks()), *(it.body.name for it in view.endpoints())]
         hint = near(reference, names) or "vxlanu link show"
         why = "no network and no endpoint has that name, id or address"
         raise NotFound(f"link {reference}", why, hint=hint, name="no_link") from neither
+    if isinstance(found, NetworkView):
+        return [found], None
+    place = view.network(NetworkId(found.body.network))
+    return ([place] if place else []), found
 
 
 def _link(agent: Agent, network: NetworkView, ports: list[LinkPort]) -> Link:

@@ -48,13 +48,33 @@ def endpoint(view: View, reference: str, within: NetworkView | None = None) -> E
     networks: dict[bytes, str] = {network.id: network.name for network in view.networks()}
 
     def shown(it: EndpointView) -> str:
-        return f"{it.body.name}.{networks.get(it.body.network, '?')} {short(it.body.id)} on {it.owner_name}"
+        return _line(it, networks.get(it.body.network, "?"))
 
     for matches in (_named, _numbered, _identified):
         found = [it for it in everyone if matches(it, reference, networks.get(it.body.network, ""))]
         if found:
             return _only("endpoint", reference, found, shown, [])
     return _only("endpoint", reference, [], shown, [it.body.name for it in everyone])
+
+
+def network_or_endpoint(view: View, reference: str) -> NetworkView | EndpointView:
+    """A network by name; else an endpoint by name, IP or MAC; else the one of either kind whose id begins so."""
+    kinds = called(view, reference)
+    if "network" in kinds:
+        return network(view, reference)
+    networks = view.networks()
+    everything: list[NetworkView | EndpointView] = [*networks, *view.endpoints()]
+    ids = [it for it in everything if begins(it, reference)]
+    if "endpoint" in kinds or not ids:
+        return endpoint(view, reference)
+    names: dict[bytes, str] = {it.id: it.name for it in networks}
+
+    def shown(it: NetworkView | EndpointView) -> str:
+        if isinstance(it, EndpointView):
+            return f"endpoint {_line(it, names.get(it.body.network, '?'))}"
+        return f"network {it.name} {short(it.id)}"
+
+    return _only("link", reference, ids, shown, [])
 
 
 def called(view: View, reference: str) -> set[str]:
@@ -71,8 +91,12 @@ def called(view: View, reference: str) -> set[str]:
 def named_in(view: View, reference: str, within: NetworkView) -> EndpointView | None:
     """The endpoint of a network that has this name or alias; None: nobody there has."""
     found = [it for it in view.endpoints(within.id) if _named(it, reference, within.name)]
-    shown = [f"{it.body.name}.{within.name} {short(it.id)} on {it.owner_name}" for it in found]
-    return _only("endpoint", reference, found, lambda it: shown[found.index(it)], []) if found else None
+    return _only("endpoint", reference, found, lambda it: _line(it, within.name), []) if found else None
+
+
+def _line(it: EndpointView, network_name: str) -> str:
+    """As it stands in a list of what a word could mean."""
+    return f"{it.body.name}.{network_name} {short(it.id)} on {it.owner_name}"
 
 
 def _named(it: EndpointView, reference: str, network_name: str) -> bool:
