@@ -154,10 +154,21 @@ def test_a_container_comes_into_networks_and_leaves_them_while_it_runs(pair: Pai
     assert "eth0" in links(h1, "C0")
     refused = h1.call("vxlanu", "detach", "one", h1.vxlanu("endpoint", "inspect", "192.168.1.9")["target"])
     assert refused.returncode == 4
-    here = next(row for row in h1.vxlanu("endpoint", "ls") if row["node"] == "h1")
-    refused = h1.call("vxlanu", "detach", "one", here["target"])
+    refused = h1.call("vxlanu", "detach", "one", target_of(h1, "C0"))
     assert refused.returncode == 5
-    assert "docker network disconnect" in refused.stderr
+    assert "docker network disconnect NETWORK C0" in refused.stderr
+
+
+def target_of(host: DockerHost, name: str) -> str:
+    """The target in `endpoint inspect`: the container's name, once Docker's events have told it."""
+    wanted = f"docker:{name}"
+
+    def shown() -> bool:
+        rows = host.vxlanu("endpoint", "ls")
+        return any(row["name"] == name and row["target"] == wanted for row in rows)
+
+    poll(shown, what=f"{wanted} is a target", story=host.story)
+    return wanted
 
 
 def test_an_internal_network_has_no_second_interface(pair: Pair) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -120,17 +121,21 @@ def test_a_comparison_that_docker_refuses_or_hangs_on_is_made_again_and_said_onc
 ENDPOINT = EndpointId(bytes(16))
 
 
-def named(spawn: Spawned, put: list[str]) -> Agent:
-    """An agent with one endpoint of Docker's, that has no name yet."""
-    body = Endpoint(id=ENDPOINT, network=bytes(16), name="e", mac="", addresses=())
+def named(spawn: Spawned, put: list[tuple[str, str]], holder: str = "") -> Agent:
+    """An agent with one endpoint of Docker's, that has no name yet; `holder`: a name that another host's has."""
+    body = Endpoint(id=ENDPOINT, network=bytes(16), name="e", mac="", addresses=(), target="docker:e")
+    other = SimpleNamespace(body=msgspec.structs.replace(body, name=holder), id=b"o" * 16, owner_name="h2")
 
     async def put_endpoint(wanted: Endpoint) -> None:
-        put.append(wanted.name)
+        put.append((wanted.name, wanted.target))
 
     endpoint = SimpleNamespace(body=body, id=ENDPOINT, owner_name="h1")
     agent = SimpleNamespace(
         spawn=spawn,
-        view=SimpleNamespace(endpoint=lambda _: endpoint, endpoints=lambda _: []),
+        view=SimpleNamespace(
+            endpoint=lambda _: endpoint, endpoints=lambda _: [other] if holder else [], network=lambda _: None
+        ),
+        feed=SimpleNamespace(tell=lambda _: None),
         journal=SimpleNamespace(rows={ENDPOINT.hex(): None}),
         leaving=set(),
         names_in_use=set(),
@@ -141,7 +146,7 @@ def named(spawn: Spawned, put: list[str]) -> Agent:
 
 @pytest.mark.parametrize("failure", [(500, {"message": "locked"}), (HANG, None)])
 def test_a_container_that_could_not_be_inspected_gets_its_name_later(socket: Path, failure: Answer) -> None:
-    put: list[str] = []
+    put: list[tuple[str, str]] = []
     answers = {
         "/containers/json": [failure, (200, [{"Id": "c0ffee"}])],
         "/containers/c0ffee/json": [failure, (200, INSPECTED)],
@@ -161,9 +166,23 @@ def test_a_container_that_could_not_be_inspected_gets_its_name_later(socket: Pat
         return daemon
 
     daemon = asyncio.run(asyncio.wait_for(scene(), 60))
-    assert set(put) == {"C0"}
+    assert set(put) == {("C0", "docker:C0")}
     times = {path: daemon.asked.count(path) for path in answers}
     assert times == {"/containers/json": 2, "/containers/c0ffee/json": 2, "/containers/gone/json": 1}
+
+
+def test_a_container_whose_name_another_endpoint_has_is_still_told_by_its_own_as_target(socket: Path) -> None:
+    put: list[tuple[str, str]] = []
+
+    async def scene() -> None:
+        spawn = Spawned()
+        names = Names(named(spawn, put, holder="C0"), lambda _: ENDPOINT)
+        async with serving(Daemon({"/containers/c0ffee/json": [(200, INSPECTED)]}), socket):
+            names.heard(RuntimeEvent("network", "connect", "c0ffee"))
+            await spawn.done()
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
+    assert put == [("e", "docker:C0")]
 
 
 def test_a_follower_leaves_a_daemon_that_accepts_and_says_nothing(

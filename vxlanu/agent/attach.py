@@ -227,9 +227,10 @@ async def detach(agent: Agent, network_reference: str, target_text: str) -> Endp
     network = lookup.network(agent.view, network_reference)
     inode = await _identity(target_text)
     for key, row in list(agent.journal.rows.items()):
-        if row.network == network.id and (row.text == target_text or (row.device, row.inode) == inode):
-            leaving = agent.leaving.get(key)
-            view = agent.view.endpoint(EndpointId(row.endpoint)) or (leaving.view if leaving else None)
+        leaving = agent.leaving.get(key)
+        view = agent.view.endpoint(EndpointId(row.endpoint)) or (leaving.view if leaving else None)
+        names = (row.text, view.body.target if view else row.text)  # Docker's events may have told another since
+        if row.network == network.id and (target_text in names or (row.device, row.inode) == inode):
             if view is None:
                 continue  # still being attached
             if row.kind == "plugin":

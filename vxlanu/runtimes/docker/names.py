@@ -3,7 +3,8 @@
 How it works
   Docker never tells its plugin who an endpoint is for. It tells whoever listens to its events: `network connect` comes
   after the plugin's Join, and an inspect of the container then has its name, its aliases and the endpoint's id. The
-  endpoint's record is written again with these; DNS answers by the record. Until then the endpoint has an id for name.
+  endpoint's record is written again with these, its target too; DNS answers by the record. Until then the endpoint has
+  Docker's id of it for name and target.
 
 Rules of this file
   1. Nothing here is on the way of a request of Docker's: a container is reachable before it has its name.
@@ -128,7 +129,10 @@ class Names(Listener):
             name = view.body.name
         else:
             self._refused.pop(endpoint, None)
-        body = msgspec.structs.replace(view.body, name=name, aliases=aliases_of(container, joined, name))
+        target = f"docker:{container.name or container.id[:SHORT_ID_DIGITS]}"  # its own, also if another has its name
+        body = msgspec.structs.replace(
+            view.body, name=name, aliases=aliases_of(container, joined, name), target=target
+        )
         if body == view.body:
             return
         taken = (NetworkId(body.network), name)
