@@ -87,6 +87,11 @@ class Speech:
             IPv6Data=[],
         )
 
+    def remove_network(self) -> None:
+        """`docker network rm`."""
+        self.must("IpamDriver.ReleasePool", PoolID=self.pool)
+        self.must("NetworkDriver.DeleteNetwork", NetworkID=self.network)
+
     def take_address(self, wanted: str = "") -> str:
         """With its prefix length."""
         return str(self.must("IpamDriver.RequestAddress", PoolID=self.pool, Address=wanted, Options=None)["Address"])

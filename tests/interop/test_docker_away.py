@@ -1,9 +1,8 @@
 """Docker asks for something while its plugin is away: what it says, and what is left when the agent is back.
 
-Slow after a clean stop, and not by us: Docker 20.10 tries a missing socket for 15 s before it gives up, with each
-request, and a command makes up to three. (README and `vxlanu help docker` say so.) So every command here ends, with an
-error or without, has PATIENCE_S for it, and waits beside the others. After kill -9 the stand-in answers at once
-(test_docker_bad_days.py).
+The stand-in answers at once (test_docker_bad_days.py); where there is none, Docker 20.10 tries for 15 s before it gives
+up, with each request, and a command makes up to three. So every command here ends, with an error or without, has
+PATIENCE_S for it, and waits beside the others.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def ask_while_away(host: DockerHost) -> str:
 def test_what_docker_is_asked_while_the_agent_is_stopped_leaves_nothing_and_can_be_done_again(
     docker_pair: Pair,
 ) -> None:
-    """On h1 dockerd itself starts meanwhile, waits, and goes on. A container that restarts always is given up then
+    """On h1 dockerd itself starts meanwhile, and goes on. A container that restarts always is given up then
     (test_docker_deaths.py has the other order): hence Before=docker."""
     h1, h2 = docker_pair
     both(docker_pair)

@@ -41,18 +41,20 @@ def test_an_agent_beside_a_swarm_says_whose_the_port_is_and_names_the_ways_out(d
     h1.start_agent()
 
 
-GONE = "vxlanu: agent: it does not run on this host any more: it was killed or has crashed; try: vxlanu agent --name h2"
+AWAY = "vxlanu: agent: it does not run on this host any more: {why}; try: vxlanu agent --name h2"
+GONE, STOPPED = AWAY.format(why="it was killed or has crashed"), AWAY.format(why="it was stopped")
+STOPS_BESIDE = "Docker goes on with networks of ours:"
 AT_ONCE_S = 12.0  # on a busy machine; without somebody who answers in the agent's place, Docker takes 15 s and more
 
 
-def refused_at_once(host: DockerHost, *words: str) -> None:
+def refused_at_once(host: DockerHost, *words: str, why: str = GONE) -> None:
     """A command of Docker's fails, says why, and does not wait for what will not come."""
     begin = time.monotonic()
     done = host.call(DOCKER, *words)
     took = time.monotonic() - begin
     print(f"docker {' '.join(words)}: {took:.2f} s\n{done.stderr}")
     assert done.returncode != 0
-    assert GONE in done.stderr
+    assert why in done.stderr
     assert took < AT_ONCE_S
 
 
@@ -118,17 +120,55 @@ def test_a_network_that_was_removed_while_the_agent_was_killed_can_be_declared_a
     tidy(docker_pair, {C0, C1})
 
 
-def test_nothing_of_the_stand_in_is_left_after_a_clean_stop(docker_pair: Pair) -> None:
+STAND_INS = ("pgrep", "-fc", "stand_in.py .*/run/docker/plugins/vxlanu.sock")
+SOCKET = "/run/docker/plugins/vxlanu.sock"
+
+
+def test_docker_is_told_at_once_that_the_agent_was_stopped_and_goes_on_with_the_next(docker_pair: Pair) -> None:
+    h1, h2 = docker_pair
+    demonet(docker_pair)
+    h1.run_container("C0", "--network", "demonet", "--ip", C0)
+    h2.run_container("C1", "--network", "demonet", "--ip", C1)
+    h2.stop("vxlanu")
+    assert f"{STOPS_BESIDE} demonet" in h2.log("vxlanu")
+    refused_at_once(h2, "run", "--network", "demonet", IMAGE, "true", why=STOPPED)
+    h2.stop("dockerd")
+    begin = time.monotonic()
+    h2.start_dockerd()
+    took = time.monotonic() - begin
+    print(f"dockerd answers after {took:.2f} s")
+    assert took < 3 * AT_ONCE_S, "without somebody who answers it is 45 s and more"
+    refused_at_once(h2, "start", "C1", why=STOPPED)
+    h2.start_agent()
+    poll(lambda: h2.call(*STAND_INS).stdout.strip() == "1", what="only the new agent's is left", story=h2.story)
+    h2.docker("start", "C1")
+    assert h1.pings("C0", C1)
+    tidy(docker_pair, {C0, C1})
+
+
+def test_nothing_stays_after_a_clean_stop_where_docker_has_no_network_of_ours(docker_pair: Pair) -> None:
     _, h2 = docker_pair
-    seen = ("pgrep", "-fc", "stand_in.py .*/run/docker/plugins/vxlanu.sock")
-    assert h2.call(*seen).stdout.strip() == "1", "the control"
+    assert h2.call(*STAND_INS).stdout.strip() == "1", "the control"
     h2.stop("vxlanu")
-    assert h2.call(*seen).stdout.strip() == "0"
-    assert not h2.path("/run/docker/plugins/vxlanu.sock").exists()
-    h2.start_agent()
-    h2.kill("vxlanu")
-    assert h2.call(*seen).stdout.strip() == "1"
-    h2.start_agent()
-    poll(lambda: h2.call(*seen).stdout.strip() == "1", what="only the new agent's is left", story=h2.story)
+    assert h2.call(*STAND_INS).stdout.strip() == "0"
+    assert not h2.path(SOCKET).exists()
+
+
+def test_who_answers_for_a_stopped_agent_ends_with_the_last_network_that_docker_removes(docker_pair: Pair) -> None:
+    """And the next agent has heard of it, so that it leaves nobody behind in its turn."""
+    _, h2 = docker_pair
+    demonet(docker_pair)
     h2.stop("vxlanu")
-    assert h2.call(*seen).stdout.strip() == "0"
+    assert h2.call(*STAND_INS).stdout.strip() == "1"
+    begin = time.monotonic()
+    h2.docker("network", "rm", "demonet")
+    assert time.monotonic() - begin < AT_ONCE_S
+    h2.start_agent()
+    h2.stop("vxlanu")
+    assert not h2.path(SOCKET).exists()
+    h2.start_agent()
+    declare(h2, "demonet", SUBNET)
+    h2.stop("vxlanu")
+    h2.docker("network", "rm", "demonet")
+    poll(lambda: h2.call(*STAND_INS).stdout.strip() == "0", timeout=60, what="its end", story=h2.story)
+    assert not h2.path(SOCKET).exists()

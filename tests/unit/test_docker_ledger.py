@@ -148,7 +148,7 @@ class Host:
         self.tasks: list[Coroutine[None, None, None]] = []
         self.journal = SimpleNamespace(rows={ENDPOINT.endpoint.hex(): None})
         self.control = SimpleNamespace(release=self.release)
-        self.config = SimpleNamespace(docker_sync=False)
+        self.config = SimpleNamespace(docker_sync=False, state_dir=".")
         self.supervisor = SimpleNamespace(listens=True)
 
     async def release(self, network: bytes, lease: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The process that answers Docker when the agent was killed: when it answers, what, and that nothing is left of it."""
+"""The process that answers Docker when the agent is no more: when it answers, what, and that nothing is left of it."""
 
 from __future__ import annotations
 
@@ -19,29 +19,39 @@ import pytest
 from lab_ns import poll
 
 from vxlanu.api.listener import Listener
+from vxlanu.doctor.facts import PluginSocket
+from vxlanu.doctor.read import plugin_socket
 from vxlanu.errors import Refused
 from vxlanu.runtimes.docker import absence, stand_in
-from vxlanu.runtimes.docker.absence import StandIn, stands_in
+from vxlanu.runtimes.docker.absence import StandIn, standing
 
 WAIT_S = 60.0
 
-# As much of an agent as this takes: it listens, has a stand-in, and never accepts anybody.
+# As much of an agent as this takes: it listens, has a stand-in, never accepts anybody, and knows two networks.
 AGENT = """
+def stop(*_):
+    raise InterruptedError
 import pathlib, signal, sys
 from vxlanu.api.listener import Listener
-from vxlanu.runtimes.docker.absence import StandIn, stands_in
+from vxlanu.runtimes.docker.absence import StandIn, standing
 path, state = map(pathlib.Path, sys.argv[1:])
-listener = Listener(path, "--docker=PATH", shared=False, gives_way=stands_in)
+listener = Listener(path, "--docker=PATH", shared=False, gives_way=lambda it: standing(it) is not None)
 listener.open()
 one = StandIn(path, state)
 one.start(listener.socket)
-print(one.pid, flush=True)
-signal.pause()
+signal.signal(signal.SIGTERM, stop)
+try:
+    print(one.pid, flush=True)
+    while True:
+        signal.pause()
+except InterruptedError:
+    listener.leave() if one.stay("it was stopped", ["one", "two"]) else None
+listener.close()
 """
 
 
-class Killed:
-    """An agent in a process of its own, to be killed; its stand-in is over after the test, whatever happened."""
+class Away:
+    """An agent in a process of its own, to be ended; its stand-in is over after the test, whatever happened."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self.state = folder / "vxlanu.sock", folder / "lock"
@@ -55,6 +65,10 @@ class Killed:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        assert self.process.wait(WAIT_S) == 0
 
     def close(self) -> None:
         self.kill()
@@ -72,8 +86,8 @@ class Killed:
 
 
 @pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Killed]:
-    made = Killed(tmp_path)
+def agent(tmp_path: Path) -> Iterator[Away]:
+    made = Away(tmp_path)
     yield made
     made.close()
 
@@ -98,7 +112,11 @@ def ask(path: Path, method: str, body: bytes = b"{}") -> tuple[int, str]:
         connection.close()
 
 
-def test_every_request_is_refused_with_one_line_once_the_agent_was_killed(agent: Killed) -> None:
+def removal(network: str) -> bytes:
+    return json.dumps({"NetworkID": network}).encode()
+
+
+def test_every_request_is_refused_with_one_line_once_the_agent_was_killed(agent: Away) -> None:
     agent.kill()
     bodies = (b"", b"{}", b'{"NetworkID":"' + b"a" * 200_000 + b'"}')
     for method in ("Plugin.Activate", "NetworkDriver.CreateNetwork", "IpamDriver.RequestAddress"):
@@ -110,7 +128,7 @@ def test_every_request_is_refused_with_one_line_once_the_agent_was_killed(agent:
             assert "\n" not in line
 
 
-def test_a_request_that_the_agent_never_took_is_answered_when_it_dies_and_not_before(agent: Killed) -> None:
+def test_a_request_that_the_agent_never_took_is_answered_when_it_dies_and_not_before(agent: Away) -> None:
     with connected(agent.path) as waiting:
         waiting.sendall(b"POST /Plugin.Activate HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
         waiting.settimeout(0.2)
@@ -121,7 +139,7 @@ def test_a_request_that_the_agent_never_took_is_answered_when_it_dies_and_not_be
         assert waiting.recv(65536).startswith(b"HTTP/1.1 503 ")
 
 
-def test_who_says_nothing_keeps_nobody_waiting(agent: Killed) -> None:
+def test_who_says_nothing_keeps_nobody_waiting(agent: Away) -> None:
     agent.kill()
     silent = [connected(agent.path) for _ in range(2 * stand_in.ASKERS_MAX)]
     half = connected(agent.path)
@@ -132,8 +150,8 @@ def test_who_says_nothing_keeps_nobody_waiting(agent: Killed) -> None:
         each.close()
 
 
-def test_the_next_agent_takes_the_place_and_the_stand_in_ends(agent: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
-    following = Listener(agent.path, "--docker=PATH", shared=False, gives_way=stands_in)
+def test_the_next_agent_takes_the_place_and_the_stand_in_ends(agent: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+    following = Listener(agent.path, "--docker=PATH", shared=False, gives_way=lambda it: standing(it) is not None)
     monkeypatch.setattr(absence, "ANSWER_S", 0.2)
     with pytest.raises(Refused, match="another agent listens on it"):
         following.open()
@@ -150,7 +168,7 @@ def test_the_next_agent_takes_the_place_and_the_stand_in_ends(agent: Killed, mon
 
 
 @pytest.mark.parametrize("what", ["path", "state"])
-def test_nothing_is_left_when_the_file_or_the_agents_state_was_removed(agent: Killed, what: str) -> None:
+def test_nothing_is_left_when_the_file_or_the_agents_state_was_removed(agent: Away, what: str) -> None:
     agent.kill()
     assert ask(agent.path, "Plugin.Activate")[0] == 503
     getattr(agent, what).unlink()
@@ -158,7 +176,88 @@ def test_nothing_is_left_when_the_file_or_the_agents_state_was_removed(agent: Ki
     assert not agent.path.exists()
 
 
-def test_it_holds_nothing_but_the_socket_and_the_pipe(agent: Killed) -> None:
+def test_doctor_tells_who_answers_docker(agent: Away) -> None:
+    path = str(agent.path)
+    assert plugin_socket(path, agent.process.pid) == PluginSocket(path, "agent", agent.process.pid)
+    agent.kill()
+    assert plugin_socket(path, agent.process.pid + 1) == PluginSocket(path, "stand-in", agent.stand_in)
+    signal.pidfd_send_signal(agent.watch, signal.SIGKILL)
+    assert agent.ended()
+    assert plugin_socket(path, None) == PluginSocket(path, "nobody")
+    agent.path.unlink()
+    assert plugin_socket(path, None) is None
+
+
+def test_a_stopped_agent_s_stand_in_says_so_and_ends_when_docker_has_removed_its_networks(agent: Away) -> None:
+    agent.stop()
+    for network in ("one", "another", "one"):
+        status, line = ask(agent.path, "NetworkDriver.DeleteNetwork", removal(network))
+        assert status == 503
+        assert line.startswith("vxlanu: agent: it does not run on this host any more: it was stopped; try: vxlanu ")
+    for wrong in (b"", b"{", b"[]", b"{}", b'{"NetworkID": 1}', b'"' * 10_000):
+        assert ask(agent.path, "NetworkDriver.DeleteNetwork", wrong)[0] == 503
+    assert standing(agent.path) == agent.stand_in
+    assert absence.removed_meanwhile(agent.path.parent) == ["one", "another", "one", "1"]
+    absence.forget_removed(agent.path.parent)
+    begin = time.monotonic()
+    ask(agent.path, "NetworkDriver.DeleteNetwork", removal("two"))
+    assert ask(agent.path, "IpamDriver.ReleasePool")[0] == 503, "what belongs to the removal is answered, too"
+    assert agent.ended()
+    assert time.monotonic() - begin >= stand_in.LINGER_S
+    assert not agent.path.exists()
+    assert standing(agent.path) is None
+    assert absence.removed_meanwhile(agent.path.parent) == ["two"]
+    assert (agent.path.parent / stand_in.REMOVED).stat().st_mode & 0o777 == 0o600
+
+
+def test_it_is_over_with_the_last_network_that_it_knows_and_never_where_it_knows_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stand_in, "LINGER_S", 0.0)
+    listed = tmp_path / stand_in.REMOVED
+    stopped, killed = stand_in.Duty("", ["one", "two"], str(listed)), stand_in.Duty("", None, str(listed))
+    for network, over in (("one", False), ("another", False), ("two", True)):
+        for duty in (stopped, killed):
+            duty.answer(stand_in.REMOVAL, removal(network))
+        poll(lambda: stopped.is_over() == over, what="no more, no less")  # noqa: B023
+        assert not killed.is_over()
+    assert absence.removed_meanwhile(tmp_path) == ["one", "one", "another", "another", "two", "two"]
+    listed.write_bytes(b"a" * stand_in.REMOVED_BYTES_MAX)
+    stopped.answer(stand_in.REMOVAL, removal("three"))
+    assert listed.stat().st_size == stand_in.REMOVED_BYTES_MAX, "no more than the next agent reads"
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_one_that_is_sent_sigterm_takes_the_file_along(agent: Away, how: str) -> None:
+    getattr(agent, how)()
+    assert ask(agent.path, "Plugin.Activate")[0] == 503
+    signal.pidfd_send_signal(agent.watch, signal.SIGTERM)
+    assert agent.ended()
+    assert not agent.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "stays"), [(signal.SIGTERM, False), (signal.SIGKILL, True)], ids=["who wants nothing left", "a crash"]
+)
+def test_a_stop_finds_its_stand_in_dead(agent: Away, number: signal.Signals, stays: bool) -> None:
+    """No chore of an agent runs here, so it is the stop that sees it."""
+    signal.pidfd_send_signal(agent.watch, number)
+    assert agent.ended()
+    agent.stop()
+    assert agent.path.exists() == stays
+    here = standing(agent.path)
+    assert (here is not None) == stays
+    if here is not None:
+        assert here != agent.stand_in
+        with os.fdopen(os.pidfd_open(here)) as watch:
+            os.kill(here, signal.SIGTERM)
+            poller = Poll()
+            poller.register(watch)
+            assert poller.poll(WAIT_S * 1000)
+        assert not agent.path.exists()
+
+
+def test_it_holds_nothing_but_the_socket_and_the_pipe(agent: Away) -> None:
     folder = Path(f"/proc/{agent.stand_in}/fd")
     poll(lambda: Path(f"/proc/{agent.stand_in}/comm").read_text() == f"{stand_in.NAME}\n", what="it has started")
     held = {int(each.name): each.stat().st_mode for each in folder.iterdir()}
@@ -171,7 +270,7 @@ def test_it_holds_nothing_but_the_socket_and_the_pipe(agent: Killed) -> None:
 def test_a_killed_stand_in_is_replaced_and_none_outlives_a_clean_stop(tmp_path: Path) -> None:
     path, state = tmp_path / "vxlanu.sock", tmp_path / "lock"
     state.touch()
-    listener = Listener(path, "--docker=PATH", shared=False, gives_way=stands_in)
+    listener = Listener(path, "--docker=PATH", shared=False, gives_way=lambda it: standing(it) is not None)
     listener.open()
     one = StandIn(path, state)
     one.start(listener.socket)

@@ -14,7 +14,7 @@ from sample_agent import golden
 from vxlanu.api import schema
 from vxlanu.cli.doctor import draw
 from vxlanu.doctor import host, network
-from vxlanu.doctor.facts import Clock, Conntrack, Facts, File, Firewall, Holder, Host, Settings, Tun
+from vxlanu.doctor.facts import Clock, Conntrack, Facts, File, Firewall, Holder, Host, PluginSocket, Settings, Tun
 from vxlanu.doctor.finding import FAIL, OK, SKIP, WARN, Finding, Report
 from vxlanu.doctor.firewall import Chain, Condition, Rule
 from vxlanu.doctor.read import TIMEX
@@ -37,10 +37,11 @@ WELL = Facts(
     clock=Clock(True, 1500),
     key=File("/etc/vxlanu/cluster.key", stat.S_IFREG | 0o600, 0, True),
     state_dir=File("/var/lib/vxlanu", stat.S_IFDIR | 0o700, 0, True),
+    plugin=PluginSocket("/run/docker/plugins/vxlanu.sock", "agent", 77),
     status=STATUS,
     netcheck=NETCHECK,
 )
-ALONE = replace(WELL, status=None, netcheck=None, agent_error="agent not running: no socket")
+ALONE = replace(WELL, status=None, plugin=None, netcheck=None, agent_error="agent not running: no socket")
 USER = replace(ALONE.host, uid=1000, capabilities=frozenset(), whose="this command")
 
 
@@ -75,6 +76,7 @@ def file(path: str, mode: int | None, owner: int = 0, writable: bool = True) -> 
     return File(path, mode, owner, writable)
 
 
+PLUGIN = "/run/docker/plugins/vxlanu.sock"
 KEY, STATE = "/etc/vxlanu/cluster.key", "/var/lib/vxlanu"
 NO_USO = [schema.Offload("tso", True), schema.Offload("uso", False, "the kernel: Invalid argument")]
 SICK: list[tuple[str, Facts, str, str]] = [
@@ -109,6 +111,10 @@ SICK: list[tuple[str, Facts, str, str]] = [
     ("state-dir", replace(WELL, state_dir=file(STATE, None)), FAIL, "restart"),
     ("state-dir", replace(WELL, state_dir=file(STATE, stat.S_IFDIR | 0o755)), WARN, "chmod 0700"),
     ("state-dir", replace(WELL, state_dir=file(STATE, stat.S_IFDIR | 0o700, writable=False)), FAIL, "read-write"),
+    ("docker", replace(ALONE, plugin=PluginSocket(PLUGIN, "stand-in", 5)), WARN, "stopped or killed, and Docker has"),
+    ("docker", replace(WELL, plugin=PluginSocket(PLUGIN, "stand-in", 5)), WARN, "without --docker"),
+    ("docker", replace(ALONE, plugin=PluginSocket(PLUGIN, "nobody")), WARN, f"rm {PLUGIN}"),
+    ("docker", replace(WELL, plugin=PluginSocket(PLUGIN, "somebody else")), SKIP, "another agent"),
     ("conntrack", replace(WELL, conntrack=Conntrack(12, 100, 1000)), WARN, "notrack"),
     ("conntrack", replace(WELL, conntrack=Conntrack(0, 950, 1000)), WARN, "nf_conntrack_max=2000"),
     ("conntrack", replace(WELL, conntrack=None), SKIP, ""),

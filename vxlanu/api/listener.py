@@ -70,6 +70,10 @@ class Listener:
             self._found = False
             self.path.unlink(missing_ok=True)
 
+    def leave(self) -> None:
+        """Have the file stay: another process listens on the same socket."""
+        self._found = False
+
     def close(self) -> None:
         """Take the file away and close."""
         self.unlink()

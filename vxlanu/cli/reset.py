@@ -27,6 +27,7 @@ from vxlanu.cli.command import Command, emit, socket_option, wants_json
 from vxlanu.cli.render import printable
 from vxlanu.config import load
 from vxlanu.errors import Conflict, NotFound, Refused
+from vxlanu.runtimes.docker.stand_in import REMOVED
 
 if TYPE_CHECKING:
     from vxlanu.agent.journal import LocalRow
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["reset"]
 
 STOP_S = 20.0  # the unit's TimeoutStopSec
-STATE_FILES = ("vxlanu.db", "vxlanu.db-wal", "vxlanu.db-shm", "vxlanu.db-journal", "node.key", "lock")
+STATE_FILES = ("vxlanu.db", "vxlanu.db-wal", "vxlanu.db-shm", "vxlanu.db-journal", "node.key", "lock", REMOVED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from vxlanu.api.schema import Netcheck, Network, Status
 from vxlanu.doctor.firewall import Chain
 
-__all__ = ["Clock", "Conntrack", "Facts", "File", "Firewall", "Holder", "Host", "Settings", "Tun"]
+__all__ = ["Clock", "Conntrack", "Facts", "File", "Firewall", "Holder", "Host", "PluginSocket", "Settings", "Tun"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,16 @@ class Conntrack:
 
 
 @dataclass(frozen=True)
+class PluginSocket:
+    """Where dockerd looks for us, and who answers there: agent, stand-in (in place of one that has gone), nobody, or
+    somebody else."""
+
+    path: str
+    by: str
+    pid: int = 0
+
+
+@dataclass(frozen=True)
 class Clock:
     """Whether the kernel's clock is disciplined, and how wrong it may be."""
 
@@ -116,6 +126,7 @@ class Facts:
     firewall: Firewall = field(default_factory=Firewall)
     conntrack: Conntrack | None = None
     clock: Clock | None = None
+    plugin: PluginSocket | None = None
     config_error: str = ""
     key: File | None = None
     state_dir: File = field(default_factory=lambda: File("/var/lib/vxlanu"))

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from vxlanu.api.client import Client
 from vxlanu.api.schema import Netcheck, Network, Status
-from vxlanu.config import AgentConfig
+from vxlanu.config import DOCKER_SOCKET, AgentConfig
 from vxlanu.doctor import read
 from vxlanu.doctor.facts import Facts, Settings
 from vxlanu.errors import BadRequest, NotFound, VxlanuError
@@ -36,12 +36,14 @@ def gather(client: Client, member: str = "", *, host: bool) -> Facts:
     if not host:
         return facts
     facts = replace(facts, networks=_networks(client) if status else ())
-    own = read.read_host(read.agent_process(client.path) if status else None, try_taps=status is None)
+    agent = read.agent_process(client.path) if status else None
+    own = read.read_host(agent, try_taps=status is None)
     return replace(
         facts,
         host=own.host,
         tun=own.tun,
         clock=own.clock,
+        plugin=read.plugin_socket(config.docker or DOCKER_SOCKET, agent),
         key=read.file(config.key_file) if config.key_file else None,
         state_dir=read.file(status.state_dir if status else config.state_dir),
     )

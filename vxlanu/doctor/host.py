@@ -224,6 +224,24 @@ def state_dir(facts: Facts) -> Iterator[Finding]:
         yield ok("state-dir", f"{file.path}, mode {file.mode & 0o777:04o}")
 
 
+def docker(facts: Facts) -> Iterator[Finding]:
+    """Nothing where dockerd does not look for us."""
+    plugin, runs = facts.plugin, facts.status is not None
+    if plugin is None:
+        return
+    if plugin.by == "agent":
+        yield ok("docker", f"the agent answers on {plugin.path}")
+    elif plugin.by == "stand-in":
+        what = f"process {plugin.pid} (vxlanu-stand-in) refuses Docker's requests"
+        why = "the agent runs without --docker" if runs else "the agent was stopped or killed"
+        yield warn("docker", what, f"{why}, and Docker has networks of ours", "vxlanu agent --docker, which takes over")
+    elif plugin.by == "nobody":
+        why = "Docker tries it for 15 s with each request for one of our networks"
+        yield warn("docker", f"nobody listens on {plugin.path}", why, f"vxlanu agent --docker, or rm {plugin.path}")
+    else:
+        yield skip("docker", f"not the agent that was asked answers on {plugin.path}", "another agent, or no answer")
+
+
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     agent,
     config,
@@ -237,4 +255,5 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     clock,
     key,
     state_dir,
+    docker,
 )

@@ -18,13 +18,16 @@ from pathlib import Path
 
 from vxlanu.config import AgentConfig, load
 from vxlanu.doctor import ports
-from vxlanu.doctor.facts import Clock, Conntrack, Facts, File, Firewall, Host, Settings, Tun
+from vxlanu.doctor.facts import Clock, Conntrack, Facts, File, Firewall, Host, PluginSocket, Settings, Tun
 from vxlanu.doctor.firewall import UNKNOWN, Chain, Json, read_nft
 from vxlanu.doctor.iptables import read_save
 from vxlanu.doctor.tools import listed, run, run_json
 from vxlanu.errors import VxlanuError
 
-__all__ = ["agent_process", "file", "firewall", "place_of", "read_host", "read_network", "settings_without_agent"]
+__all__ = [
+    "agent_process", "file", "firewall", "place_of", "plugin_socket", "read_host", "read_network",
+    "settings_without_agent",
+]  # fmt: skip
 
 TUN = "/dev/net/tun"
 LEGACY_NAMES = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
@@ -172,6 +175,24 @@ def agent_process(path: str) -> int | None:
         except OSError:
             return None
     return int(pid) or None
+
+
+def plugin_socket(path: str, agent: int | None) -> PluginSocket | None:
+    """Who answers Docker; None: there is no such socket, or not for us."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.settimeout(1.0)
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return PluginSocket(path, "nobody")
+        except OSError:
+            return None
+    if agent is not None and agent_process(path) == agent:
+        return PluginSocket(path, "agent", agent)
+    from vxlanu.runtimes.docker.absence import standing
+
+    pid = standing(Path(path))
+    return PluginSocket(path, "somebody else") if pid is None else PluginSocket(path, "stand-in", pid)
 
 
 # -- the network -------------------------------------------------------------------------------------------------------

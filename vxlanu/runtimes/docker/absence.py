@@ -2,27 +2,36 @@
 
 Rules of this file
   1. Under a service manager there is none: a crashed agent is back within a second, and dockerd, which tries again for
-     15 s, then gets what it asked for instead of an error.
-  2. A clean stop takes file and stand-in away together. A crash leaves both; the next agent replaces the file, and the
-     stand-in ends when it sees that.
-  3. The stand-in holds the listening socket and a pipe from us, and nothing else of ours.
+     15 s, then gets what it asked for instead of an error. Nor is there one beside a pid 1, with which it would end.
+  2. A clean stop takes file and stand-in away together, unless Docker has networks of ours: with each of their
+     containers, and at its own start, it would wait 15 s for us several times. Then both stay (`stay`), as after a
+     crash; the next agent replaces the file, and the stand-in ends when it sees that.
+  3. Who ends the stand-in as well (SIGTERM) wants nothing to stay.
+  4. The stand-in holds the listening socket and a pipe from us, and nothing else of ours.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM
 from socket import socket as Socket
 
+import msgspec
+
 from vxlanu.errors import AgentUnreachable
 from vxlanu.runtimes.docker import stand_in
 
-__all__ = ["StandIn", "stands_in"]
+__all__ = ["StandIn", "forget_removed", "removed_meanwhile", "standing"]
 
 log = logging.getLogger("vxlanu.docker")
 
@@ -30,15 +39,17 @@ AGAIN_S = 5.0  # between two starts, so that one that cannot run does not cost a
 ANSWER_S = 5.0  # for a stand-in to say that it is one; on an idle host it takes a millisecond
 ANSWER_BYTES_MAX = 64 * 1024
 COMMAND_MAX = 500  # characters of a command line that can still be read in Docker's error
+CRASHED = "it was killed or has crashed"
 
 
 class StandIn:
-    """The one of this agent. `start` when the file is bound, `look` every second, `end` when the file is gone."""
+    """The one of this agent. `start` when the file is bound, `look` every second, then `end` or `stay`."""
 
     def __init__(self, path: Path, state: Path) -> None:
         self._path, self._state = path.absolute(), state.absolute()
         self._listener: Socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._left: subprocess.Popen[bytes] | None = None  # nobody waits for it any more
         self._next = 0.0
 
     @property
@@ -58,7 +69,7 @@ class StandIn:
         self._next = now + AGAIN_S
         self._release()
         number = self._listener.fileno()
-        words = [number, self._path, stand_in.identity(str(self._path)), self._state, _line()]
+        words = [number, self._path, stand_in.identity(str(self._path)), self._state, _line(CRASHED)]
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", stand_in.__file__, *map(str, words)],
@@ -74,9 +85,31 @@ class StandIn:
             log.warning("no stand-in for Docker: %s", error.strerror, extra={"event": "docker_stand_in"})
 
     def end(self) -> None:
-        """None any more, for a clean stop."""
+        """None any more."""
         self._listener = None
         self._release()
+
+    def stay(self, why: str, networks: Iterable[str]) -> int | None:
+        """Have it answer from now on, with why the agent ends, until Docker has removed these networks; its pid.
+
+        None: there is no such process, so the file must go.
+        """
+        if self._listener is None:
+            return None
+        if self._process is None or self._process.poll() not in (None, -signal.SIGTERM):
+            self.look(self._next)
+        self._listener, process = None, self._process
+        if process is None or process.poll() is not None:
+            self._release()
+            return None
+        assert process.stdin
+        word = json.dumps({"line": _line(why), "networks": list(networks)}).encode()
+        os.set_blocking(process.stdin.fileno(), False)  # what does not fit would be hundreds of networks, and is lost
+        with contextlib.suppress(OSError):
+            os.write(process.stdin.fileno(), word)
+        process.stdin.close()
+        self._process, self._left = None, process
+        return process.pid
 
     def _release(self) -> None:
         if self._process is not None:
@@ -87,8 +120,27 @@ class StandIn:
             self._process = None
 
 
-def stands_in(path: Path) -> bool:
-    """Whether who listens there is the stand-in of an agent that has gone, which gives way to the next one."""
+def removed_meanwhile(state_dir: Path) -> list[str]:
+    """The networks, by Docker's ids, that it has removed while a stand-in answered it. `forget_removed` when done."""
+    try:
+        with (state_dir / stand_in.REMOVED).open("rb") as file:
+            return file.read(stand_in.REMOVED_BYTES_MAX).decode("ascii", "replace").split()
+    except OSError:
+        return []
+
+
+def forget_removed(state_dir: Path) -> None:
+    """Nobody needs the list any more."""
+    with contextlib.suppress(OSError):
+        (state_dir / stand_in.REMOVED).unlink(missing_ok=True)
+
+
+class _Said(msgspec.Struct, rename="pascal"):
+    pid: int = 0  # of an older release's stand-in
+
+
+def standing(path: Path) -> int | None:
+    """The pid of who listens there, if it is the stand-in of an agent that has gone, which gives way to the next."""
     said = b""
     try:
         with Socket(AF_UNIX, SOCK_STREAM) as connection:
@@ -103,13 +155,19 @@ def stands_in(path: Path) -> bool:
                     break
                 said += some
     except OSError:
-        return False
-    return f"\r\nServer: {stand_in.NAME}\r\n".encode() in said
+        return None
+    head, _, body = said.partition(b"\r\n\r\n")
+    if f"\r\nServer: {stand_in.NAME}\r\n".encode() not in head:
+        return None
+    try:
+        return msgspec.json.decode(body, type=_Said).pid
+    except msgspec.DecodeError:
+        return 0
 
 
-def _line() -> str:
+def _line(why: str) -> str:
     """What Docker's user reads, with the very command that has ended where it is one to be typed."""
     command = shlex.join(["vxlanu", *sys.argv[1:]])
     typed = Path(sys.argv[0]).name == "vxlanu" and len(command) <= COMMAND_MAX
-    why = "it does not run on this host any more: it was killed or has crashed"
-    return AgentUnreachable("agent", why, hint=command if typed else "vxlanu agent --docker").line()
+    hint = command if typed else "vxlanu agent --docker"
+    return AgentUnreachable("agent", f"it does not run on this host any more: {why}", hint=hint).line()

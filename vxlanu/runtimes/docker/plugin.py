@@ -5,7 +5,7 @@ Rules of this file
      find either all of it or nothing.
   2. Docker does not tell of what it ended while we were away. An endpoint whose namespace has gone is dropped at the
      start; an address without a running endpoint is given back after IDLE_S, which is far longer than Docker ever
-     leaves one between its requests.
+     leaves one between its requests. A network is dropped where the stand-in has heard of its removal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vxlanu.control.core.records import EndpointId
 from vxlanu.errors import VxlanuError
 from vxlanu.runtimes.docker import pools
 from vxlanu.runtimes.docker import shapes as s
-from vxlanu.runtimes.docker.absence import StandIn
+from vxlanu.runtimes.docker.absence import StandIn, forget_removed, removed_meanwhile
 from vxlanu.runtimes.docker.driver import Driver
 from vxlanu.runtimes.docker.ipam import Ipam
 from vxlanu.runtimes.docker.ledger import DockerAddress, DockerEndpoint, Ledger
@@ -43,7 +43,9 @@ class DockerPlugin:
         self._ipam = Ipam(agent, ledger)
         self._driver = Driver(agent, ledger)
         self._path = path
-        self._stand_in = None if agent.supervisor.listens else StandIn(path, Path(agent.config.state_dir) / LOCK_NAME)
+        alone = not agent.supervisor.listens and agent.pid != 1
+        self._state_dir = Path(agent.config.state_dir)
+        self._stand_in = StandIn(path, self._state_dir / LOCK_NAME) if alone else None
         self._server = Server(path, self._stand_in)
         self._names = Names(agent, self.endpoint_of)
         self._sync = Sync(agent, path.stem, self.network_of) if agent.config.docker_sync else None
@@ -64,7 +66,18 @@ class DockerPlugin:
 
     async def close(self) -> None:
         """Stop answering; the containers' interfaces stay."""
-        await self._server.close()
+        pid = await self._server.close(self._why(), self.ledger.networks)
+        if pid is not None:
+            names = ", ".join(sorted({row.name for row in self.ledger.networks.values()}))
+            stays = "Docker goes on with networks of ours: %s; process %d (vxlanu-stand-in) stays and refuses requests"
+            until = "at once until the agent runs again or Docker has removed them"
+            log.warning(f"{stays} {until}", names, pid, extra={"event": "docker_stand_in"})
+
+    def _why(self) -> str:
+        """Why the agent ends, for Docker's users."""
+        if self._agent.failure is not None or not self._agent.stopping.is_set():
+            return "it could not go on, its log says why"
+        return "it has left the cluster" if self._agent.leave_on_stop else "it was stopped"
 
     def endpoint_of(self, docker_endpoint: str) -> EndpointId | None:
         """Our endpoint for one of Docker's, by its whole id."""
@@ -93,6 +106,11 @@ class DockerPlugin:
         for address in list(self.ledger.addresses.values()):
             if not address.address:  # asked for when the last run ended; Docker never heard of it
                 await self._ipam.give_back(address)
+        for docker_id in removed_meanwhile(self._state_dir):
+            if (network := self.ledger.networks.get(docker_id)) is not None:
+                log.info("Docker has removed network %s meanwhile", docker_id[:12], extra={"event": "docker_network"})
+                await self.ledger.drop(network)
+        forget_removed(self._state_dir)
 
     async def _drop(self, row: DockerEndpoint) -> None:
         """An endpoint of which Docker will not speak again, and its addresses."""

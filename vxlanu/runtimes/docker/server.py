@@ -9,14 +9,14 @@ Rules of this file
   2. A body is bounded before it is read, and decoded to the struct of its method; what fails is one sentence.
   3. A method that we do not have is 404, which Docker takes for "not implemented".
   4. The file goes when we go: Docker waits 15 s for a socket on which nobody answers, with every driver's user. Where
-     we cannot take it away, since we were killed, the stand-in answers (absence.py).
+     it cannot go, since we were killed, or Docker would wait for it all the same, the stand-in answers (absence.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -26,7 +26,7 @@ from aiohttp import web
 
 from vxlanu.api.listener import Listener
 from vxlanu.errors import BadRequest, NotFound, TryAgain, VxlanuError
-from vxlanu.runtimes.docker.absence import StandIn, stands_in
+from vxlanu.runtimes.docker.absence import StandIn, standing
 from vxlanu.runtimes.docker.shapes import Failed
 
 log = logging.getLogger("vxlanu.docker")
@@ -68,7 +68,9 @@ class Server:
 
     def __init__(self, path: Path, stand_in: StandIn | None = None) -> None:
         self._stand_in = stand_in
-        self._listener = Listener(path, "--docker=PATH", shared=False, gives_way=stands_in)
+        self._listener = Listener(
+            path, "--docker=PATH", shared=False, gives_way=lambda path: standing(path) is not None
+        )
         self._runner: web.AppRunner | None = None
         self._methods: dict[str, Method] = {}
         self._at_work: set[asyncio.Task[None]] = set()
@@ -90,17 +92,24 @@ class Server:
         await self._runner.setup()
         await web.SockSite(self._runner, self._listener.socket).start()
 
-    async def close(self) -> None:
-        """Stop, take the file away, and wait for what is still at work."""
-        self._listener.unlink()
-        if self._stand_in is not None:
-            self._stand_in.end()
+    async def close(self, why: str = "", networks: Collection[str] = ()) -> int | None:
+        """Stop, and wait for what is still at work. The file goes, unless there are `networks`, by Docker's ids, with
+        which it would ask for us: then the stand-in tells it why we end. Its pid.
+        """
+        if self._stand_in is None or not networks:
+            self._listener.unlink()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        stays = self._stand_in.stay(why, networks) if self._stand_in is not None and networks else None
+        if stays is not None:
+            self._listener.leave()
+        if self._stand_in is not None:
+            self._stand_in.end()
         self._listener.close()
         if self._at_work:
             await asyncio.wait(self._at_work)
+        return stays
 
     async def _handle(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
