@@ -16,6 +16,8 @@ Files
   again     the same as a program, for an agent whose helper has ended
   tap       what a child does to TAPs
   egress    what a child does for containers' way out: bridge, veths, forwarding
+  look      what a child finds wanting of it inside of containers
+  rtnetlink what is asked of the kernel every few seconds, without pyroute2
   service   what a child does for a gateway: a namespace that forwards, sockets in it
   probe     what a child tries on a TAP that nobody gets: which offloads this kernel has
   survey    what a child reads: links, addresses, routes, who holds a port
@@ -46,6 +48,7 @@ from vxlanu.nsopen.wire import (
     TapPlan,
     TapQueues,
     TunMissing,
+    WayOut,
     WireFacts,
 )
 
@@ -74,5 +77,6 @@ __all__ = [
     "TapPlan",
     "TapQueues",
     "TunMissing",
+    "WayOut",
     "WireFacts",
 ]

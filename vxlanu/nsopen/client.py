@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar, cast
 
 import msgspec
@@ -32,6 +32,7 @@ from vxlanu.nsopen.wire import (
     DeleteTap,
     EgressCut,
     EgressGround,
+    EgressLook,
     EgressWire,
     GroundFacts,
     HelperGone,
@@ -52,12 +53,14 @@ from vxlanu.nsopen.wire import (
     TapFeatures,
     TapPlan,
     TapQueues,
+    WayOut,
     WireFacts,
 )
 
 TIMEOUT_S = 5.0  # a request takes some 10 ms; a loaded host with thousands of links takes a hundred times that
 AT_ONCE = 16  # children at the same time; each has the helper's 30 MB, shared until written to
 ADDRESSES_AT_ONCE = 1000  # of 41 bytes at most, in a request of wire.REQUEST_BYTES
+WAYS_BYTES = wire.REQUEST_BYTES // 2  # of a look, counted roughly
 SOCKETS_AT_ONCE = wire.DESCRIPTORS_MAX // 2
 CHUNK_BYTES = 256 * 1024
 AGAIN = "vxlanu.nsopen.again"
@@ -165,6 +168,14 @@ class NamespaceHelper:
         """Take it away; False if there was none."""
         return await self._call(EgressCut(tag), None)
 
+    async def egress_look(self, ways: Sequence[WayOut]) -> list[str]:
+        """Tags of those that are not what they should be inside of their targets."""
+        found: list[str] = []
+        for part in _parts(ways):
+            lacking: list[str] = await self._call(EgressLook(part), None)
+            found += lacking
+        return found
+
     async def probe_tap(self) -> TapFeatures:
         """What this kernel's TAPs can do. Errors: TunMissing, PermissionMissing."""
         return await self._call(ProbeTap(), None)
@@ -242,6 +253,20 @@ class NamespaceHelper:
             return  # the helper is gone: its children die with what they had half made
         finally:
             os.close(target)
+
+
+def _parts(ways: Sequence[WayOut]) -> Iterator[tuple[WayOut, ...]]:
+    """As many as a request has room for."""
+    part: list[WayOut] = []
+    size = 0
+    for way in ways:
+        size += len(msgspec.msgpack.encode(way))
+        if size > WAYS_BYTES and part:
+            yield tuple(part)
+            part, size = [], 0
+        part.append(way)
+    if part:
+        yield tuple(part)
 
 
 class _Answer:

@@ -77,9 +77,9 @@ def _load() -> None:
     No garbage is collected from here on: a child that looked for some would copy every page that it shares with the
     helper, and ends before it matters; what the helper itself does with a request makes no cycles.
     """
-    from vxlanu.nsopen import egress, probe, service, survey, tap
+    from vxlanu.nsopen import egress, look, probe, service, survey, tap
 
-    _ = egress, probe, service, survey, tap
+    _ = egress, look, probe, service, survey, tap
     gc.disable()
     gc.freeze()
 
@@ -122,7 +122,7 @@ def _perform(raw: bytes, place: Place) -> tuple[wire.Answer, list[int]]:
 
 
 def _do(request: wire.Request, place: Place) -> tuple[wire.Answer, list[int]]:
-    from vxlanu.nsopen import egress, probe, service, survey, tap
+    from vxlanu.nsopen import egress, look, probe, service, survey, tap
 
     match request:
         case wire.TapPlan():
@@ -137,6 +137,8 @@ def _do(request: wire.Request, place: Place) -> tuple[wire.Answer, list[int]]:
             return egress.wire(place, request), []
         case wire.EgressCut():
             return wire.Deleted(egress.cut(place, request.tag)), []
+        case wire.EgressLook():
+            return wire.Lacking(look.lacking(request.ways)), []
         case wire.ProbeTap():
             return probe.features(place), []
         case wire.NewNamespace():

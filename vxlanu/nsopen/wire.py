@@ -153,6 +153,24 @@ class EgressCut(Question["bool"], frozen=True, forbid_unknown_fields=True, tag="
     tag: str
 
 
+class WayOut(msgspec.Struct, frozen=True):
+    """A target's way out, as it was made; and where its namespace is: `path`, if that is still `device` and `inode`."""
+
+    tag: str
+    ifname: str
+    address: str
+    path: str
+    device: int
+    inode: int
+
+
+class EgressLook(Question["list[str]"], frozen=True, forbid_unknown_fields=True, tag="egress_look"):
+    """Which of the ways out, by tag, are inside of their targets not what they should be. One child for all of them:
+    it opens the namespaces by itself, one after the other, where the privilege to go from one to the next is there."""
+
+    ways: tuple[WayOut, ...]
+
+
 class ProbeTap(Question["TapFeatures"], frozen=True, forbid_unknown_fields=True, tag="probe_tap"):
     """What this kernel's TAPs can do, tried on one that nobody gets."""
 
@@ -199,6 +217,7 @@ Request = (
     | EgressGround
     | EgressWire
     | EgressCut
+    | EgressLook
     | ProbeTap
     | ListLinks
     | ListAddresses
@@ -283,6 +302,10 @@ class WireFacts(msgspec.Struct, frozen=True, tag="egress_wire"):
     ifname: str
     ifindex: int
     mended: tuple[str, ...] = ()
+
+
+class Lacking(msgspec.Struct, frozen=True, tag="lacking"):
+    items: list[str]
 
 
 class TapFeatures(msgspec.Struct, frozen=True, tag="tap_features"):
@@ -387,6 +410,7 @@ Answer = (
     | TapFeatures
     | GroundFacts
     | WireFacts
+    | Lacking
     | Deleted
     | Links
     | Addresses
