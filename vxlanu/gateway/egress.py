@@ -13,14 +13,12 @@ IPv4 only, as Docker's docker_gwbridge is. A container's IPv6 default route, if 
 from __future__ import annotations
 
 import asyncio
-import bisect
-import contextlib
 import logging
 import secrets
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -31,15 +29,16 @@ from vxlanu.errors import Conflict, Refused, VxlanuError
 from vxlanu.gateway import pool
 from vxlanu.gateway.ground import FIREWALL_S, Ground
 from vxlanu.gateway.ledger import EgressRow, Ledger
+from vxlanu.gateway.patience import Patience
 from vxlanu.gateway.published import Published, hold, hold_all
 from vxlanu.gateway.rules import BRIDGE
 from vxlanu.netns import Target
-from vxlanu.nsopen import EgressWire, NamespaceHelper, NamespaceMissing, WireFacts
+from vxlanu.nsopen import EgressWire, NamespaceHelper, NamespaceMissing, WayOut, WireFacts
 
 log = logging.getLogger("vxlanu.egress")
 
 AUDIT_S = 5.0
-LOOKS = 4  # targets that an audit looks into
+MENDS_AT_ONCE = 4  # of the helper's children; attaches want some too
 FAILURES = (VxlanuError, OSError, sqlite3.Error)
 MTU = 1500  # nothing is encapsulated here
 
@@ -70,8 +69,9 @@ class Egress:
         self._unreleased: set[str] = set()  # endpoints that are gone, and something of theirs is not
         self._audited = time.monotonic()
         self._auditing = False
-        self._said = self._failed = ""
-        self._last_address = self._last_looked_at = ""
+        self._patience = Patience()
+        self._failed: dict[str, str] = {}  # what was said of targets that cannot be mended, by tag; of the rest by ""
+        self._said = self._last_address = ""
 
     async def join(
         self, endpoint: str, target: Target, addresses: Iterable[str], wanted: tuple[Published, ...]
@@ -269,38 +269,56 @@ class Egress:
             await self._ground.look_at_firewall(FIREWALL_S)
         except FAILURES as error:
             self._complain(f"cannot be repaired: {error}")
+        else:
+            self._failed = {tag: what for tag, what in self._failed.items() if tag in self.ledger.rows}
         finally:
             self._auditing, self._audited = False, time.monotonic()
 
-    def _complain(self, what: str) -> None:
+    def _complain(self, what: str, tag: str = "") -> None:
         """Once: the audit tries again every few seconds."""
-        if what != self._failed:
-            self._failed = what
+        if what != self._failed.get(tag):
+            self._failed[tag] = what
             log.warning("egress: %s", what, extra={"event": "egress_failed"})
 
     async def _repair(self) -> None:
-        """Settle, and put right each veth that lacks something though its target is there."""
+        """Settle, look into every target, and put right what lacks something. One that cannot be, stops no other."""
         wanting = await self._ground.settle(self._wiring)
-        wanting += [tag for tag, row in self.ledger.rows.items() if not row.ifname and tag not in self._wiring]
-        for tag in dict.fromkeys((*wanting, *self._next_to_look_at())):
-            row = self.ledger.rows.get(tag)
-            target = next(filter(None, map(self._around.target_of, row.users)), None) if row else None
-            if row is None or target is None:
-                continue
-            async with self._turn(target):
-                if tag not in self.ledger.rows or tag in self._wiring:
-                    continue
-                with contextlib.suppress(NamespaceMissing):  # its end is on the way
-                    for what in (await self._wire(row, target)).mended:
-                        log.warning("egress of %s: %s", target.text, what, extra={"event": "egress"})
+        wanting += await self._helper.egress_look(list(self._ways()))
+        now = time.monotonic()
+        self._patience.keep(self.ledger.rows, now)
+        due = [tag for tag in dict.fromkeys(wanting) if self._patience.take(tag, now)]
+        gate = asyncio.Semaphore(MENDS_AT_ONCE)
+        await asyncio.gather(*(self._mend(tag, gate) for tag in due))
 
-    def _next_to_look_at(self) -> list[str]:
-        """Some of them in turn: what happened inside of a target shows only there, and each look is a process."""
-        tags = sorted(self.ledger.rows)
-        begin = bisect.bisect(tags, self._last_looked_at)
-        found = (tags[begin:] + tags[:begin])[:LOOKS]
-        self._last_looked_at = found[-1] if found else ""
-        return found
+    def _ways(self) -> Iterator[WayOut]:
+        """Those that should be whole."""
+        for tag, row in self.ledger.rows.items():
+            target = self._target_of(row)
+            if target is not None and tag not in self._wiring:
+                yield WayOut(tag, row.ifname, row.address, target.path, target.device, target.inode)
+
+    def _target_of(self, row: EgressRow) -> Target | None:
+        return next(filter(None, map(self._around.target_of, row.users)), None)
+
+    async def _mend(self, tag: str, gate: asyncio.Semaphore) -> None:
+        row = self.ledger.rows.get(tag)
+        target = self._target_of(row) if row else None
+        if row is None or target is None:
+            return
+        async with gate, self._turn(target):
+            if tag not in self.ledger.rows or tag in self._wiring:
+                return
+            try:
+                mended = (await self._wire(row, target)).mended
+            except NamespaceMissing:
+                return  # its end is on the way
+            except FAILURES as error:
+                self._complain(f"{target.text}: {error}", tag)
+                return
+        self._failed.pop(tag, None)
+        later = " (so often that it is mended once a minute now)" if self._patience.over(tag, time.monotonic()) else ""
+        for what in mended:
+            log.warning("egress of %s: %s%s", target.text, what, later, extra={"event": "egress"})
 
     def close(self) -> None:
         """The agent stops: the kernel goes on with what stands."""
