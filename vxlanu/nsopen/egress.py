@@ -22,7 +22,9 @@ from pathlib import Path
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from vxlanu.nsopen import rtnetlink
 from vxlanu.nsopen.place import Place
+from vxlanu.nsopen.rtnetlink import KernelLink
 from vxlanu.nsopen.survey import IFF_UP, Message, altnames_of, nested, number_of, text_of
 from vxlanu.nsopen.tap import ADDR_GEN_NONE, blame, choose_address_mode, rename
 from vxlanu.nsopen.wire import (
@@ -39,7 +41,6 @@ from vxlanu.nsopen.wire import (
 MTU = 1500  # what leaves here is not encapsulated
 AF_INET = 2
 IFF_LOOPBACK, IFF_LOWER_UP = 0x8, 0x10000
-RTN_UNICAST, RT_TABLE_MAIN = 1, 254
 OURS = re.compile(r"e-[0-9a-f]{12}")
 IP_FORWARD = "net.ipv4.ip_forward"
 IPV6 = Path("/proc/sys/net/ipv6")
@@ -48,15 +49,15 @@ IPV6 = Path("/proc/sys/net/ipv6")
 def ground(place: Place, wanted: EgressGround) -> GroundFacts:
     """The host's side as `wanted`; says what was not."""
     place.go_to_target()
+    links = {link.name: link for link in rtnetlink.links()}
     with IPRoute() as netlink:
-        links = {text_of(link.get("ifname")): link for link in netlink.get_links()}
         bridge = links.get(wanted.bridge)
-        if bridge is not None and (_kind(bridge) != "bridge" or text_of(bridge.get("address")) != wanted.mac):
-            what = f"a {_kind(bridge)} device" if _kind(bridge) != "bridge" else "a bridge"
+        if bridge is not None and (bridge.kind != "bridge" or bridge.mac != wanted.mac):
+            what = f"a {bridge.kind} device" if bridge.kind != "bridge" else "a bridge"
             why = f"the host has {what} of that name that is not this agent's"
             hint = f"ip link del {wanted.bridge}, or gateway-subnet = \"none\""
             raise BridgeTaken(f"bridge {wanted.bridge}", why, hint=hint)
-        here = number_of(bridge["index"]) if bridge is not None else 0
+        here = bridge.index if bridge is not None else 0
         mended = list(_without_strangers(netlink, links, wanted.tags, here))
         if not wanted.tags:
             mended += _without_bridge(netlink, wanted.bridge, here)
@@ -71,7 +72,7 @@ def ground(place: Place, wanted: EgressGround) -> GroundFacts:
         ports = {tag: links.get(egress_name(tag)) for tag in wanted.tags}
         for port in filter(None, ports.values()):
             mended += _port(netlink, port, here)
-        missing = [tag for tag, port in ports.items() if not port or not number_of(port["flags"]) & IFF_LOWER_UP]
+        missing = [tag for tag, port in ports.items() if not port or not port.flags & IFF_LOWER_UP]
         outward = tuple(_outward(netlink, links.values(), wanted))
     return GroundFacts(tuple(mended), tuple(missing), outward, bool(switched))
 
@@ -79,13 +80,14 @@ def ground(place: Place, wanted: EgressGround) -> GroundFacts:
 def wire(place: Place, wanted: EgressWire) -> WireFacts:
     """The veth of one target, up at both ends; where it is there already, what it lacks."""
     place.go_to_target()
+    routed = rtnetlink.has_default_route()
     with IPRoute() as inside:
         place.go_home()
         with IPRoute() as host:
             if index := _other_end(host, inside, egress_name(wanted.tag)):
                 place.go_to_target()
                 return _dress(inside, wanted, index)
-            if _has_default_route(inside):
+            if routed:
                 return WireFacts("", 0)
             try:
                 _join(host, place.target, wanted)
@@ -146,15 +148,15 @@ def cut(place: Place, tag: str) -> bool:
 
 
 def _without_strangers(
-    netlink: IPRoute, links: dict[str, Message], tags: tuple[str, ...], bridge: int
+    netlink: IPRoute, links: dict[str, KernelLink], tags: tuple[str, ...], bridge: int
 ) -> Iterator[str]:
     """Remove the veths of targets that are no longer: those of our bridge, and those that lost it."""
     wanted = {egress_name(tag) for tag in tags}
     for name, link in links.items():
-        stranded = number_of(link.get("master")) in (bridge, 0)
-        if OURS.fullmatch(name) and _kind(link) == "veth" and stranded and name not in wanted:
+        stranded = link.master in (bridge, 0)
+        if OURS.fullmatch(name) and link.kind == "veth" and stranded and name not in wanted:
             with contextlib.suppress(NetlinkError):  # it goes by itself when its target does
-                netlink.link("del", index=number_of(link["index"]))
+                netlink.link("del", index=link.index)
             yield f"{name}, which belonged to nobody, removed"
 
 
@@ -214,17 +216,16 @@ def _switch(name: str, *, on: bool) -> Iterator[str]:
         raise KernelRefused(f"set {name} to {int(on)}", why.strerror or str(why)) from why
 
 
-def _outward(netlink: IPRoute, links: Iterable[Message], wanted: EgressGround) -> Iterator[str]:
+def _outward(netlink: IPRoute, links: Iterable[KernelLink], wanted: EgressGround) -> Iterator[str]:
     """Interfaces that lead out of the host. Bridges are where its containers and guests are, so one of them counts only
     if it has a port of another kind than theirs, or a gateway behind it; anything else counts if it has an address."""
     gateways = set(_towards_gateways(netlink))
     addressed = {number_of(it["index"]) for it in netlink.get_addr(family=AF_INET)}
-    uplinked = {number_of(link.get("master")) for link in links if _kind(link) not in ("veth", "tun")}
+    uplinked = {link.master for link in links if link.kind not in ("veth", "tun")}
     for link in links:
-        name, index, bridge = text_of(link.get("ifname")), number_of(link["index"]), _kind(link) == "bridge"
-        leads = index in gateways or index in (uplinked if bridge else addressed)
-        if name != wanted.bridge and not number_of(link["flags"]) & IFF_LOOPBACK and (leads or name == wanted.underlay):
-            yield name
+        leads = link.index in gateways or link.index in (uplinked if link.kind == "bridge" else addressed)
+        if link.name != wanted.bridge and not link.flags & IFF_LOOPBACK and (leads or link.name == wanted.underlay):
+            yield link.name
 
 
 def _towards_gateways(netlink: IPRoute) -> Iterator[int]:
@@ -235,14 +236,10 @@ def _towards_gateways(netlink: IPRoute) -> Iterator[int]:
                 yield number_of(hop.get("oif"))
 
 
-def _port(netlink: IPRoute, link: Message, bridge: int) -> Iterator[str]:
+def _port(netlink: IPRoute, link: KernelLink, bridge: int) -> Iterator[str]:
     """A veth that is there is an isolated port of the bridge, and up."""
-    index, name = number_of(link["index"]), text_of(link.get("ifname"))
-    data = nested(nested(link.get("linkinfo")).get("slave_data"))
-    right = number_of(link.get("master")) == bridge
-    isolated = right and number_of(data.get("isolated")) == 1
-    up = bool(number_of(link["flags"]) & IFF_UP)
-    if isolated and up:
+    index, name, right = link.index, link.name, link.master == bridge
+    if right and link.isolated and link.flags & IFF_UP:
         return
     with contextlib.suppress(NetlinkError):  # it goes by itself when its target does
         if not right:
@@ -250,13 +247,6 @@ def _port(netlink: IPRoute, link: Message, bridge: int) -> Iterator[str]:
         netlink.brport("set", index=index, isolated=1)
         netlink.link("set", index=index, state="up")
     yield f"{name} made an isolated port again"
-
-
-def _has_default_route(netlink: IPRoute) -> bool:
-    return any(
-        message["dst_len"] == 0 and message["type"] == RTN_UNICAST and message["table"] == RT_TABLE_MAIN
-        for message in netlink.get_routes(family=AF_INET)
-    )
 
 
 def _dress(netlink: IPRoute, wanted: EgressWire, index: int) -> WireFacts:
@@ -276,7 +266,7 @@ def _dress(netlink: IPRoute, wanted: EgressWire, index: int) -> WireFacts:
         with blame(f"set {ifname} up"):
             netlink.link("set", index=index, state="up")
         mended.append(f"{ifname} was down")
-    if not _has_default_route(netlink):
+    if not rtnetlink.has_default_route():
         with blame(f"route through {wanted.gateway}", AddressFailed):
             netlink.route("add", dst="0.0.0.0/0", gateway=wanted.gateway, oif=index)
         mended.append(f"{ifname} had lost its route")
