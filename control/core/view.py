@@ -265,9 +265,12 @@ class View:
     def _claim(self, network: NetworkId, claim: str, claimant: Claimant) -> AddressClaim:
         alive = self._table.by_id[claimant[1]].state in LIVE
         body = self._index.endpoints[claimant]
-        # A MAC is made from an address, and goes with it: else one host would get what is sent to another's address.
-        addresses = [text.split("/")[0] for text in body.addresses] if is_mac(claim) else [claim]
-        entitled = bool(addresses) and all(self._entitled(network, it, claimant[1]) for it in addresses)
+        if is_mac(claim):
+            # It is made from an address, of IPv4 if there is one, and goes with that: else one host would get what is
+            # sent to another's address. Of an address in a large IPv6 subnet nobody holds a block.
+            addresses = self._index.claims_of[claimant][1:]
+            claim = min(addresses, key=lambda it: ":" in it, default="")
+        entitled = bool(claim) and self._entitled(network, claim, claimant[1])
         return AddressClaim(*claimant, alive, entitled, body.supersedes)
 
     def _entitled(self, network: NetworkId, address: str, node: NodeId) -> bool:
