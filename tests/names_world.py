@@ -12,7 +12,17 @@ from vxlanu.control.core.effects import State
 from vxlanu.control.core.index import Index
 from vxlanu.control.core.members import Member, MemberTable
 from vxlanu.control.core.out import Outbox
-from vxlanu.control.core.records import Endpoint, EndpointId, Kind, Network, NetworkId, NodeId, Record, encode_body
+from vxlanu.control.core.records import (
+    Block,
+    Endpoint,
+    EndpointId,
+    Kind,
+    Network,
+    NetworkId,
+    NodeId,
+    Record,
+    encode_body,
+)
 from vxlanu.control.core.view import View
 from vxlanu.control.core.wire import Wire
 
@@ -60,6 +70,12 @@ class World:
             self._records.pop(body.id)
         self._add(node, Kind.ENDPOINT, body.id, encode_body(body))
         return body.id
+
+    def block(self, node: str, network: str, prefix: str, loans: dict[str, str] | None = None) -> None:
+        """A host holds a block; `loans`: which of its addresses other hosts have."""
+        lent = {address: identity(borrower) + bytes(8) for address, borrower in (loans or {}).items()}
+        body = Block(network=identity(network), prefix=prefix, state="held", loans=lent)
+        self._add(node, Kind.BLOCK, body.network + prefix.encode(), encode_body(body))
 
     def gone(self, endpoint: bytes) -> None:
         if endpoint in self._records:

@@ -1,0 +1,52 @@
+"""What the view says where two endpoints claim one address, and with it one MAC.
+
+    h1: a        h2: b        both 10.0.0.5 in demonet, so both 02:42:...:05; the ids are in some order
+"""
+
+from __future__ import annotations
+
+import pytest
+from names_world import World, identity
+
+from vxlanu.control.core.records import EndpointId, NetworkId
+
+NET = NetworkId(identity("demonet"))
+ADDRESS = "10.0.0.5"
+ENDPOINTS = {"h1": EndpointId(identity("demonet/a")), "h2": EndpointId(identity("demonet/b"))}
+LOWER = min(ENDPOINTS, key=lambda host: ENDPOINTS[host])
+
+
+def doubled() -> tuple[World, str]:
+    """Nobody holds a block yet."""
+    world = World()
+    for host, name in (("h1", "a"), ("h2", "b")):
+        world.node(host)
+        world.endpoint(host, "demonet", name, f"{ADDRESS}/24")
+    return world, world.view.endpoints(NET)[0].body.mac
+
+
+def who_has(world: World, mac: str) -> tuple[str, str]:
+    """Whose the address is, and the MAC; that the other one has lost both is checked on the way."""
+    world.view.networks()
+    winners = [world.view.winner(NET, claim) for claim in (ADDRESS, mac)]
+    lost = {it.owner_name: it.lost for it in world.view.endpoints(NET)}
+    assert sorted(map(len, lost.values())) == [0, 2], lost
+    address, station = (it.owner_name if it else "" for it in winners)
+    assert lost[address] == frozenset()
+    return address, station
+
+
+@pytest.mark.parametrize("holder", ENDPOINTS)
+def test_a_mac_goes_to_whoever_holds_the_block_of_the_address_that_it_is_made_from(holder: str) -> None:
+    world, mac = doubled()
+    assert who_has(world, mac) == (LOWER, LOWER), "the control: without a block the lower id has both"
+    world.block(holder, "demonet", "10.0.0.0/26")
+    assert who_has(world, mac) == (holder, holder)
+
+
+@pytest.mark.parametrize("borrower", ENDPOINTS)
+def test_a_mac_goes_with_the_loan_of_its_address(borrower: str) -> None:
+    world, mac = doubled()
+    lender = next(host for host in ENDPOINTS if host != borrower)
+    world.block(lender, "demonet", "10.0.0.0/26", loans={ADDRESS: borrower})
+    assert who_has(world, mac) == (borrower, borrower)
