@@ -179,8 +179,9 @@ def forget(cluster: Cluster, by: Host, gone: Host) -> None:
     cluster.run(2.0)
 
 
-def test_a_lease_whose_block_was_given_away_meanwhile_is_not_renewed() -> None:
-    # h3 keeps an address for a container that does not run (no record), is forgotten, and comes back
+@pytest.fixture
+def lease_of_a_forgotten_host() -> tuple[Cluster, NetworkId, EndpointId]:
+    """h3 keeps 192.168.0.4 for a container that does not run (no record), is cut off, and forgotten by the others."""
     cluster, network = world(28, subnet="192.168.0.0/29")
     one, two, three = cluster.hosts
     kept = cluster.allocate(three, network, "192.168.0.4")
@@ -189,30 +190,34 @@ def test_a_lease_whose_block_was_given_away_meanwhile_is_not_renewed() -> None:
     cluster.partition([three], [one, two])
     forget(cluster, one, three)
     cluster.grants.clear()
-    cluster.attach(one, network, "192.168.0.4")
+    return cluster, network, kept
+
+
+def comes_back_and_asks(cluster: Cluster, network: NetworkId, kept: EndpointId) -> None:
+    """The container of h3 runs again, and has an address."""
     cluster.heal()
     cluster.until(lambda: cluster.all_alive() and cluster.agree(), 60.0)
     request = cluster.request()
     cluster._asked[request] = (network, kept)
-    cluster.call(three, lambda core, now: core.allocate(request, network, kept, now))  # the container runs again
+    cluster.call(cluster.hosts[2], lambda core, now: core.allocate(request, network, kept, now))
     cluster.until(lambda: kept in cluster.grants.values(), 20.0)
+
+
+def test_a_lease_whose_block_was_given_away_meanwhile_is_not_renewed(
+    lease_of_a_forgotten_host: tuple[Cluster, NetworkId, EndpointId],
+) -> None:
+    cluster, network, kept = lease_of_a_forgotten_host
+    cluster.attach(cluster.hosts[0], network, "192.168.0.4")
+    comes_back_and_asks(cluster, network, kept)
     assert address_of(cluster, kept) != "192.168.0.4"
 
 
-def test_a_lease_outlives_a_fence_where_nobody_took_its_address() -> None:
-    cluster, network = world(29, subnet="192.168.0.0/29")
-    one, two, three = cluster.hosts
-    kept = cluster.allocate(three, network, "192.168.0.4")
-    cluster.until(lambda: bool(cluster.grants), 5.0)
-    cluster.until(cluster.agree, 5.0)
-    cluster.partition([three], [one, two])
-    forget(cluster, one, three)
-    cluster.heal()
-    cluster.until(lambda: cluster.all_alive() and cluster.agree(), 60.0)
-    request = cluster.request()
-    cluster._asked[request] = (network, kept)
-    cluster.call(three, lambda core, now: core.allocate(request, network, kept, now))
-    cluster.until(lambda: cluster.granted == 2, 20.0)
+def test_a_lease_outlives_a_fence_where_nobody_took_its_address(
+    lease_of_a_forgotten_host: tuple[Cluster, NetworkId, EndpointId],
+) -> None:
+    cluster, network, kept = lease_of_a_forgotten_host
+    one, _, three = cluster.hosts
+    comes_back_and_asks(cluster, network, kept)
     assert address_of(cluster, kept) == "192.168.0.4"
     assert "192.168.0.4/32" in blocks(one, network) | blocks(three, network)
 
