@@ -17,7 +17,9 @@ from vxlanu.doctor import host, network
 from vxlanu.doctor.facts import Clock, Conntrack, Facts, File, Firewall, Holder, Host, PluginSocket, Settings, Tun
 from vxlanu.doctor.finding import FAIL, OK, SKIP, WARN, Finding, Report
 from vxlanu.doctor.firewall import Chain, Condition, Rule
-from vxlanu.doctor.read import TIMEX
+from vxlanu.doctor.host import LOST_WITHOUT, NEEDED
+from vxlanu.doctor.read import CAPABILITIES, TIMEX
+from vxlanu.share import shipped
 
 DEVICE = stat.S_IFCHR | 0o666
 OFFLOADS = [schema.Offload("tso", True), schema.Offload("rcvbufforce", True)]
@@ -30,7 +32,7 @@ NETCHECK = schema.Netcheck("h1", "192.0.2.1", "eth0", 7946, 4789, 1500, 1500, 0.
 WELL = Facts(
     settings=Settings(address="192.0.2.1", ifname="eth0", link_mtu=1500),
     host=Host(
-        *((6, 12, 0), "6.12.0", 0, frozenset({"net_admin", "sys_admin"}), "the agent", 4 << 20, 10000, 1, 0, 20, 1024)
+        *((6, 12, 0), "6.12.0", 0, frozenset(CAPABILITIES), "the agent", 4 << 20, 10000, 1, 0, 20, 1024)
     ),
     tun=Tun(File("/dev/net/tun", DEVICE, 0, True), lacking={}),
     conntrack=Conntrack(0, 10, 1000),
@@ -60,6 +62,19 @@ def test_a_host_in_order_has_only_ok() -> None:
     assert [it for it in found(WELL) if it.state != OK] == []
 
 
+def test_a_flow_that_conntrack_has_room_for_is_no_reason_to_warn() -> None:
+    finding = worst(replace(WELL, conntrack=Conntrack(12, 100, 1000)), "conntrack")
+    assert (finding.state, finding.what) == (OK, "tracks UDP 4789, 12 of its 100 entries; there is room for 1000")
+
+
+def test_every_capability_of_the_unit_is_looked_at() -> None:
+    """But CAP_KILL, without which nothing is lost."""
+    lines = [line.partition("=") for line in shipped("vxlanu.service").splitlines()]
+    granted = {word for name, _, words in lines if name == "CapabilityBoundingSet" for word in words.split()}
+    assert granted - {"CAP_KILL"} == {f"CAP_{name.upper()}" for name in (*NEEDED, *LOST_WITHOUT)}
+    assert set(CAPABILITIES) == {*NEEDED, *LOST_WITHOUT}
+
+
 def test_without_an_agent_only_what_needs_one_is_unknown() -> None:
     assert [(it.check, it.state) for it in found(ALONE) if it.state != OK] == [("agent", SKIP), ("reach", SKIP)]
 
@@ -77,6 +92,7 @@ def file(path: str, mode: int | None, owner: int = 0, writable: bool = True) -> 
 
 
 PLUGIN = "/run/docker/plugins/vxlanu.sock"
+ALL = frozenset(CAPABILITIES)
 KEY, STATE = "/etc/vxlanu/cluster.key", "/var/lib/vxlanu"
 NO_USO = [schema.Offload("tso", True), schema.Offload("uso", False, "the kernel: Invalid argument")]
 SICK: list[tuple[str, Facts, str, str]] = [
@@ -90,6 +106,8 @@ SICK: list[tuple[str, Facts, str, str]] = [
     ("tun", replace(ALONE, tun=Tun(file("/dev/net/tun", DEVICE), "Operation not permitted")), FAIL, "NET_ADMIN"),
     ("capabilities", with_host(WELL, capabilities=frozenset({"net_admin"})), FAIL, "CAP_SYS_ADMIN"),
     ("capabilities", replace(ALONE, host=USER), WARN, "rootless"),
+    *(("capabilities", with_host(WELL, capabilities=ALL - {name}), WARN, why) for name, why in LOST_WITHOUT.items()),
+    ("capabilities", with_host(ALONE, capabilities=ALL - {"net_raw"}), WARN, "--print-unit"),
     ("kernel", with_host(WELL, kernel=(5, 4, 0), release="5.4.0"), WARN, "newer"),
     ("kernel", with_host(WELL, kernel=(7, 1, 4), release="7.1.4"), WARN, "7.1.5"),
     ("offload", with_status(offloads=NO_USO), WARN, "kernel"),
@@ -115,7 +133,7 @@ SICK: list[tuple[str, Facts, str, str]] = [
     ("docker", replace(WELL, plugin=PluginSocket(PLUGIN, "stand-in", 5)), WARN, "without --docker"),
     ("docker", replace(ALONE, plugin=PluginSocket(PLUGIN, "nobody")), WARN, f"rm {PLUGIN}"),
     ("docker", replace(WELL, plugin=PluginSocket(PLUGIN, "somebody else")), SKIP, "another agent"),
-    ("conntrack", replace(WELL, conntrack=Conntrack(12, 100, 1000)), WARN, "notrack"),
+    ("conntrack", replace(WELL, conntrack=Conntrack(12, 950, 1000)), WARN, "notrack"),
     ("conntrack", replace(WELL, conntrack=Conntrack(0, 950, 1000)), WARN, "nf_conntrack_max=2000"),
     ("conntrack", replace(WELL, conntrack=None), SKIP, ""),
     ("mtu", replace(WELL, settings=replace(WELL.settings, link_mtu=1400)), FAIL, "--mtu 1350"),

@@ -63,24 +63,46 @@ def tun(facts: Facts) -> Iterator[Finding]:
     yield ok("tun", f"{shown}, usable")
 
 
+NEEDED = {"net_admin": "makes interfaces", "sys_admin": "enters the containers' namespaces"}
+LOST_WITHOUT = {
+    "sys_ptrace": "no namespace of another user's process can be attached to",
+    "net_bind_service": "names are not served, and ports below 1024 are not published",
+    "net_raw": "legacy iptables, where Docker uses it, gets no rules",
+    "chown": "the socket is root's alone, not the group vxlanu's",
+    "dac_override": "nothing is written where another user keeps files, as a rootless runtime does",
+    "dac_read_search": "nothing is read where another user keeps files, as a rootless runtime does",
+}
+"""With NEEDED what the unit grants, but CAP_KILL: whatever the agent ends runs as the agent does."""
+
+
 def capabilities(facts: Facts) -> Iterator[Finding]:
     host = facts.host
-    missing = [name for name in ("net_admin", "sys_admin") if name not in host.capabilities]
+    missing = [name for name in NEEDED if name not in host.capabilities]
+    lost = [name for name in LOST_WITHOUT if name not in host.capabilities]
     if not missing and (facts.status is None or host.whose == AGENT):
-        yield ok("capabilities", f"{host.whose}: net_admin, sys_admin")
+        if lost:
+            why = "; ".join(LOST_WITHOUT[name] for name in lost)
+            hint = "CapabilityBoundingSet as in vxlanu agent --print-unit; in a container: --cap-add"
+            yield warn("capabilities", f"{host.whose} has no {_capabilities(lost)}", why, hint)
+        else:
+            yield ok("capabilities", f"{host.whose}: {', '.join((*NEEDED, *LOST_WITHOUT))}")
         return
-    named = " and ".join(f"CAP_{name.upper()}" for name in missing)
     if facts.status is not None and host.whose != AGENT:
         why = "its process cannot be seen from here, as from another pid namespace"
         yield skip("capabilities", "those of the agent are not known", why, "run it as root on the agent's host")
         return
     if host.uid and facts.status is None:
         why = "without them only namespaces of this user's own can be attached to (rootless)"
-        yield warn("capabilities", f"{host.whose} has no {named}", why, "run the agent as root, or keep to rootless")
+        hint = "run the agent as root, or keep to rootless"
+        yield warn("capabilities", f"{host.whose} has no {_capabilities(missing)}", why, hint)
         return
-    why = "net_admin makes interfaces, sys_admin enters the containers' namespaces"
+    why = ", ".join(f"{name} {does}" for name, does in NEEDED.items())
     hint = "AmbientCapabilities=CAP_NET_ADMIN CAP_SYS_ADMIN in the unit; in a container: --privileged"
-    yield fail("capabilities", f"{host.whose} has no {named}", why, hint)
+    yield fail("capabilities", f"{host.whose} has no {_capabilities(missing)}", why, hint)
+
+
+def _capabilities(names: list[str]) -> str:
+    return " and ".join(f"CAP_{name.upper()}" for name in names)
 
 
 def kernel(facts: Facts) -> Iterator[Finding]:

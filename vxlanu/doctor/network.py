@@ -176,10 +176,10 @@ def conntrack(facts: Facts) -> Iterator[Finding]:
         why = f"{found.count} of {found.maximum}: when it is full, new flows are dropped, of this overlay too"
         hint = f"sysctl -w net.netfilter.nf_conntrack_max={2 * found.maximum}; and {command}"
         yield warn("conntrack", "the table is nearly full", why, hint)
-    if found.data_port_flows:
-        why = f"{found.data_port_flows} entries: each packet costs a lookup, and each flow an entry that may not fit"
-        yield warn("conntrack", f"tracks UDP {port}", why, command)
-    elif not full:
+    elif found.data_port_flows:
+        flows = f"{found.data_port_flows} of its {found.count} entries"
+        yield ok("conntrack", f"tracks UDP {port}, {flows}; there is room for {found.maximum}")
+    else:
         yield ok("conntrack", f"does not track UDP {port}")
 
 

@@ -31,7 +31,16 @@ __all__ = [
 
 TUN = "/dev/net/tun"
 LEGACY_NAMES = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
-CAPABILITIES = {"net_admin": 12, "sys_admin": 21, "sys_resource": 24}
+CAPABILITIES = {  # linux/capability.h
+    "chown": 0,
+    "dac_override": 1,
+    "dac_read_search": 2,
+    "net_bind_service": 10,
+    "net_admin": 12,
+    "net_raw": 13,
+    "sys_ptrace": 19,
+    "sys_admin": 21,
+}
 TIME_ERROR, STA_UNSYNC = 5, 0x40  # linux/timex.h
 TIMEX = struct.Struct("=I4xqqqqi164x")  # modes, offset, freq, maxerror, esterror, status; 208 bytes, all written to
 FAR_AWAY = {4: "192.0.2.1", 6: "2001:db8::1"}  # documentation prefixes: only a default route leads there
