@@ -122,6 +122,23 @@ def test_a_key_that_cannot_be_read_is_found_by_check(tmp_path: Path, capsys: pyt
     assert main(line) == 0
 
 
+def test_an_address_that_this_host_lacks_is_found_by_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The agent would not start with it either: its sockets are bound to the address."""
+    line = ["agent", "--check", "--config", written(tmp_path, "")]
+    for lacking in ("192.0.2.77", "no-such-if"):
+        assert main([*line, "--advertise", lacking]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and len(err.splitlines()) == 1, err
+        assert err.startswith(f"vxlanu: advertise {lacking}: not an address of this host and no interface with one")
+    key = str(tmp_path / "k")
+    assert main([*line, "--advertise", "192.0.2.77", "--key-file", key]) == 2
+    assert [each.split(": ")[1] for each in capsys.readouterr().err.splitlines()] == [
+        f"key-file {key}",
+        "advertise 192.0.2.77",
+    ]
+    assert main([*line, "--advertise", "127.0.0.1"]) == 0, "the control"
+
+
 def test_the_sample_has_every_key_with_its_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["agent", "--print-config"]) == 0
     sample = capsys.readouterr().out

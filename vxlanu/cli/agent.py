@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -92,7 +92,7 @@ def agent(check: bool, print_config: bool, print_unit: bool, **said: object) -> 
     try:
         config, places = load_with_places(given, os.environ, uid=os.getuid())
         if check:
-            _check_key(config)
+            _check_host(config)
     except ConfigMistakes as mistakes:
         for mistake in mistakes.each[:-1]:
             click.echo(printable(mistake.line()), err=True)
@@ -121,8 +121,14 @@ def _unit() -> str:
     return shipped("vxlanu.service").replace("/usr/local/bin/vxlanu", path)
 
 
-def _check_key(config: AgentConfig) -> None:
-    """A key that cannot be read is a mistake of the configuration too."""
+def _check_host(config: AgentConfig) -> None:
+    """What the agent would not start with on this host is a mistake of the configuration too."""
+    if found := [*_key_mistakes(config), *_advertise_mistakes(config)]:
+        raise ConfigMistakes(found)
+
+
+def _key_mistakes(config: AgentConfig) -> Iterator[BadRequest]:
+    """A key that cannot be read."""
     if not config.key_file:
         return
     from vxlanu.control.core.errors import LocalError
@@ -132,8 +138,25 @@ def _check_key(config: AgentConfig) -> None:
         load_key(Path(config.key_file))
     except (LocalError, OSError) as error:
         why = error.what if isinstance(error, LocalError) else error.strerror or str(error)
-        hint = "vxlanu key gen FILE"
-        raise ConfigMistakes([BadRequest(f"key-file {config.key_file}", why, name="key_invalid", hint=hint)]) from error
+        yield BadRequest(f"key-file {config.key_file}", why, name="key_invalid", hint="vxlanu key gen FILE")
+
+
+def _advertise_mistakes(config: AgentConfig) -> Iterator[BadRequest]:
+    """An address that is not here: the data sockets are bound to it, so that of a NAT before this host will not do."""
+    if not config.advertise:
+        return
+    import asyncio
+
+    from vxlanu.agent.advertise import choose
+    from vxlanu.nsopen import NamespaceHelper
+
+    helper = NamespaceHelper.start()
+    try:
+        asyncio.run(choose(config.advertise, (), helper))
+    except BadRequest as mistake:
+        yield mistake
+    finally:
+        helper.close()
 
 
 def _print(config: AgentConfig, places: Mapping[str, str]) -> None:
