@@ -16,6 +16,7 @@ from sample_agent import SampleAgent, golden
 
 from vxlanu.api import schema as s
 from vxlanu.cli.main import main
+from vxlanu.cli.member import draw_members
 
 C0 = "C0 192.168.0.100/24,fd00:a8::64/64 02:42:c0:a8:00:64 eth0\n"
 MAC = "02:42:c0:a8:00:64"
@@ -180,6 +181,45 @@ def test_reclaim_shows_first_and_without_a_terminal_needs_yes(
     agent.service.reclaimable = False
     assert said(agent, capsys, "ipam reclaim") == "nothing to reclaim\n"
     assert agent.service.asked[-1] == s.Reclaim(dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "question", "asked"),
+    [
+        (["network", "prune"], "Remove demonet", "prune_networks"),
+        (["ipam", "reclaim", "h3"], "Reclaim what h3 has (1 block or addresses, 2 in use)", s.Reclaim(["h3"])),
+    ],
+)
+def test_on_a_terminal_it_asks_before_what_cannot_be_undone(
+    agent: SampleAgent,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    line: list[str],
+    question: str,
+    asked: object,
+) -> None:
+    agent.service.network_endpoints = 0
+    for answer in ("n\n", "y\n"):
+        monkeypatch.setattr("sys.stdin", Terminal(answer))
+        assert main([*line, "--socket", str(agent.path)]) == 0
+        assert f"{question} for ever?" in capsys.readouterr().err
+        assert (asked in agent.service.asked) == (answer == "y\n")
+
+
+class Terminal(io.StringIO):
+    """One on which somebody types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_members_of_one_name_are_told_apart_by_their_ids(agent: SampleAgent) -> None:
+    one = golden(s.Member)
+    other = msgspec.structs.replace(one, id="beef" * 8, state="dead")
+    assert next(iter(draw_members(s.Items([one])))).split()[:2] == ["NODE", "ADDRESS"], "the control"
+    header, *rows = draw_members(s.Items([one, other]))
+    assert header.split()[:3] == ["NODE", "ID", "ADDRESS"]
+    assert [row.split()[:2] for row in rows] == [[one.name, one.id[:12]], [one.name, "beef" * 3]]
 
 
 def test_inspect_shows_every_field_of_a_network(agent: SampleAgent, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 
 import click
 
 from vxlanu.api.schema import AddressBlock, AddressPool, Items, Reclaim, Reclaimed
 from vxlanu.cli import complete
+from vxlanu.cli.asking import agreed
 from vxlanu.cli.command import Group, client, show
 from vxlanu.cli.listing import list_options, show_list
 from vxlanu.cli.render import bold, count, printable, table
-from vxlanu.errors import BadRequest
 
 __all__ = ["ipam"]
 
@@ -88,10 +87,7 @@ def reclaim(members: Sequence[str], dry_run: bool, yes: bool) -> None:
         if dry_run or not found.value.items:
             show(found, lambda rows: draw_reclaimed(rows, "would reclaim"))
             return
-        if not sys.stdin.isatty():
-            why = f"would reclaim {_summary(found.value)}, and there is nobody to ask"
-            raise BadRequest("ipam reclaim", why, hint="--dry-run, then --yes", name="usage")
-        if not click.confirm(f"Reclaim {_summary(found.value)} for ever?", err=True):
+        if not agreed("ipam reclaim", f"reclaim {_summary(found.value)}", "--dry-run, then --yes"):
             return
     show(client("reclaiming").reclaim(Reclaim(list(members))), lambda rows: draw_reclaimed(rows, "reclaimed"))
 

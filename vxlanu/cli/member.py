@@ -19,6 +19,7 @@ from vxlanu.errors import TryAgain
 
 __all__ = ["address", "member"]
 
+ID_SHOWN = 12
 HEADER = ("NODE", "ADDRESS", "STATE", "SINCE", "VTEP", "ENDPOINTS", "VERSION", "RTT")
 
 member = Group(
@@ -38,15 +39,18 @@ def address(host: str, port: int) -> str:
 def ls() -> None:
     """List the members as this host sees them.
 
-    Its own row says `self` under RTT.
+    Its own row says `self` under RTT. SINCE is how long this host's agent has seen a member in its state: it begins
+    anew with the agent. Where two have one name, as a host and the one that it replaced, their ids are shown too.
     """
     show_list(client().members, draw_members)
 
 
 def draw_members(found: Items[Member]) -> Iterator[str]:
-    rows = [
+    alike = len({m.name for m in found.items}) < len(found.items)
+    rows: list[tuple[str | int, ...]] = [
         (
             m.name,
+            *([m.id[:ID_SHOWN]] if alike else []),
             address(m.address, m.control_port),
             m.state,
             age(m.since_s),
@@ -57,7 +61,7 @@ def draw_members(found: Items[Member]) -> Iterator[str]:
         )
         for m in found.items
     ]
-    return table(HEADER, rows)
+    return table((HEADER[0], *(["ID"] if alike else []), *HEADER[1:]), rows)
 
 
 @member.verb("join", examples=["vxlanu member join 192.0.2.1", "vxlanu member join h1:7946 h2:7946"])

@@ -7,7 +7,6 @@ Rules of this file
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import click
@@ -15,11 +14,11 @@ import msgspec
 
 from vxlanu.api.schema import Items, Network, NetworkCreate, NetworkDetail
 from vxlanu.cli import complete
+from vxlanu.cli.asking import agreed
 from vxlanu.cli.command import Group, client, show
 from vxlanu.cli.endpoint import state
 from vxlanu.cli.listing import list_options, show_list
 from vxlanu.cli.render import block, table
-from vxlanu.errors import BadRequest
 
 __all__ = ["network"]
 
@@ -193,9 +192,6 @@ def prune(filters: Sequence[str], yes: bool) -> None:
         unused = [n.name for n in client().networks([*filters, "dangling=true"]).value.items if n.scope == "global"]
         if not unused:
             return
-        if not sys.stdin.isatty():
-            why = f"would remove {', '.join(unused)} for ever, and there is nobody to ask"
-            raise BadRequest("network prune", why, hint="--yes", name="usage")
-        if not click.confirm(f"Remove {', '.join(unused)} for ever?", err=True):
+        if not agreed("network prune", f"remove {', '.join(unused)}"):
             return
     show(client("removing networks").network_prune(filters), lambda gone: [n.name for n in gone.items])
