@@ -13,6 +13,7 @@ Rules of this file
      between, and at the end of a line for its rest. Blanks are one blank, and columns may be wider.
   3. What differs from run to run is compared by its kind: ids (12 or more hex digits), times, numbers of interfaces,
      the subnet of a bridge that leads out (172.17 to 172.31). Any other address has to be chosen, or left out.
+  4. One id of a chapter stands for one id that is printed: two things never show the same, and one thing never two.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from pathlib import Path
 __all__ = ["Step", "chapter", "play"]
 
 PROMPT = re.compile(r"^([a-z]+)# (.+)$")
+ID = re.compile(r"\b[0-9a-f]{12,64}\b")
+ID_DIGITS = 12  # by which the short form of an id is that of the long one
 VARYING = (
-    (re.compile(r"\b[0-9a-f]{12,64}\b"), "ID"),
+    (ID, "ID"),
     (re.compile(r"\b\d+(\.\d+)? ?(ms|s|us)\b"), "TIME"),
     (re.compile(r"\b\d+\.\d+/\d+\.\d+/\d+\.\d+(/\d+\.\d+)?\b"), "TIMES"),
     (re.compile(r"@if\d+"), "@ifN"),
@@ -77,18 +80,19 @@ def _steps(lines: Iterator[str]) -> Iterator[Step]:
 def play(steps: list[Step], run: Callable[[str, str], tuple[int, str]], names: dict[str, str]) -> None:
     """Run every step by `run(host, command) -> (status, output)`; `names` maps the document's hosts to ours."""
     told: list[str] = []
+    ids: dict[str, str] = {}
     for step in steps:
         status, output = run(names[step.host], step.command)
         told.append(f"{step.host}# {step.command}\n{output}")
         story = "\n".join(told)
         assert (status != 0) == step.fails, f"exit {status}\n{story}"
-        missing = _missing(step.shown, output, names)
+        missing = _missing(step.shown, output, names, ids)
         assert missing is None, f"not printed: {missing!r}\n{story}"
 
 
-def _missing(shown: list[str], output: str, names: dict[str, str]) -> str | None:
-    """The first line that is not there, or not in its place."""
-    printed = iter([_comparable(line, {}) for line in output.splitlines() if line.strip()])
+def _missing(shown: list[str], output: str, names: dict[str, str], ids: dict[str, str]) -> str | None:
+    """The first line that is not there, or not in its place; `ids`: which of the document's are which."""
+    printed = iter([line for line in output.splitlines() if line.strip()])
     anywhere = False
     for line in shown:
         if line.strip() == "...":
@@ -102,13 +106,24 @@ def _missing(shown: list[str], output: str, names: dict[str, str]) -> str | None
             found = next(printed, None)
         if found is None or not _fits(found, wanted):
             return line
+        if not _same_ids(line, found, ids):
+            return f"{line} (here {found}: an id that stood for another thing, or has had another id)"
         anywhere = False
     if not anywhere and (left := next(printed, None)) is not None and shown:
         return f"(the document ends before: {left})"
     return None
 
 
-def _fits(printed: str, wanted: str) -> bool:
+def _same_ids(shown: str, printed: str, ids: dict[str, str]) -> bool:
+    """Whether the document's ids still stand for one printed id each; those of this line are learned."""
+    for wanted, found in zip(ID.findall(shown), ID.findall(printed), strict=False):
+        if ids.setdefault(wanted[:ID_DIGITS], found[:ID_DIGITS]) != found[:ID_DIGITS]:
+            return False
+    return len(set(ids.values())) == len(ids)
+
+
+def _fits(line: str, wanted: str) -> bool:
+    printed = _comparable(line, {})
     return printed.startswith(wanted[:-3]) if wanted.endswith(" ...") else printed == wanted
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from transcript import chapter, play
+from transcript import ID, ID_DIGITS, chapter, play
+
+README = Path(__file__).parents[2] / "README.md"
 
 DOCUMENT = """# T
 
@@ -69,6 +74,44 @@ def test_another_output_is_no_success(tmp_path: Path, number: int, output: str) 
     outputs = [*GOOD[:number], output, *GOOD[number + 1 :]]
     with pytest.raises(AssertionError, match="not printed"):
         played(tmp_path, outputs)
+
+
+TWICE = """# T
+
+## One
+
+```
+one# make it
+0e28e5d7187d
+one# make another
+{other}
+one# ls
+0e28e5d7187d  it
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("document", "other", "listed", "right"),
+    [
+        ("5a9a827d9677", "abcdefabcdef", "1234567890ab", True),
+        ("0e28e5d7187d", "abcdefabcdef", "1234567890ab", False),
+        ("5a9a827d9677", "1234567890ab", "1234567890ab", False),
+        ("5a9a827d9677", "abcdefabcdef", "abcdefabcdef", False),
+        ("5a9a827d9677", "abcdefabcdef", f"1234567890ab{'0' * 52}", True),
+    ],
+)
+def test_an_id_stands_for_one_thing(tmp_path: Path, document: str, other: str, listed: str, right: bool) -> None:
+    (tmp_path / "README.md").write_text(TWICE.format(other=document))
+    outputs = iter(["1234567890ab\n", f"{other}\n", f"{listed} it\n"])
+    with nullcontext() if right else pytest.raises(AssertionError, match="stood for another thing"):
+        play(chapter(tmp_path / "README.md", "One"), lambda *_: (0, next(outputs)), {"one": "h1"})
+
+
+def test_no_id_of_the_readme_is_in_two_chapters() -> None:
+    chapters = re.split(r"\n## ", README.read_text())
+    used = Counter(found[:ID_DIGITS] for body in chapters for found in set(ID.findall(body)))
+    assert used and max(used.values()) == 1, used.most_common(3)
 
 
 def test_a_step_that_must_fail_and_does_not_is_no_success(tmp_path: Path) -> None:
