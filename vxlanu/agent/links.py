@@ -20,10 +20,11 @@ from vxlanu.control.core.view import EndpointView, NetworkView
 from vxlanu.errors import NotFound, VxlanuError, near
 from vxlanu.gateway.service import GATEWAY_NAME, Service
 from vxlanu.nsopen import Link as KernelLink
+from vxlanu.nsopen.client import AT_ONCE
 
 __all__ = ["links"]
 
-AT_ONCE = 8  # children of the helper that may work for one question
+HALF = AT_ONCE // 2  # of the helper's children, for one question
 AGEING_S = 300  # native/limits.h: VX_LEARNED_MS
 SOURCE_PORTS = (49152, 65535)  # native/limits.h: VX_TX_PORT_MIN, VX_TX_PORT_MAX
 GSO_BYTES_MAX = 65535  # an IP packet of the largest size, as a TAP hands it over
@@ -32,7 +33,7 @@ GSO_BYTES_MAX = 65535  # an IP packet of the largest size, as a TAP hands it ove
 async def links(agent: Agent, reference: str) -> list[Link]:
     """All networks with their local ports, or one of them, or that of one endpoint with its port alone."""
     networks, only = _meant(agent, reference)
-    turn = asyncio.Semaphore(AT_ONCE)
+    turn = asyncio.Semaphore(HALF)
 
     async def port(view: EndpointView) -> LinkPort:
         async with turn:

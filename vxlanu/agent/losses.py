@@ -10,8 +10,9 @@ import asyncio
 
 from vxlanu.agent.agent import Agent
 from vxlanu.errors import VxlanuError
+from vxlanu.nsopen.client import AT_ONCE
 
-AT_ONCE = 8  # children of the helper that may work for one question
+HALF = AT_ONCE // 2  # of the helper's children, for one question
 
 REASON = "ring_full"
 
@@ -19,7 +20,7 @@ REASON = "ring_full"
 async def ring_losses(agent: Agent) -> dict[str, int]:
     """Frames lost on the way into the agent since the TAP was made, by port, those of gateways too; what ends meanwhile
     is left out."""
-    turn = asyncio.Semaphore(AT_ONCE)
+    turn = asyncio.Semaphore(HALF)
     gateways = {service.key: service.network for service in agent.services.standing()}
 
     async def ask(key: str) -> int:
