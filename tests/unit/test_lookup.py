@@ -7,6 +7,7 @@ Ids are 128 random bits, so any word of hexadecimal digits meets one by chance. 
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import cast
 
@@ -16,11 +17,13 @@ from names_world import World, identity
 from vxlanu.agent import egress, lookup
 from vxlanu.agent.agent import Agent
 from vxlanu.agent.links import _meant
+from vxlanu.agent.reclaim import reclaim
 from vxlanu.agent.why import _in_network
 from vxlanu.api import schema
 from vxlanu.api.client import Client
 from vxlanu.capture.wanted import select
 from vxlanu.cli import complete
+from vxlanu.control.core.effects import State
 from vxlanu.control.core.records import NetworkId, NodeId
 from vxlanu.errors import BadRequest, NotFound
 
@@ -140,6 +143,23 @@ def test_why_looks_for_a_name_in_the_senders_network_first_then_for_names_elsewh
         assert found is not None and found.id == identity(meant), target
     with pytest.raises(BadRequest, match="2 match"):
         _in_network(agent(world), demonet, "web")
+
+
+def test_a_member_whose_addresses_are_reclaimed_is_named_or_begun_with_four_digits(world: World) -> None:
+    def holder(reference: str) -> str:
+        rows = asyncio.run(reclaim(agent(world), schema.Reclaim(members=[reference], dry_run=True)))
+        return ", ".join(row.holder for row in rows)
+
+    world.node("h3", State.GONE)
+    world.block("h3", "demonet", "10.0.0.0/26")
+    for reference in ("h3", beginning("h3"), beginning("h3", 32).upper()):
+        assert holder(reference) == "h3"
+    for digits in (0, 1, 3):  # `ipam reclaim "$HOST"` without a HOST, or with one that is misspelt
+        with pytest.raises(NotFound):
+            holder(beginning("h3", digits))
+    world.node(beginning("h3"), State.GONE)
+    world.block(beginning("h3"), "demonet", "10.0.0.64/26")
+    assert holder(beginning("h3")) == beginning("h3"), "a name goes before the beginning of an id"
 
 
 def test_the_bridge_is_not_meant_by_the_name_of_a_network(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

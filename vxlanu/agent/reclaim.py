@@ -28,6 +28,7 @@ from vxlanu.api.schema import Reclaim, Reclaimed
 from vxlanu.control.core.effects import State
 from vxlanu.control.core.errors import Refusal
 from vxlanu.control.core.records import EndpointId, NetworkId, NodeId, short
+from vxlanu.control.core.view import ID_DIGITS_MIN
 from vxlanu.errors import BadRequest, Conflict, NotFound, TryAgain
 
 __all__ = ["is_reclaimable", "reclaim", "unused_leases"]
@@ -100,7 +101,8 @@ def _meant(agent: Agent, reference: str) -> NodeId:
     """The member that is to be given up, also one that no list shows any more. Raises for one that answers."""
     what = f"reclaim {reference}"
     holders = {view.owner: view.owner_name for view in agent.view.blocks() if is_reclaimable(view.owner_state)}
-    matching = [node for node, name in holders.items() if reference == name or node.hex().startswith(reference.lower())]
+    begun = [node for node in holders if len(reference) >= ID_DIGITS_MIN and node.hex().startswith(reference.lower())]
+    matching = [node for node, name in holders.items() if name == reference] or begun
     try:
         member = lookup.member(agent.view, reference)
     except NotFound:
