@@ -62,7 +62,7 @@ class World:
             id=EndpointId(identity(f"{network}/{name}")),
             network=NetworkId(identity(network)),
             name=name,
-            mac="02:42:" + identity("/".join(addresses))[:4].hex(":"),
+            mac="02:42:" + identity("".join(addresses[:1]))[:4].hex(":"),  # of the first, as attach does
             addresses=tuple(str(ipaddress.ip_interface(address)) for address in addresses),
             aliases=tuple(aliases),
         )

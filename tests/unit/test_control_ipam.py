@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import random
 
 import pytest
 
 from vxlanu.control.core.choose import choose_ipv6_subnet, choose_subnet, choose_vni, overlapping
-from vxlanu.control.core.config import PROFILES
 from vxlanu.control.core.conflicts import AddressClaim, network_names, vni_owner, winner_of
-from vxlanu.control.core.effects import State
-from vxlanu.control.core.index import Index
-from vxlanu.control.core.members import Member, MemberTable
-from vxlanu.control.core.out import Outbox
 from vxlanu.control.core.pool import Pool
-from vxlanu.control.core.records import (
-    Block,
-    Body,
-    Endpoint,
-    EndpointId,
-    Kind,
-    Network,
-    NetworkId,
-    NodeId,
-    Record,
-    encode_body,
-)
-from vxlanu.control.core.view import View
-from vxlanu.control.core.wire import Wire
+from vxlanu.control.core.records import EndpointId, Network, NetworkId, NodeId
 
 NET = NetworkId(b"n" * 16)
 NODE, OTHER = NodeId(b"a" * 16), NodeId(b"b" * 16)
@@ -121,27 +102,6 @@ def test_who_wins_an_address(claims: list[AddressClaim], winner: int) -> None:
         best = winner_of(order)
         assert best is not None and best.endpoint[0] == winner
     assert winner_of([]) is None
-
-
-@pytest.mark.parametrize("sixth", [None, "fd00::%d/64"], ids=["IPv4", "dual-stack"])
-@pytest.mark.parametrize("holder", [NODE, OTHER], ids=["lower id", "higher id"])
-def test_a_mac_goes_with_the_ipv4_address_that_it_is_made_from(holder: NodeId, sixth: str | None) -> None:
-    # one address for two, as after `ipam reclaim` and the old host's return; of a /64 nobody holds a block
-    out = Outbox(Wire(None, random.Random(1)))
-    table, index = MemberTable(NODE, PROFILES["lan"], out), Index(out)
-
-    def add(writer: NodeId, kind: Kind, key: bytes, body: Body) -> None:
-        index.add(Record(writer, 1, 1, kind, key, encode_body(body)))
-
-    mac, prefix = "02:42:c0:a8:00:02", "192.168.0.0/26"
-    for number, node in enumerate((NODE, OTHER)):
-        table.by_id[node] = Member(node, f"h{number}", (f"10.1.0.{number}", 7946), (1, 1), 1, State.ALIVE, 0.0)
-        addresses = ("192.168.0.2/24", *([sixth % (number + 2)] if sixth else []))
-        body = Endpoint(id=node, network=NET, name=f"c{number}", mac=mac, addresses=addresses)
-        add(node, Kind.ENDPOINT, node, body)
-    add(holder, Kind.BLOCK, NET + prefix.encode(), Block(network=NET, prefix=prefix, state="held"))
-    winners = [View(index, table).winner(NET, claim) for claim in ("192.168.0.2", mac)]
-    assert [winner and winner.owner for winner in winners] == [holder, holder]
 
 
 def test_names_and_vnis_belong_to_the_lowest_id() -> None:

@@ -16,12 +16,12 @@ ENDPOINTS = {"h1": EndpointId(identity("demonet/a")), "h2": EndpointId(identity(
 LOWER = min(ENDPOINTS, key=lambda host: ENDPOINTS[host])
 
 
-def doubled() -> tuple[World, str]:
-    """Nobody holds a block yet."""
+def doubled(*, dual_stack: bool = False) -> tuple[World, str]:
+    """Nobody holds a block yet. Of an address in a large IPv6 subnet nobody ever does: a hash keeps two apart."""
     world = World()
     for host, name in (("h1", "a"), ("h2", "b")):
         world.node(host)
-        world.endpoint(host, "demonet", name, f"{ADDRESS}/24")
+        world.endpoint(host, "demonet", name, f"{ADDRESS}/24", *([f"fd00::{name}/64"] if dual_stack else []))
     return world, world.view.endpoints(NET)[0].body.mac
 
 
@@ -36,9 +36,12 @@ def who_has(world: World, mac: str) -> tuple[str, str]:
     return address, station
 
 
+@pytest.mark.parametrize("dual_stack", [False, True], ids=["IPv4", "dual-stack"])
 @pytest.mark.parametrize("holder", ENDPOINTS)
-def test_a_mac_goes_to_whoever_holds_the_block_of_the_address_that_it_is_made_from(holder: str) -> None:
-    world, mac = doubled()
+def test_a_mac_goes_to_whoever_holds_the_block_of_the_address_that_it_is_made_from(
+    holder: str, dual_stack: bool
+) -> None:
+    world, mac = doubled(dual_stack=dual_stack)
     assert who_has(world, mac) == (LOWER, LOWER), "the control: without a block the lower id has both"
     world.block(holder, "demonet", "10.0.0.0/26")
     assert who_has(world, mac) == (holder, holder)
