@@ -51,7 +51,7 @@ EVENTS = {
     "intent": "a container that runs again could not be attached again yet, and why",
     "intent_ended": "a container that was attached is gone for good, so its addresses are free",
     "gateway": "the gateway's device of a network ended, and another is made",
-    "gateway_failed": "the gateway of a network cannot be served here, and why; it is tried again",
+    "gateway_failed": "the gateway of a network, or names there, cannot be served here, and why; it is tried again",
     # names
     "dns": "the host's resolv.conf cannot be read, or an answer could not be sent",
     # Docker's plugin

@@ -380,5 +380,8 @@ def _warnings(agent: Agent) -> list[str]:
         warnings.append(f"the namespace helper ended {times} and was started again: see the log")
     for network, why in agent.services.refused().items():
         name = _network_names(agent).get(network, short(network))
-        warnings.append(f"the gateway of {name} is not served here: {why}")
+        lost = f"the gateway of {name} is not served"
+        if agent.services.get(network) is not None:
+            lost = f"names of {name} are not answered"
+        warnings.append(f"{lost} here: {why}")
     return warnings + agent.egress.warnings() + ladder.warnings(agent.ladder, agent.dataplane)

@@ -19,7 +19,6 @@ from vxlanu.control.core.records import EndpointId, NetworkId, NodeId, short
 from vxlanu.control.core.view import NetworkView
 from vxlanu.dns import Counters, Forwarder, Resolvers, Server, Zone
 from vxlanu.dns.netns_file import NetnsFiles, Served
-from vxlanu.errors import VxlanuError
 
 if TYPE_CHECKING:  # the agent holds its names
     from vxlanu.agent.agent import Agent
@@ -48,13 +47,8 @@ class Names:
     # servers
 
     async def open(self, network: bytes) -> None:
-        """The gateway of a network stands: answer there."""
-        try:
-            opened = await self._agent.services.open_sockets(network, PORT)
-        except (VxlanuError, OSError) as why:
-            told = "no names are answered at the gateway of network %s: %s"
-            log.warning(told, network.hex()[:12], why, extra={"event": "dns"})
-            return
+        """The gateway of a network stands: answer there. Services says what keeps the port from us, tries again."""
+        opened = await self._agent.services.open_sockets(network, PORT)
         view = self._agent.view.network(NetworkId(network))
         if view is None or network in self._servers or self._agent.services.get(network) is None:
             opened.close()  # it went meanwhile

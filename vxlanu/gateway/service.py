@@ -13,7 +13,8 @@ Rules of this file
      made anew at the start. Nothing of them is on disk.
   2. A service port follows its network: `start` when an endpoint is about to be here, `drop` when the last one has
      gone. Whatever of a start is under way is undone by a drop; a start waits for the end that was before it.
-  3. A gateway that cannot be had keeps no endpoint from coming; it is tried again.
+  3. A gateway that cannot be had keeps no endpoint from coming; it is tried again. So is what stands behind it: the
+     gateway answers meanwhile, and names are answered as soon as their port can be had.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,8 @@ class Service:
 
 class Services:
     """The service ports of one agent. `on_open` and `on_close` are called with the network's id when its gateway stands
-    and before its namespace is given up; sockets in it must be closed then, or they keep it."""
+    and before its namespace is given up; sockets in it must be closed then, or they keep it. An `on_open` that cannot
+    (VxlanuError, OSError) is called again every RETRY_S, with those before it."""
 
     def __init__(self, agent: Agent) -> None:
         self.on_open: list[Hook] = []
@@ -91,7 +93,7 @@ class Services:
         self._refused: dict[bytes, str] = {}
 
     def refused(self) -> dict[bytes, str]:
-        """Networks whose gateway could not be made, and why."""
+        """Networks whose gateway could not be made, or what stands behind it; and why."""
         return dict(self._refused)
 
     def standing(self) -> list[Service]:
@@ -104,7 +106,11 @@ class Services:
 
     def start(self, network: bytes) -> None:
         """Begin to make the service port of a network; nothing if there is one, or one under way."""
-        if network in self._standing or network in self._starting:
+        if network not in self._standing:
+            self._begin(network)
+
+    def _begin(self, network: bytes) -> None:
+        if network in self._starting:
             return
         task = asyncio.get_running_loop().create_task(self._start(network))
         self._starting[network] = task
@@ -150,8 +156,9 @@ class Services:
     def check(self, now: float) -> None:
         """Once a second, `now` is monotonic: start what is missing, unless it failed just now."""
         for network in self._agent.reconciler.local:
-            if now >= self._retry.get(network, 0.0):
-                self.start(network)
+            lacking = network not in self._standing or network in self._refused
+            if lacking and now >= self._retry.get(network, 0.0):
+                self._begin(network)
 
     async def open_sockets(self, network: bytes, port: int) -> OpenedSockets:
         """A UDP and a TCP socket on `port` of every gateway address of a network.
@@ -181,17 +188,21 @@ class Services:
         if network in self._ending:
             await asyncio.wait([self._ending[network]])
         try:
-            await self._open(network)
+            if network not in self._standing:
+                await self._open(network)
+            if network in self._standing:
+                for hook in self.on_open:
+                    await hook(network)
         except (VxlanuError, OSError) as why:
             self._retry[network] = time.monotonic() + RETRY_S
             if self._refused.get(network) != str(why):
                 told = "cannot serve the gateway of network %s: %s"
+                if network in self._standing:
+                    told = "no names are answered at the gateway of network %s: %s"
                 log.warning(told, network.hex()[:12], why, extra={"event": "gateway_failed"})
             self._refused[network] = str(why)
             return
         self._refused.pop(network, None)
-        if network in self._standing:
-            await self._tell(self.on_open, network)
 
     async def _open(self, network: bytes) -> None:
         agent, view = self._agent, self._agent.view.network(NetworkId(network))
@@ -235,11 +246,11 @@ class Services:
         if earlier:
             await asyncio.wait(earlier)
         if service is not None:
-            await self._tell(self.on_close, network)
+            await self._close_behind(network)
             os.close(service.namespace)
 
-    async def _tell(self, hooks: Iterable[Hook], network: bytes) -> None:
-        for hook in hooks:
+    async def _close_behind(self, network: bytes) -> None:
+        for hook in self.on_close:
             try:
                 await hook(network)
             except Exception:
