@@ -12,6 +12,7 @@ SWIM speaks datagrams (Das, Gupta, Motivala 2002; field meanings as in memberlis
 from __future__ import annotations
 
 import ipaddress
+import math
 from typing import TypeVar
 
 import msgspec
@@ -385,7 +386,7 @@ def _check(message: Message) -> None:
             _check_place(row.name, row.host, row.port)
             _check_count(row.epoch)
             _check_count(row.incarnation)
-            if len(row.node) != 16 or not row.age >= 0:
+            if len(row.node) != 16 or not 0 <= row.age < math.inf:  # JSON, in which lists tell it, has no infinity
                 raise RemoteError("wrong_shape", "member row")
 
 

@@ -5,6 +5,7 @@ Two ways in: random bytes, and real messages that were cut, changed or spliced. 
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -181,6 +182,19 @@ def test_mutated_bodies_are_kept_out_of_the_view_or_are_valid(seed: int) -> None
 def test_a_host_that_is_no_number_is_refused(host: str) -> None:
     with pytest.raises(RemoteError):
         decode_message(encode_message(Alive(A, "h1", host, 7946, 1, 0, 7)), FRAME_BYTES_MAX)
+
+
+AGES = [(0.0, True), (1e9, True), (-1.0, False), (math.inf, False), (math.nan, False)]
+
+
+@pytest.mark.parametrize(("age", "right"), AGES)
+def test_an_age_is_a_number_of_seconds_that_a_list_can_show(age: float, right: bool) -> None:
+    message = Members([MemberState(B, "h2", "10.0.0.2", 7946, 1, 0, 9, "alive", age)])
+    if right:
+        assert decode_message(encode_message(message), FRAME_BYTES_MAX) == message
+    else:
+        with pytest.raises(RemoteError):
+            decode_message(encode_message(message), FRAME_BYTES_MAX)
 
 
 @pytest.mark.parametrize("value", [-1, (1 << 56) + 1, (1 << 63) - 1, (1 << 64) - 1])
