@@ -142,6 +142,7 @@ class Host:
         inner.ip("addr", "add", f"{container.v4}/24", "dev", "eth0")
         inner.ip("addr", "add", f"{container.v6}/64", "dev", "eth0", "nodad")
         inner.ip("link", "set", "eth0", "up")
+        poll(lambda: inner.ip("-6", "route", "show", "table", "local", "to", container.v6), what="its own IPv6 address")
         container.port = lib.vx_port_add(self.engine, self.network, mac(container.mac), mtu, flags, fds, len(fds))
         assert container.port >= 0
         own: list[Mapping[str, int | bytes]] = [

@@ -61,7 +61,7 @@ def segmented(size: int, payload: bytes) -> Send:
 
 def resolve_for_good(client: Namespace, to: str) -> None:
     """A permanent neighbour: what waits for ARP is overtaken, and the rest of it dropped, by the sender's kernel."""
-    assert client.pings(to)
+    poll(lambda: client.pings(to, wait=1), what="a first echo", story=client.story)
     (entry,) = json.loads(client.ip("-j", "neigh", "show", "to", to))
     client.ip("neigh", "replace", to, "lladdr", entry["lladdr"], "dev", entry["dev"], "nud", "permanent")
 
