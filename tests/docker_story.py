@@ -69,6 +69,8 @@ def tidy(pair: Pair, running: set[str]) -> None:
     def settled() -> bool:
         return all(addresses(host) == running and not left_over(host) for host in pair)
 
+    def differences() -> list[object]:
+        return [it for host in pair for it in host.vxlanu("verify")["differences"]]
+
     poll(settled, what=f"only {sorted(running)}", story=story)
-    for host in pair:
-        assert host.vxlanu("verify")["differences"] == []
+    poll(lambda: not differences(), what="every table right", story=lambda: f"{differences()}\n{story()}")

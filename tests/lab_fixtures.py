@@ -3,9 +3,8 @@
     def test_it(lab): ...                       three hosts with two containers each, shared by the tests of one module
     def test_it(make_lab): make_lab(hosts=2)    one's own, with any argument of `Lab`; gone after the test
 
-`lab.vxlanu("h1", "member", "ls")` runs the command in this process where all that it does is to talk to the agent: a
-Python of its own takes a quarter of a second of processor, and tests that poll ask often. Others, and whatever is run
-as `lab.exec("h1", ["vxlanu", ...])`, run on the host as a person runs them.
+`lab.vxlanu("h1", "member", "ls")` runs the command in this process where all that it does is to talk to the agent
+(asking.py). Others, and whatever is run as `lab.exec("h1", ["vxlanu", ...])`, run on the host as a person runs them.
 
 VXLANU_TEST_OFFLOAD=off (or any other `--offload`) runs all of them on that rung of the ladder.
 When a test fails, the story of its labs (which agents run, the end of each log) is in the report.
@@ -13,32 +12,21 @@ When a test fails, the story of its labs (which agents run, the end of each log)
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import ExitStack
 from itertools import count
-from threading import Lock
 
 import pytest
+from asking import ONLY_ASK, ask
 from docker_fixtures import docker_story
 from needs import LAB_NEEDS, require
 
-from vxlanu.cli.main import main
-from vxlanu.errors import VxlanuError
 from vxlanu.lab.plan import agent_socket
-from vxlanu.lab.topology import COMMAND_TIMEOUT_S, Json, Lab, parsed
-
-ONLY_ASK = {
-    *("attach", "detach", "drops", "endpoint", "fdb", "link", "member", "neighbor", "netns", "network"),
-    *("stats", "status", "verify", "vtep", "why"),
-}
-"""Commands that are the same wherever they run, once they know the agent's socket."""
+from vxlanu.lab.topology import COMMAND_TIMEOUT_S, Json, Lab
 
 _running: list[Lab] = []
 _number = count(1)
-_output = Lock()
-"""Of this process; one command at a time may have it."""
 
 
 class LabOfTests(Lab):
@@ -47,14 +35,7 @@ class LabOfTests(Lab):
     def vxlanu(self, host: str, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Json:
         if arguments[0] not in ONLY_ASK:
             return super().vxlanu(host, *arguments, timeout_s=timeout_s)
-        said, complained = io.TextIOWrapper(io.BytesIO()), io.StringIO()
-        with _output, redirect_stdout(said), redirect_stderr(complained):
-            status = main(["--socket", str(self.path(agent_socket(host))), *arguments, "--json"])
-        said.seek(0)
-        if status:
-            why = f"status {status}: {complained.getvalue().strip()}"
-            raise VxlanuError(f"{host}: vxlanu {' '.join(arguments)}", why)
-        return parsed(said.read())
+        return ask(host, self.path(agent_socket(host)), *arguments)
 
 
 def _started(stack: ExitStack, **arguments: object) -> Lab:

@@ -40,18 +40,21 @@ def poll(
 ) -> T:
     """The first true value of `condition`, asked again and again; after `timeout` an AssertionError with `story`.
 
+    What is dear to ask is asked less often: or the asking would take the processor from what is waited for.
+
     `timeout` is for a machine that does nothing else right either: it says that the test failed, never how fast
     something has to be.
     """
     deadline = time.monotonic() + timeout
     while True:
+        asked = time.monotonic()
         value = condition()
         if value:
             return value
-        if time.monotonic() >= deadline:
+        if (now := time.monotonic()) >= deadline:
             told = f"\n{story()}" if story else ""
             raise AssertionError(f"after {timeout} s still not: {what or condition!r} (last: {value!r}){told}")
-        time.sleep(0.01)
+        time.sleep(min(max(0.01, now - asked), 0.2))
 
 
 def run(*command: str, check: bool = True, timeout: float = 30.0, stdin: str | None = None) -> str:

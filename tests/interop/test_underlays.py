@@ -68,6 +68,7 @@ class Pair:
     mac: dict[str, str]
     addresses: dict[tuple[str, str], str]
     vni: int
+    kind: str = ""
 
     def story(self) -> str:
         return self.peer.story()
@@ -96,10 +97,11 @@ def pair(request: pytest.FixtureRequest, make_module_lab: Callable[..., Lab]) ->
     yield made
 
 
-@pytest.fixture(params=["offload", "nic", "plain"])
+@pytest.fixture(scope="module", params=["offload", "nic", "plain"])
 def over(request: pytest.FixtureRequest, pair: Pair) -> Pair:
-    """The pair, over one of the underlays."""
+    """The pair, over one of the underlays; tests are sorted by it, for a change of it takes a dozen processes."""
     set_underlay(pair.lab, request.param, ("h1", KERNEL))
+    pair.kind = request.param
     return pair
 
 
@@ -308,12 +310,10 @@ def listening(lab: Lab, place: str, address: str) -> socket.socket:
     return made
 
 
-@pytest.mark.parametrize("kind", ["offload", "nic", "plain"])
-def test_an_underlay_is_what_it_is_called(pair: Pair, kind: str) -> None:
+def test_an_underlay_is_what_it_is_called(over: Pair) -> None:
     """Where a card cannot cut inside a tunnel, frames of the MTU leave the kernel's host; else super-frames."""
-    set_underlay(pair.lab, kind, ("h1", KERNEL))
-    with packet_socket(pair.lab, KERNEL, "eth0") as heard:
-        assert bulk(pair.lab, KERNEL, OURS, pair.addresses[OURS, "v4"], 4 << 20).intact
+    with packet_socket(over.lab, KERNEL, "eth0") as heard:
+        assert bulk(over.lab, KERNEL, OURS, over.addresses[OURS, "v4"], 4 << 20).intact
         longest = max(lengths(heard, outgoing=True))
-    assert (longest > 2 * pair.lab.plan.mtu) == (kind == "offload"), longest
-    assert kind == "offload" or longest == pair.lab.plan.mtu + 14
+    assert (longest > 2 * over.lab.plan.mtu) == (over.kind == "offload"), longest
+    assert over.kind == "offload" or longest == over.lab.plan.mtu + 14

@@ -2,7 +2,7 @@
 
     h1 ---- h2 ---- h3 ...      one network, small enough that everybody wants the same blocks
 
-`VXLANU_SIM_SEEDS` sets how many seeds the long runs take (default 1000). Every invariant of simulator.py is checked at
+`VXLANU_SIM_SEEDS` sets how many seeds the long runs take (default 500). Every invariant of simulator.py is checked at
 every effect; a failure prints its seed and its story.
 """
 
@@ -19,7 +19,7 @@ from vxlanu.control.core.effects import Allocated, State
 from vxlanu.control.core.messages import ClaimAnswer, encode_message
 from vxlanu.control.core.records import EndpointId, NetworkId
 
-SEEDS = int(os.environ.get("VXLANU_SIM_SEEDS", "1000"))
+SEEDS = int(os.environ.get("VXLANU_SIM_SEEDS", "500"))
 ROUGH = Weather(loss=0.1, double=0.1, delay_max=0.03, stream_break=0.02)
 SUBNETS = ("192.168.0.0/24", "192.168.0.0/28", "192.168.0.0/25", "192.168.0.0/22")
 SUBNETS6 = ("fd00::/126", "fd00::/122", "fd00::/112")  # so small that two hosts may choose the same address
