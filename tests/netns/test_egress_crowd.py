@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from crowd import client
-from egress_scene import AUDIT_S, Scene
+from egress_scene import AUDIT_S
 from lab_ns import poll
 
 from vxlanu.api.schema import Attach
@@ -86,19 +85,3 @@ def test_what_several_of_many_containers_lose_inside_is_put_back(crowd: Crowd) -
 
     poll(lambda: not differing(), what=f"{len(victims)} ways out", timeout=AUDIT_S, story=lambda: f"{differing()}")
     print(f"{len(victims)} of {SIZE} were put back after {time.monotonic() - since:.1f} s")
-
-
-def test_an_interface_that_a_container_calls_otherwise_is_known_by_its_new_name(make_lab: Callable[..., Lab]) -> None:
-    scene = Scene(make_lab(hosts=1, containers=1))
-    scene.lab.vxlanu("h1", "network", "create", "blue", "--subnet", "192.168.0.0/24")
-    scene.attach("blue", "c1-1", "--name", "one")
-
-    def known() -> str:
-        shown = json.loads(scene.lab.exec("h1", ["vxlanu", "endpoint", "inspect", "one", "--json"]).stdout)
-        return str(shown["egress"]["ifname"])
-
-    assert known() == "eth1"
-    for command in ("link set eth1 down", "link set eth1 name way0", "link set way0 up"):
-        scene.lab.exec("c1-1", ["ip", *command.split()])
-    poll(lambda: known() == "way0", what="the new name", timeout=AUDIT_S)
-    assert "default via 172.18.0.1 dev way0" in scene.lab.exec("c1-1", ["ip", "route"]).stdout

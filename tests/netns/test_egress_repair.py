@@ -78,6 +78,20 @@ def test_what_a_runtime_undid_inside_of_a_target_is_put_back(attached: Scene, lo
     gets_out(attached)
 
 
+def test_an_interface_that_a_container_calls_otherwise_is_known_by_its_new_name(attached: Scene) -> None:
+    lab = attached.lab
+
+    def known() -> str:
+        [row] = lab.vxlanu("h1", "endpoint", "ls")
+        return str(lab.vxlanu("h1", "endpoint", "inspect", str(row["id"]))["egress"]["ifname"])
+
+    assert known() == "eth1"
+    for command in ("link set eth1 down", "link set eth1 name way0", "link set way0 up"):
+        lab.exec("c1-1", ["ip", *command.split()])
+    poll(lambda: known() == "way0", what="the new name", timeout=AUDIT_S)
+    assert "default via 172.18.0.1 dev way0" in lab.exec("c1-1", ["ip", "route"]).stdout
+
+
 def test_a_default_route_that_a_target_was_given_meanwhile_stays_its_own(attached: Scene) -> None:
     inside = attached.lab
     inside.exec("c1-1", ["ip", "route", "replace", "default", "dev", "eth0"])
