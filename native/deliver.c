@@ -347,3 +347,28 @@ void vx_deliver(struct vx_worker *worker, struct vx_frame *frames, unsigned n)
 	}
 	enter(&worker->stats, &tally, tally.sender);
 }
+
+/**
+ * vx_deliver_followers() - Let frames from the tunnel go where one went that they are like
+ * @worker:	Worker
+ * @frame:	The last frame that vx_deliver() was given
+ * @next:	What follows it in its datagram, at the VXLAN header
+ * @count:	How many frames of the same length
+ *
+ * Only behind a frame that went to a port and was nothing special: what a record allowed it allows them.
+ *
+ * Return: how many went; the next one is to be decided
+ */
+unsigned vx_deliver_followers(struct vx_worker *worker, const struct vx_frame *frame, uint8_t *next, unsigned count)
+{
+	struct vx_owner sender = sender_of(frame);
+	struct tally tally = { .sender = sender };
+
+	if (frame->reason || frame->event || frame->act != VX_ACT_PORT || frame->notes != VX_NOTE_DECAPSULATED)
+		return 0;
+	count = vx_gro_follow(worker->gro, frame, next, count);
+	tally.frames = tally.decapsulated = count;
+	tally.bytes = (uint64_t)count * frame->len;
+	enter(&worker->stats, &tally, sender);
+	return count;
+}

@@ -20,6 +20,10 @@
  *   others by partial.c (NEEDS_CSUM in vnet) and count as verified. A chain's first frame is verified when a second
  *   one wants to join; if it is wrong it leaves alone and untouched. One that would join and is wrong is a drop.
  *
+ *   Frames of a train that UDP_GRO brought are mostly one super-frame of the sender's, cut: each is like the one before
+ *   but for sequence number, IPv4 ID and checksums, so the switch would decide the same. vx_gro_follow() lets such
+ *   frames join behind the one that was decided, and leaves every other to the long way.
+ *
  *   Later frames stay where they are: the train refers to their payload. Of the first, the headers are rewritten in
  *   place when the chain leaves, and what that overwrites is kept, so that vx_gro_undo() gives all of them back.
  *
@@ -55,6 +59,7 @@
 #define TCP_CWR		0x80
 #define UDP_LEN		8
 #define UDP_CSUM	6
+#define ALIKE_LEN	128	/* all headers, VXLAN's included: IPv6, TCP with all options and a tag are 126 */
 
 static_assert(VX_GRO_CHAINS < NO_CHAIN, "a chain is known by a byte");
 
@@ -107,6 +112,8 @@ struct vx_gro {
 	uint8_t used;		/* chains from here on have never been */
 	uint8_t oldest;
 	uint8_t youngest;
+	uint8_t last_chain;	/* that the last frame opened or joined, if it waits */
+	const uint8_t *last;	/* that frame */
 	uint8_t bucket[BUCKETS];
 	struct vx_train lone;
 	struct chain chains[VX_GRO_CHAINS];
@@ -184,6 +191,7 @@ static void leave(struct vx_gro *gro, uint8_t at)
 	struct chain *chain = &gro->chains[at];
 
 	unlink_chain(gro, at);
+	gro->last_chain = gro->last_chain == at ? NO_CHAIN : gro->last_chain;
 	if (chain->train.parts > 1)
 		rewrite(chain);
 	gro->emit(gro->context, &chain->train);
@@ -275,6 +283,8 @@ static void open_chain(struct vx_gro *gro, const struct segment *segment, uint32
 	chain->size = chain->payload = segment->payload;
 	chain->eth = segment->frame->eth;
 	load(&chain->train, segment->frame, port);
+	gro->last = segment->frame->data;
+	gro->last_chain = at;
 }
 
 /* -- segments ----------------------------------------------------------------------------------------------------- */
@@ -370,26 +380,78 @@ static bool is_first_right(struct chain *chain)
 	return chain->verified;
 }
 
+/** append() - Add a frame of @len bytes, @payload of them payload, to a chain, which leaves if it is full */
+static void append(struct vx_gro *gro, uint8_t at, uint8_t *frame, uint32_t len, uint32_t payload)
+{
+	struct chain *chain = &gro->chains[at];
+	struct vx_train *train = &chain->train;
+
+	if (train->parts == 1 && chain->eth.version == 4)
+		chain->id_step = vx_get16(first_of(chain) + chain->eth.l3 + 4) != vx_get16(frame + chain->eth.l3 + 4);
+	train->part[train->parts++] = (struct iovec){ frame + chain->headers, payload };
+	train->frames++;
+	train->bytes += len;
+	chain->payload += payload;
+	gro->last = frame;
+	gro->last_chain = at;
+	if (payload < chain->size || train->parts == VX_GRO_FRAMES)
+		leave(gro, at);
+}
+
 /** join() - Add a segment to a chain, which leaves if nothing can follow */
 static void join(struct vx_gro *gro, uint8_t at, const struct segment *segment)
 {
 	struct chain *chain = &gro->chains[at];
-	struct vx_train *train = &chain->train;
 	const struct vx_frame *frame = segment->frame;
 
-	if (train->parts == 1 && chain->eth.version == 4)
-		chain->id_step = vx_get16(first_of(chain) + chain->eth.l3 + 4) !=
-				 vx_get16(frame->data + frame->eth.l3 + 4);
 	if (segment->last)
 		chain->tcp_flags |= frame->data[frame->eth.l4 + 13] & (TCP_FIN | TCP_PSH);
 	if (frame->vnet.flags & VX_VNET_NEEDS_CSUM)
-		train->partial |= 1ull << train->parts;
-	train->part[train->parts++] = (struct iovec){ frame->data + segment->headers, segment->payload };
-	train->frames++;
-	train->bytes += frame->len;
-	chain->payload += segment->payload;
-	if (segment->last || segment->payload < chain->size || train->parts == VX_GRO_FRAMES)
+		chain->train.partial |= 1ull << chain->train.parts;
+	append(gro, at, frame->data, frame->len, segment->payload);
+	if (segment->last && gro->last_chain == at)
 		leave(gro, at);
+}
+
+/** mask_headers() - Which bytes the next datagram of a flow has the same: all up to the payload, but for these */
+static void mask_headers(uint8_t *mask, const struct chain *chain)
+{
+	const struct vx_eth *eth = &chain->eth;
+	uint8_t *ip = mask + VX_VXLAN_LEN + eth->l3, *l4 = mask + VX_VXLAN_LEN + eth->l4;
+
+	memset(mask, 0, ALIKE_LEN);
+	memset(mask, 0xff, VX_VXLAN_LEN + chain->headers);
+	if (eth->version == 4)
+		ip[4] = ip[5] = ip[10] = ip[11] = 0;	/* ID, checksum */
+	if (eth->protocol == VX_PROTO_TCP)
+		vx_put32(l4 + 4, 0);			/* sequence number */
+	vx_put16(l4 + csum_offset(eth), 0);
+}
+
+static bool alike(const uint8_t *a, const uint8_t *b, const uint8_t *mask)
+{
+	uint8_t differs = 0;
+
+	for (unsigned i = 0; i < ALIKE_LEN; i++)
+		differs |= (a[i] ^ b[i]) & mask[i];
+	return !differs;
+}
+
+/** is_next() - Whether a frame that is like the last of its chain is the next one, and whole; @pseudo: of both */
+static bool is_next(const struct chain *chain, const uint8_t *frame, uint32_t pseudo)
+{
+	const struct vx_eth *eth = &chain->eth;
+	const uint8_t *first = first_of(chain), *l4 = frame + eth->l4;
+	uint32_t l4_len = chain->headers - eth->l4 + chain->size;
+
+	if (chain->headers - eth->l3 + chain->payload + chain->size > IP_MAX ||
+	    !plain_ip(frame + eth->l3, eth) || !ip_follows(chain, first + eth->l3, frame + eth->l3))
+		return false;
+	if (eth->protocol == VX_PROTO_TCP && !tcp_follows(chain, first + eth->l4, l4))
+		return false;
+	if (vx_get16(l4 + csum_offset(eth)) == vx_csum_fold(pseudo))	/* perhaps partial: partial.c's question */
+		return false;
+	return vx_csum_fold(vx_csum_add(l4, l4_len, pseudo)) == 0xffff;
 }
 
 /* -- the room's doors --------------------------------------------------------------------------------------------- */
@@ -405,7 +467,7 @@ void vx_gro_init(struct vx_gro *gro, vx_gro_emit *emit, void *context)
 {
 	gro->emit = emit;
 	gro->context = context;
-	gro->free = gro->oldest = gro->youngest = NO_CHAIN;
+	gro->free = gro->oldest = gro->youngest = gro->last_chain = NO_CHAIN;
 	memset(gro->bucket, NO_CHAIN, sizeof(gro->bucket));
 }
 
@@ -447,6 +509,41 @@ enum vx_reason vx_gro_add(struct vx_gro *gro, const struct vx_frame *frame, uint
 	else
 		pass(gro, frame, port);
 	return VX_OK;
+}
+
+/**
+ * vx_gro_follow() - Let frames join that came behind one in its datagram and are like it
+ * @gro:	Coalescer
+ * @frame:	What was added last, with its VXLAN header before it
+ * @next:	The datagram's next frame, at its VXLAN header. Like those behind it, it is as long as @frame was
+ * @count:	How many of them there are
+ *
+ * What the switch decides depends on no byte in which a frame that joins differs from @frame. The first that differs
+ * in more, is not the next of its flow or has a wrong or partial checksum ends this, and is to be decided.
+ *
+ * Return: how many have joined
+ */
+unsigned vx_gro_follow(struct vx_gro *gro, const struct vx_frame *frame, uint8_t *next, unsigned count)
+{
+	uint8_t mask[ALIKE_LEN], at = gro->last_chain;
+	uint32_t stride = VX_VXLAN_LEN + frame->len, pseudo;
+	struct chain *chain;
+	unsigned joined;
+
+	if (at == NO_CHAIN || gro->last != frame->data || (frame->vnet.flags & VX_VNET_NEEDS_CSUM))
+		return 0;
+	chain = &gro->chains[at];
+	if (stride < ALIKE_LEN || VX_VXLAN_LEN + chain->headers > ALIKE_LEN || !is_first_right(chain))
+		return 0;
+	mask_headers(mask, chain);
+	pseudo = vx_csum_pseudo(frame->data + chain->eth.l3, chain->eth.version, chain->eth.protocol,
+				chain->headers - chain->eth.l4 + chain->size);
+	for (joined = 0; joined < count && gro->last_chain == at; joined++, next += stride) {
+		if (!alike(frame->data - VX_VXLAN_LEN, next, mask) || !is_next(chain, next + VX_VXLAN_LEN, pseudo))
+			break;
+		append(gro, at, next + VX_VXLAN_LEN, frame->len, chain->size);
+	}
+	return joined;
 }
 
 /** vx_gro_flush_port() - Emit what waits for a port, the oldest first: before anything else goes there */

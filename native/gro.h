@@ -56,6 +56,7 @@ typedef void vx_gro_emit(void *context, struct vx_train *train);
 size_t vx_gro_size(void);
 void vx_gro_init(struct vx_gro *gro, vx_gro_emit *emit, void *context);
 enum vx_reason vx_gro_add(struct vx_gro *gro, const struct vx_frame *frame, uint32_t port, unsigned may_merge);
+unsigned vx_gro_follow(struct vx_gro *gro, const struct vx_frame *frame, uint8_t *next, unsigned count);
 void vx_gro_flush_port(struct vx_gro *gro, uint32_t port);
 void vx_gro_flush(struct vx_gro *gro);
 void vx_gro_undo(struct vx_train *train);

@@ -236,13 +236,32 @@ static void take_source(const union vx_sockaddr *from, struct vx_frame *frame)
 	}
 }
 
+/** is_like() - Whether the next frame seems to be of the same flow: IPv4 addresses and ports, or part of IPv6's */
+static bool is_like(const uint8_t *frame, uint32_t len)
+{
+	enum { ADDRESSES = VX_VXLAN_LEN + VX_ETH_LEN + 12, LEN = 12 };
+
+	return len >= ADDRESSES + LEN && memcmp(frame + ADDRESSES, frame + len + ADDRESSES, LEN) == 0;
+}
+
+/** advance() - Go on behind @len bytes of a datagram, to the next one when they were its last */
+static void advance(struct vx_receiver *receiver, uint32_t len)
+{
+	receiver->offset += len;
+	if (receiver->offset == receiver->datagram[receiver->at].len) {
+		receiver->at++;
+		receiver->offset = 0;
+	}
+}
+
 /**
  * vx_receiver_next() - The next frames of what was read, in order
  * @receiver:	Receiver
  * @frames:	VX_BATCH frames; their upper halves are filled in, each with its VXLAN header. Their bytes stay until
  *		the next read
  *
- * A datagram that was cut off, or that lies, is a frame of length 0: no frame is passed over in silence.
+ * A datagram that was cut off, or that lies, is a frame of length 0: no frame is passed over in silence. A vector ends
+ * with a frame that others like it seem to follow: they may not need a decision each (vx_receiver_followers()).
  *
  * Return: how many, 0 when there are no more
  */
@@ -263,13 +282,34 @@ unsigned vx_receiver_next(struct vx_receiver *receiver, struct vx_frame *frames)
 		frame->outer_tos = datagram->tos;
 		frame->packet = 0;
 		take_source(&receiver->from[receiver->at], frame);
-		receiver->offset += frame->len;
-		if (receiver->offset == datagram->len) {
-			receiver->at++;
-			receiver->offset = 0;
-		}
+		advance(receiver, frame->len);
+		if (left >= 2 * frame->len && receiver->offset && is_like(frame->data, frame->len))
+			return n + 1;
 	}
 	return n;
+}
+
+/**
+ * vx_receiver_followers() - What comes behind the last frame of the last vector, in the same datagram
+ * @receiver:	Receiver
+ * @next:	Set to the first of them
+ *
+ * Return: how many are as long as that frame; vx_receiver_skip() passes over those that were taken
+ */
+unsigned vx_receiver_followers(const struct vx_receiver *receiver, uint8_t **next)
+{
+	const struct vx_datagram *datagram = &receiver->datagram[receiver->at];
+
+	if (!receiver->offset)
+		return 0;
+	*next = (uint8_t *)receiver->part[receiver->at].iov_base + receiver->offset;
+	return (datagram->len - receiver->offset) / datagram->each;
+}
+
+void vx_receiver_skip(struct vx_receiver *receiver, unsigned frames)
+{
+	if (frames)
+		advance(receiver, frames * receiver->datagram[receiver->at].each);
 }
 
 /** vx_receiver_rest() - Nothing came for a while: give back the memory of the buffers */

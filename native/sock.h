@@ -59,6 +59,8 @@ void vx_receiver_discard(struct vx_receiver *receiver);
 void vx_receiver_close(struct vx_receiver *receiver);
 int vx_receiver_read(struct vx_receiver *receiver, uint32_t *overflow);
 unsigned vx_receiver_next(struct vx_receiver *receiver, struct vx_frame *frames);
+unsigned vx_receiver_followers(const struct vx_receiver *receiver, uint8_t **next);
+void vx_receiver_skip(struct vx_receiver *receiver, unsigned frames);
 void vx_receiver_rest(struct vx_receiver *receiver);
 
 #endif

@@ -135,6 +135,19 @@ static void turn_of_port(struct vx_worker *worker, struct vx_port *port)
 	} while (!error && bytes < VX_TURN_BYTES && clock_ns() - begun < VX_TURN_NS);
 }
 
+/** follow() - Let frames that are like one just delivered go where it went, undecided. Return: their bytes */
+static uint32_t follow(struct vx_worker *worker, const struct vx_frame *frame)
+{
+	uint8_t *next;
+	unsigned n = vx_receiver_followers(&worker->receiver, &next);
+
+	if (!n || vx_watched(&worker->watch))
+		return 0;
+	n = vx_deliver_followers(worker, frame, next, n);
+	vx_receiver_skip(&worker->receiver, n);
+	return n * frame->len;
+}
+
 /** take_from_tunnel() - Decide about a receive batch and deliver it. Return: its bytes */
 static uint32_t take_from_tunnel(struct vx_worker *worker)
 {
@@ -146,6 +159,7 @@ static uint32_t take_from_tunnel(struct vx_worker *worker)
 			bytes += worker->frames[i].len;
 		decide(worker, n);
 		vx_deliver(worker, worker->frames, n);
+		bytes += follow(worker, &worker->frames[n - 1]);
 		vx_transmitter_flush(&worker->transmitter, false);
 	}
 	vx_gro_flush(worker->gro);

@@ -68,6 +68,7 @@ int vx_worker_add_port(struct vx_worker *worker, const struct vx_port *port);
 void vx_worker_del_port(struct vx_worker *worker, const struct vx_port *port);
 
 void vx_deliver(struct vx_worker *worker, struct vx_frame *frames, unsigned count);
+unsigned vx_deliver_followers(struct vx_worker *worker, const struct vx_frame *frame, uint8_t *next, unsigned count);
 void vx_deliver_lost(struct vx_worker *worker, const struct vx_frame *frame, struct vx_owner owner,
 		     enum vx_reason reason);
 void vx_deliver_abandon(struct vx_worker *worker);

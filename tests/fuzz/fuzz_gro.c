@@ -3,7 +3,8 @@
  * The input is a sequence of frames: one byte of steering, two of length, the frame. Bits of the steering: VALID makes
  * the checksums right, LIKE takes the last frame's headers for this one's with the TCP sequence number and the IPv4 ID
  * that follow (so that mutations meet the rules of merging and not only those of parsing), TWIST changes one byte of
- * that, PARTIAL leaves the checksum to us, FLUSH ends the batch; the rest picks the port and what may merge.
+ * that, PARTIAL leaves the checksum to us, FLUSH ends the batch, FOLLOW lets one more come behind it in its datagram,
+ * twisted by the last byte of the frame; the rest picks the port and what may merge.
  */
 #include <stdlib.h>
 
@@ -19,13 +20,15 @@
 #define FLUSH	16
 #define PORT	32
 #define NO_UDP	64
+#define FOLLOW	128
 #define FRAMES	256
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct arrived {
-	uint8_t *bytes;		/* the receive buffer */
+	uint8_t *bytes;		/* in the receive buffer */
 	uint8_t *copy;
+	uint8_t *room;		/* to be freed, the copy too; NULL: it is another's */
 	uint32_t len;
 	uint32_t port;
 	uint32_t flow;		/* hash; 0: none */
@@ -167,6 +170,32 @@ static uint32_t flow_of(const struct vx_frame *frame)
 	return vx_eth_hash(frame->data, eth) | 1;
 }
 
+/** arrive() - Room for a datagram of two frames, and for copies of both */
+static struct arrived arrive(uint32_t len)
+{
+	uint8_t *room = calloc(2, VX_VXLAN_LEN + len), *copy = malloc(2 * len + 1);
+
+	return (struct arrived){ .bytes = room + VX_VXLAN_LEN, .copy = copy, .room = room, .len = len };
+}
+
+/** follow() - The next packet of a flow comes behind one in its datagram. If it may not follow, it never came */
+static void follow(struct vx_gro *gro, const struct vx_frame *frame, const struct arrived *before, uint8_t twist)
+{
+	struct arrived *now = &arrived[arrivals];
+
+	*now = *before;
+	now->room = NULL;
+	now->bytes += VX_VXLAN_LEN + now->len;
+	now->copy += now->len;
+	make_next(now->bytes, now->len, before->copy, now->len);
+	now->bytes[(before->copy[0] * 7u + now->len) % now->len] ^= twist;
+	make_right(now->bytes, now->len, false);
+	memcpy(now->copy, now->bytes, now->len);
+	arrivals++;
+	if (!vx_gro_follow(gro, frame, now->bytes - VX_VXLAN_LEN, 1))
+		arrivals--;
+}
+
 /** one() - A frame of the input arrives. Return: how many bytes of the input it took */
 static size_t one(struct vx_gro *gro, const uint8_t *data, size_t size)
 {
@@ -176,7 +205,7 @@ static size_t one(struct vx_gro *gro, const uint8_t *data, size_t size)
 
 	if (len > size - 3)
 		len = (uint32_t)(size - 3);
-	*now = (struct arrived){ .bytes = malloc(len + 1), .copy = malloc(len + 1), .len = len };
+	*now = arrive(len);
 	now->port = (data[0] & PORT) != 0;
 	memcpy(now->bytes, data + 3, len);
 	if ((data[0] & LIKE) && arrivals)
@@ -193,6 +222,8 @@ static size_t one(struct vx_gro *gro, const uint8_t *data, size_t size)
 	arrivals++;
 	if (vx_gro_add(gro, &frame, now->port, data[0] & NO_UDP ? VX_GRO_TCP : VX_GRO_TCP | VX_GRO_UDP) == VX_CSUM)
 		now->gone = true;
+	else if ((data[0] & FOLLOW) && len && arrivals < FRAMES)
+		follow(gro, &frame, now, data[2 + len]);
 	return 3 + len;
 }
 
@@ -216,8 +247,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (unsigned i = 0; i < arrivals; i++) {
 		if (!arrived[i].gone)
 			abort();
-		free(arrived[i].bytes);
-		free(arrived[i].copy);
+		if (arrived[i].room)
+			free(arrived[i].copy);
+		free(arrived[i].room);
 	}
 	return 0;
 }

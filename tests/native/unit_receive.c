@@ -183,6 +183,16 @@ static void a_size_that_is_no_less_than_the_datagram_makes_no_train(void)
 	close_receiver(receiver);
 }
 
+/** next_all() - All frames that were read, few enough for one vector, however many vectors they come in */
+static unsigned next_all(struct vx_receiver *receiver)
+{
+	unsigned n = 0, more;
+
+	while ((more = vx_receiver_next(receiver, frames + n)) > 0)
+		n += more;
+	return n;
+}
+
 static void a_super_frame_with_the_size_of_its_inner_segments_stays_whole(void)
 {
 	for (unsigned version = 4; version <= 6; version += 2)
@@ -205,10 +215,12 @@ static void a_super_frame_with_the_size_of_its_inner_segments_stays_whole(void)
 			memcpy(bytes + first, bytes, first);	/* two datagrams merged: each with headers of its own */
 			arrives((struct script){ .data = bytes, .len = 2 * first, .train = (int)first });
 			EQUAL(read_all(receiver), 1);
-			EQUAL(vx_receiver_next(receiver, frames), 2);
-			EQUAL(frames[0].len, first);
-			EQUAL(frames[1].len, first);
-			EQUAL(frames[1].train, 0);
+			for (unsigned i = 0; i < 2; i++) {	/* alike: the second in a vector of its own */
+				EQUAL(vx_receiver_next(receiver, frames), 1);
+				EQUAL(frames[0].len, first);
+				EQUAL(frames[0].train, 0);
+			}
+			EQUAL(vx_receiver_next(receiver, frames), 0);
 			close_receiver(receiver);
 		}
 }
@@ -237,7 +249,7 @@ static void a_frame_that_lies_about_its_length_takes_no_other_with_it(void)
 
 	arrives((struct script){ .data = bytes, .len = len, .train = (int)each });
 	EQUAL(read_all(receiver), 1);
-	EQUAL(vx_receiver_next(receiver, frames), 3);	/* the first will be found to be cut off */
+	EQUAL(next_all(receiver), 3);	/* the first will be found to be cut off */
 	for (unsigned i = 0; i < 3; i++) {
 		EQUAL(frames[i].len, each);
 		EQUAL(frames[i].train, 0);
