@@ -41,10 +41,10 @@ ENDPOINT = DockerEndpoint(
 class Host:
     """As much of an agent as networks and endpoints without an interface ask of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.records: dict[bytes, Endpoint] = {}
         self.supervisor = SimpleNamespace(listens=True)
-        self.config = SimpleNamespace(docker_sync=False)
+        self.config = SimpleNamespace(docker_sync=False, state_dir=str(folder))
         self.underlay = SimpleNamespace(mtu=1500, overhead=50, ifname="eth0")
         self.opened = {ENDPOINT.endpoint.hex(): object()}
         self.endpoints = SimpleNamespace(returned=lambda _: None)
@@ -70,7 +70,7 @@ class Scene:
     """A plugin of whose endpoints and networks it is always the turn of `gate`."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.host = Host()
+        self.host = Host(folder)
         self.store = Store(folder)
         self.ledger = Ledger(self.store)
         self.path = folder / "vxlanu.sock"
