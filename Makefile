@@ -26,7 +26,7 @@ export SETUP PROCESSES
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help demo test accept fuzz sim kernels lint wheel build setup-demo setup-test clean
+.PHONY: help demo test accept fuzz sim kernels units lint wheel build setup-demo setup-test clean
 
 help:
 	@echo 'make demo     see it work: three hosts and their containers on this machine, in namespaces'
@@ -35,6 +35,7 @@ help:
 	@echo 'make sim      the control plane in the simulator, 10 000 seeds'
 	@echo 'make fuzz     the fuzzers, a hundred times longer than in make test'
 	@echo 'make kernels  the tests that lean on the kernel, on kernels of Debian 11 to 13, under QEMU (long)'
+	@echo 'make units    our systemd unit beside those of Docker, under systemd in a QEMU guest (minutes)'
 	@echo 'make accept   the figures that this version promises'
 	@echo 'make clean    remove everything that was made here, .venv too'
 
@@ -57,6 +58,10 @@ sim: build
 kernels: setup-test build
 	@tests/setup-debian tests/apt-kernels.txt
 	@tests/kernels/run $(KERNELS)
+
+units: setup-test build
+	@tests/setup-debian tests/apt-kernels.txt
+	@tests/kernels/run --systemd $(or $(KERNELS),6.1)
 
 lint: build
 	@echo '==> style and types'

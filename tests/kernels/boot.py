@@ -1,9 +1,10 @@
 """Run tests on other kernels: fetch or find each one, boot it, run pytest inside, tell how it went.
 
-    tests/kernels/run [--minutes N] [--accel auto|kvm|tcg] [--cache DIR] [KERNEL]... [-- PYTEST ARGUMENT...]
+    tests/kernels/run [--minutes N] [--accel auto|kvm|tcg] [--cache DIR] [--systemd] [KERNEL]... [-- PYTEST ARGUMENT...]
 
 KERNEL is a name of catalog.py (without one: all of them), a Debian package (linux-image-...) of this machine's sources,
-or a folder with boot/vmlinuz-VERSION and lib/modules/VERSION. Without pytest arguments the fixed selection below runs.
+or a folder with boot/vmlinuz-VERSION and lib/modules/VERSION. Without pytest arguments the fixed selection below runs;
+with --systemd the guest's process 1 is systemd, and that is the tests of our unit.
 Exit code: 0 when every kernel passed, 1 when a test failed, 70 when a kernel could not be had, booted or finished.
 """
 
@@ -30,6 +31,7 @@ SELECTION = (
     "tests/netns/test_overlay.py",
     "tests/netns/test_ladder.py",
 )
+UNIT_TESTS = ("tests/kernels/units.py",)  # not test_*.py, since `make test` has no systemd to stop and start things of
 MINUTES = {"kvm": 60.0, "tcg": 240.0}  # of a kernel's whole selection; on an idle machine a third of it is enough
 PYTEST_TIMEOUT_S = 1800  # of one test: an emulated processor is ten to twenty times slower
 PASSED_ON = ("VXLANU_", "HYPOTHESIS_", "PYTEST_")
@@ -44,13 +46,14 @@ def arguments(words: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--minutes", type=float, help="a kernel's whole time (default 60, emulated 240)")
     parser.add_argument("--accel", choices=("auto", "kvm", "tcg"), default="auto")
     parser.add_argument("--cache", type=Path, default=ROOT / "build/kernels", help="downloads and results")
+    parser.add_argument("--systemd", action="store_true", help="boot systemd, and test the unit")
     asked = parser.parse_args(words[:cut])
     asked.kernels = asked.kernels or [kernel.name for kernel in KERNELS]
     return asked, words[cut + 1 :]
 
 
-def pytest_arguments(given: list[str]) -> list[str]:
-    chosen = given or [path for path in SELECTION if (ROOT / path).exists()]
+def pytest_arguments(given: list[str], selection: tuple[str, ...] = SELECTION) -> list[str]:
+    chosen = given or [path for path in selection if (ROOT / path).exists()]
     return ["-v", "--timeout", str(PYTEST_TIMEOUT_S), *chosen]
 
 
@@ -77,9 +80,11 @@ def prepare(name: str, asked: argparse.Namespace, given: list[str]) -> machine.G
     out = asked.cache.resolve() / f"out-{found.version}"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    (out / "arguments").write_text("".join(f"{word}\n" for word in pytest_arguments(given)))
+    selected = pytest_arguments(given, UNIT_TESTS if asked.systemd else SELECTION)
+    (out / "arguments").write_text("".join(f"{word}\n" for word in selected))
     kept = {"VXLANU_REQUIRE": "all"}  # a guest without some module must not pass by skipping everything
     kept |= {key: value for key, value in os.environ.items() if key.startswith(PASSED_ON)}
+    kept |= {"GUEST_INIT": "systemd"} if asked.systemd else {}
     (out / "environment").write_text("".join(f"{key}={shlex.quote(value)}\n" for key, value in kept.items()))
     packed = out / "initramfs"
     packed.write_bytes(initramfs.build(found.modules / found.version, Path(busybox), ROOT / "tests/kernels/init"))

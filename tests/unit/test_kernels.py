@@ -97,6 +97,13 @@ def test_what_follows_the_dashes_is_pytests() -> None:
     assert "tests/assumptions" in boot.pytest_arguments(given)
 
 
+def test_with_systemd_the_guest_runs_the_tests_of_the_unit() -> None:
+    asked, given = boot.arguments(["--systemd", "6.1"])
+    assert (asked.systemd, asked.kernels) == (True, ["6.1"])
+    assert boot.pytest_arguments(given, boot.UNIT_TESTS)[-1] == "tests/kernels/units.py"
+    assert not boot.arguments(["6.1"])[0].systemd
+
+
 def test_the_copy_of_the_tree_brings_its_byte_code_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python takes it where time and size of the source are those noted in it; tracebacks name the repository."""
     root, tree = tmp_path / "repository", tmp_path / "tree"
