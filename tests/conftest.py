@@ -43,25 +43,32 @@ hypothesis.settings.load_profile("same")
 
 LONGEST = (
     "interop/test_docker",
+    "native/test_c_units.py",
     "interop/test_podman",
-    "interop/test_article.py",
-    "netns/test_docker",
     "netns/test_service.py",
     "netns/test_partition.py",
+    "fuzz/test_corpora.py",
+    "netns/test_docker",
     "interop/test_underlays.py",
     "netns/test_doctor.py",
     "netns/test_ladder.py",
-    "netns/test_failures.py",
-    "netns/test_rootless.py",
-    "netns/test_looking_in.py",
+    "netns/test_egress",
     "netns/test_scale.py",
-    "netns/test_drop_reasons.py",
-    "native/test_c_units.py",
+    "netns/test_bad_input.py",
+    "netns/test_rootless.py",
+    "netns/test_capture.py",
+    "netns/test_failures.py",
+    "interop/test_article.py",
+    "netns/test_looking_in.py",
     "interop/test_kernel_vxlan.py",
+    "interop/test_wire.py",
+    "netns/test_overlay.py",
+    "netns/test_demo.py",
+    "netns/test_drop_reasons.py",
     "sim/test_addresses.py",
     "fuzz/",
 )
-"""Which to begin with, so that no process is left alone with one of them in the end."""
+"""Which to begin with, so that no process is left alone with one of them in the end; computing among waiting ones."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
