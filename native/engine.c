@@ -19,6 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "steer.h"
+
 #define REAP_PAUSE_NS	1000000	/* between two looks at the workers' marks */
 #define DEFAULT_WORKERS	4
 
@@ -171,7 +173,8 @@ static int allocate(struct vx_engine *engine)
 	for (unsigned i = 0; i <= engine->workers; i++)
 		vx_ring_init(&engine->rings[i], &engine->bell);
 	for (unsigned i = 0; i < engine->workers; i++) {
-		engine->worker[i].index = i;
+		engine->worker[i].index = engine->worker[i].transmitter.worker = i;
+		engine->worker[i].transmitter.workers = engine->workers;
 		engine->worker[i].tables = engine->tables;
 		engine->worker[i].ring = &engine->rings[i];
 		engine->worker[i].watch.captures = engine->captures;
@@ -182,6 +185,20 @@ static int allocate(struct vx_engine *engine)
 	return engine->bell.fd < 0 ? -errno : 0;
 }
 
+/** steer() - Let both directions of a flow meet in one worker, before the first datagram is kept */
+static void steer(struct vx_engine *engine)
+{
+	_Atomic uint32_t *offloads = &engine->tables->offloads;
+	int fd = engine->worker[0].receiver.fd;
+
+	if (engine->workers == 1)
+		return;
+	if (!vx_may(offloads, VX_OFFLOAD_STEERING))
+		vx_steer_release(fd);
+	else if (vx_steer_sockets(fd, vx_addr_is4(engine->config.address), engine->workers))
+		vx_refused(offloads, VX_OFFLOAD_STEERING);
+}
+
 static int open_workers(struct vx_engine *engine)
 {
 	bool given = engine->config.given;
@@ -189,6 +206,8 @@ static int open_workers(struct vx_engine *engine)
 
 	for (unsigned i = 0; i < engine->workers && !error; i++)
 		error = vx_worker_open(&engine->worker[i], &engine->config, engine->workers > 1);
+	if (!error)
+		steer(engine);
 	/* Each further socket moves flows to itself: what came before the last one would be overtaken. Given ones are
 	 * together already, and what waits in them was promised. */
 	for (unsigned i = 0; i < engine->workers && engine->workers > 1 && !given && !error; i++)

@@ -142,7 +142,7 @@ static uint64_t mix(uint64_t hash, uint64_t word)
 }
 
 /**
- * vx_eth_hash() - Hash the inner flow, for the outer source port
+ * vx_eth_hash() - Hash one direction of the inner flow
  * @frame:	Frame
  * @eth:	Its headers
  *
@@ -172,6 +172,35 @@ uint32_t vx_eth_hash(const uint8_t *frame, const struct vx_eth *eth)
 	    (eth->protocol == VX_PROTO_TCP || eth->protocol == VX_PROTO_UDP))
 		hash = mix(hash, vx_get32(frame + eth->l4));
 	return (uint32_t)(hash >> 32);
+}
+
+/**
+ * vx_eth_flow() - One number for both directions of the inner flow: picks worker and outer source port
+ * @frame:	Frame
+ * @eth:	Its headers
+ *
+ * The kernel reckons the same from the frames of a TAP (steer.c), so it is no more than a program without loops can
+ * do: ports count only where they follow the IP header at once, and, as above, not in fragments.
+ */
+uint32_t vx_eth_flow(const uint8_t *frame, const struct vx_eth *eth)
+{
+	const uint8_t *ip = frame + eth->l3;
+	bool ports = eth->l4 && eth->l4 + 4u <= eth->end && !eth->fragment &&
+		     (eth->protocol == VX_PROTO_TCP || eth->protocol == VX_PROTO_UDP);
+	uint32_t flow = 0;
+
+	if (eth->version == 4) {
+		flow = vx_get32(ip + 12) ^ vx_get32(ip + 16);
+	} else if (eth->version == 6) {
+		for (unsigned i = 8; i < IPV6_LEN; i += 4)
+			flow ^= vx_get32(ip + i);
+		ports = ports && eth->l4 == eth->l3 + IPV6_LEN;
+	} else {
+		flow = vx_get32(frame + 2) ^ vx_get32(frame + VX_MAC_LEN + 2);
+	}
+	if (ports)
+		flow ^= (uint32_t)vx_get16(frame + eth->l4) ^ vx_get16(frame + eth->l4 + 2);
+	return flow * VX_FLOW_FACTOR;
 }
 
 /** vx_eth_source() - The source address of an IP packet, in the 16-byte form; @eth->version is 4 or 6 */

@@ -17,6 +17,7 @@
 
 enum vx_reason vx_eth_parse(const uint8_t *frame, uint32_t len, struct vx_eth *eth);
 uint32_t vx_eth_hash(const uint8_t *frame, const struct vx_eth *eth);
+uint32_t vx_eth_flow(const uint8_t *frame, const struct vx_eth *eth);
 void vx_eth_source(const uint8_t *frame, const struct vx_eth *eth, uint8_t *address);
 
 #endif

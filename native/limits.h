@@ -40,6 +40,8 @@
 #define VX_TX_SOCKETS		16
 #define VX_TX_PORT_MIN		49152
 #define VX_TX_PORT_MAX		65535
+#define VX_FLOW_FACTOR		0x9e3779b1u /* spreads what differs in the lowest bits over the highest (Fibonacci) */
+#define VX_FLOW_BITS		6	/* of a flow's number that its source port tells: 4 to each of 16 workers */
 #define VX_TX_QUEUE		128	/* messages per socket and flush: a turn of copies and a batch */
 #define VX_TX_SENDS		128	/* of one sendmmsg, and datagrams of one send (UDP_MAX_SEGMENTS since 6.9) */
 #define VX_TX_SENDS_OLD		63	/* datagrams of one send before 6.9: 64, but their headers count too */

@@ -294,8 +294,8 @@ uint32_t vx_sock_path_mtu(int fd, const struct sockaddr *to, socklen_t to_len, u
 	return local_limit(fd);
 }
 
-/** vx_sock_transmit_socket() - A socket on a random free port of the range. Return: descriptor or -errno */
-int vx_sock_transmit_socket(const uint8_t *address)
+/** vx_sock_transmit_socket() - A socket on a random free port of a class (steer.c). Return: descriptor or -errno */
+int vx_sock_transmit_socket(const uint8_t *address, unsigned class)
 {
 	int fd = -EADDRINUSE, error;
 
@@ -304,8 +304,8 @@ int vx_sock_transmit_socket(const uint8_t *address)
 
 		if (getrandom(&random, sizeof(random), 0) < 0)
 			return -errno;
-		random %= VX_TX_PORT_MAX - VX_TX_PORT_MIN + 1;
-		fd = vx_sock_open(address, (uint16_t)(VX_TX_PORT_MIN + random), false);
+		random %= (VX_TX_PORT_MAX - VX_TX_PORT_MIN + 1) >> VX_FLOW_BITS;
+		fd = vx_sock_open(address, (uint16_t)(VX_TX_PORT_MIN + (random << VX_FLOW_BITS) + class), false);
 	}
 	if (fd < 0)
 		return fd;

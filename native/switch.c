@@ -383,7 +383,7 @@ static void encap(struct decision *decision, struct vx_frame *frame)
 		vx_drop(frame, VX_GSO_INVALID);
 		return;
 	}
-	frame->hash = vx_eth_hash(frame->data, &frame->eth);
+	frame->hash = vx_eth_flow(frame->data, &frame->eth);
 	vx_vxlan_put(frame->data - VX_VXLAN_LEN, frame->network->vni);
 }
 

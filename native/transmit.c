@@ -2,7 +2,10 @@
  *
  * How it works
  *   A worker has 16 transmit sockets, each on a source port of its own; the hash of the inner flow picks one, so
- *   a flow keeps its port (and its order) and flows spread over the paths of the underlay. Frames are queued per
+ *   a flow keeps its port (and its order) and flows spread over the paths of the underlay. The lowest bits of the
+ *   port tell the receiver which part of the hash's range that is (steer.c): the sockets of all workers divide the
+ *   range between them, in order, as the workers do. A frame that another worker's queue should have brought goes
+ *   out by the socket of the same place: what is lost is what the port tells. Frames are queued per
  *   socket as messages that refer to their buffers (burst.c), and leave at the end of the turn, a burst of sends
  *   per sendmmsg(). A frame's segments are the unit of all counters.
  *
@@ -43,7 +46,9 @@ static size_t map_len(unsigned count)
 static int open_sockets(struct vx_transmitter *transmitter, const vx_config *config, unsigned count)
 {
 	for (transmitter->count = 0; transmitter->count < count; transmitter->count++) {
-		int fd = vx_sock_transmit_socket(config->address);
+		unsigned place = transmitter->worker * count + transmitter->count;
+		unsigned class = (place << VX_FLOW_BITS) / (count * transmitter->workers);
+		int fd = vx_sock_transmit_socket(config->address, class);
 
 		if (fd < 0) {
 			while (transmitter->count)
@@ -58,7 +63,7 @@ static int open_sockets(struct vx_transmitter *transmitter, const vx_config *con
 
 /**
  * vx_transmitter_open() - Open the sockets
- * @transmitter: Transmitter
+ * @transmitter: Transmitter; its worker's index and their number are set, or 0: the only one
  * @config:	Address, number of sockets
  * @offloads:	VX_OFFLOAD_* in use; loses what the kernel refuses here
  *
@@ -73,6 +78,7 @@ int vx_transmitter_open(struct vx_transmitter *transmitter, const vx_config *con
 
 	transmitter->count = 0;
 	transmitter->burst = NULL;
+	transmitter->workers += !transmitter->workers;
 	if (map == MAP_FAILED)
 		return -ENOMEM;
 	transmitter->burst = map;
@@ -490,7 +496,8 @@ bool vx_transmitter_queue(struct vx_transmitter *transmitter, const struct vx_fr
 			  const struct vx_vtep *vtep)
 {
 	struct iovec part = { frame->data - VX_VXLAN_LEN, frame->len + VX_VXLAN_LEN };
-	unsigned index = frame->hash % transmitter->count;
+	unsigned all = transmitter->count * transmitter->workers;
+	unsigned index = (unsigned)((uint64_t)frame->hash * all >> 32) % transmitter->count;
 	struct vx_tx_socket *sock = &transmitter->sockets[index];
 	uint64_t bit = 1ull << index;
 	struct vx_message *message;

@@ -23,6 +23,8 @@
  * @context:	Its first argument
  */
 struct vx_transmitter {
+	unsigned worker;
+	unsigned workers;
 	unsigned count;
 	struct vx_tx_socket *sockets;
 	struct vx_burst *burst;

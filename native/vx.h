@@ -98,7 +98,7 @@ struct vx_port;
  * @network:	Network, NULL if the frame did not get that far
  * @port:	Port it came from, NULL if it came from the tunnel; the turn keeps it alive
  * @eth:	Where its headers are
- * @hash:	Of the inner flow: picks the transmit socket
+ * @hash:	Of the inner flow, the same for both directions: picks the transmit socket
  * @target:	Port or VTEP that @act speaks of
  * @scope:	VX_TO_* of a flood
  * @copies:	Of a flood, as storm control counted it

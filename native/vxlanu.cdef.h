@@ -27,7 +27,8 @@ typedef struct vx_bench vx_bench;
 #define VX_OFFLOAD_UDP_GRO 16       /* many datagrams in one receive */
 #define VX_OFFLOAD_MULTI_QUEUE 32   /* a queue per worker in every TAP; without it a port is read by one worker */
 #define VX_OFFLOAD_RCVBUFFORCE 64   /* receive buffers beyond net.core.rmem_max */
-#define VX_OFFLOAD_ALL 127
+#define VX_OFFLOAD_STEERING 128     /* both directions of a flow on one worker; the caller steers the TAPs' queues */
+#define VX_OFFLOAD_ALL 255
 
 /* vx_network_add flags */
 #define VX_NETWORK_VLAN_PASS 1      /* forward inner VLAN tags instead of dropping them */
@@ -326,6 +327,7 @@ int vx_ns_die_with_parent(int parent);
 int vx_ns_watch_open(void);
 int vx_ns_watch_add(int watch, const char *path, uint32_t mask);
 int vx_ns_watch_remove(int watch, int number);
+int vx_steer_program(int workers);      /* for TUNSETSTEERINGEBPF: picks a TAP's queue; contract in steer.c */
 
 /* frames of a capture through the rooms of the fast path, in memory and timed; contracts in bench.c, bench_load.c */
 int vx_bench_new(const vx_bench_config *config, vx_bench **bench);

@@ -45,7 +45,7 @@ CONFIG_FILE = "/etc/vxlanu/agent.toml"
 KEY_FILE = "/etc/vxlanu/cluster.key"
 DOCKER_SOCKET = "/run/docker/plugins/vxlanu.sock"
 """Where dockerd looks for a plugin; the file's name is that of the driver."""
-OFFLOADS = ("vnet-hdr", "tso", "uso", "udp-segment", "udp-gro", "mq", "rcvbufforce")
+OFFLOADS = ("vnet-hdr", "tso", "uso", "udp-segment", "udp-gro", "mq", "steering", "rcvbufforce")
 """The rungs of the ladder, best known by what `--offload no-…` takes away; what is probed is in vxlanu.agent.ladder."""
 NEED_VNET_HDR = {"tso", "uso"}  # the size of the segments stands in the virtio header
 NO_GATEWAY = "none"

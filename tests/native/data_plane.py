@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TUNSETIFF, TUNSETVNETLE, TUNSETOFFLOAD, TUNSETQUEUE = 0x400454CA, 0x400454DC, 0x400454D0, 0x400454D9
+TUNSETSTEERINGEBPF = 0x800454E0
 TAP_FLAGS = 0x0002 | 0x1000 | 0x4000 | 0x0100  # IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE
 IFF_DETACH_QUEUE = 0x0400
 TUN_F_CSUM, TUN_F_USO = 1, 0x20 | 0x40
@@ -70,7 +71,13 @@ def open_tap(name: str, offload: int = TUN_F_ALL, detached: bool = False) -> int
 def open_queues(name: str, workers: int, offload: int) -> list[int]:
     """A queue for each worker; with several, one more that all write by and none reads."""
     read = [open_tap(name, offload) for _ in range(workers)]
-    return read + ([open_tap(name, offload, detached=True)] if workers > 1 else [])
+    if workers == 1:
+        return read
+    program = lib.vx_steer_program(workers)
+    assert program >= 0, os.strerror(-program)
+    fcntl.ioctl(read[0], TUNSETSTEERINGEBPF, struct.pack("i", program))
+    os.close(program)
+    return [*read, open_tap(name, offload, detached=True)]
 
 
 def new_engine(host: Namespace, own: str, workers: int = 1, **more: int) -> Engine | int:

@@ -232,8 +232,30 @@ static void fragments_of_a_datagram_hash_alike(void)
 	EQUAL(vx_eth_hash(first, &one), vx_eth_hash(later, &two));
 }
 
+static void both_directions_of_a_flow_have_one_number(void)
+{
+	for (unsigned version = 4; version <= 6; version += 2) {
+		struct packet there = packet_between(MAC_A, 0x11, MAC_B, 0x12);
+		struct packet back = packet_between(MAC_B, 0x12, MAC_A, 0x11);
+		uint8_t one[300], other[300];
+		uint32_t ports = version == 4 ? 34 : 54, total = put_packet(one, &there, version);
+		struct vx_eth eth, reply;
+
+		put_packet(other, &back, version);
+		memcpy(other + ports, one + ports + 2, 2);
+		memcpy(other + ports + 2, one + ports, 2);
+		vx_eth_parse(one, total, &eth);
+		vx_eth_parse(other, total, &reply);
+		EQUAL(vx_eth_flow(one, &eth), vx_eth_flow(other, &reply));
+		CHECK(vx_eth_hash(one, &eth) != vx_eth_hash(other, &reply));
+		other[ports] ^= 1;
+		CHECK(vx_eth_flow(one, &eth) != vx_eth_flow(other, &reply));
+	}
+}
+
 CASES(CASE(vxlan_header_goes_there_and_back), CASE(sums_agree_with_the_textbook_at_every_length_and_alignment),
       CASE(an_adjusted_checksum_is_the_recomputed_one), CASE(a_partial_checksum_is_completed),
       CASE(a_udp_checksum_of_zero_is_sent_as_ffff), CASE(a_checksum_outside_the_frame_is_refused),
       CASE(ecn_follows_rfc_6040_figure_4), CASE(what_is_cut_off_is_never_read),
-      CASE(tags_and_extension_headers_are_walked), CASE(fragments_of_a_datagram_hash_alike))
+      CASE(tags_and_extension_headers_are_walked), CASE(fragments_of_a_datagram_hash_alike),
+      CASE(both_directions_of_a_flow_have_one_number))

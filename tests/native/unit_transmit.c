@@ -109,7 +109,7 @@ static void only_frames_that_are_alike_leave_together(void)
 	EQUAL(sends_of(stand, &first, &changed, far), 2);
 	EQUAL(stand->stats.engine->arp_nd_underlay, 1);
 	changed = second;
-	changed.hash = 1;		/* another source port */
+	changed.hash = 1u << 31;	/* another source port */
 	EQUAL(sends_of(stand, &first, &changed, far), 2);
 	EQUAL(sends_of(stand, &first, &second, stand->scene->second), 2);
 	changed = second;

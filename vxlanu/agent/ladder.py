@@ -56,6 +56,7 @@ class Ladder:
             count=workers if several else 1,
             write_queue=several and workers > 1,
             multi_queue=several,
+            steering=several and workers > 1 and "steering" in allowed,
             vnet_hdr="vnet-hdr" in allowed,
             offloads=TUN_F_CSUM | (TUN_F_TSO if "tso" in allowed else 0) | (TUN_F_USO if "uso" in allowed else 0),
         )

@@ -14,6 +14,7 @@ _BITS = {
     "udp-segment": lib.VX_OFFLOAD_UDP_SEGMENT,
     "udp-gro": lib.VX_OFFLOAD_UDP_GRO,
     "mq": lib.VX_OFFLOAD_MULTI_QUEUE,
+    "steering": lib.VX_OFFLOAD_STEERING,
     "rcvbufforce": lib.VX_OFFLOAD_RCVBUFFORCE,
 }
 assert set(_BITS) == set(OFFLOADS) and sum(_BITS.values()) == lib.VX_OFFLOAD_ALL

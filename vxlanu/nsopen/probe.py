@@ -17,7 +17,7 @@ import struct
 import pytun
 from pyroute2 import IPRoute
 
-from vxlanu.nsopen import tap, tun
+from vxlanu.nsopen import syscalls, tap, tun
 from vxlanu.nsopen.place import Place
 from vxlanu.nsopen.wire import TUN_F_CSUM, TUN_F_TSO, TUN_F_USO, PermissionMissing, TapFeatures, TapQueues
 
@@ -27,7 +27,7 @@ TUN_F = {"tso": TUN_F_TSO, "uso": TUN_F_USO}
 
 
 def features(place: Place) -> TapFeatures:
-    """Which of vnet-hdr, tso, uso and mq this kernel lacks, and how that showed. Errors: TunMissing."""
+    """Which of vnet-hdr, tso, uso, mq and steering this kernel lacks, and how that showed. Errors: TunMissing."""
     known = tap.check_tun()
     lacking = {
         name: "/dev/net/tun does not know the flag"
@@ -36,11 +36,22 @@ def features(place: Place) -> TapFeatures:
     }
     if "vnet-hdr" in lacking:
         return TapFeatures(lacking | dict.fromkeys(TUN_F, "needs vnet-hdr"))
+    if why_not := _no_steering():
+        lacking["steering"] = why_not
     try:
         place.go_to_scratch()
     except PermissionMissing as why:
         return TapFeatures(lacking | {"uso": f"cannot be tried: {why.why}"})
     return TapFeatures(lacking | _lacking_offloads(multi_queue="mq" not in lacking))
+
+
+def _no_steering() -> str:
+    """Why no program can be loaded; empty if one can. Every kernel that we run on lets a TAP have it."""
+    try:
+        os.close(syscalls.steering_program(1))
+    except OSError as why:
+        return f"bpf() gives {errno.errorcode.get(why.errno or 0, str(why))}"
+    return ""
 
 
 def _lacking_offloads(*, multi_queue: bool) -> dict[str, str]:

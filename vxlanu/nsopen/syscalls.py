@@ -1,7 +1,8 @@
 """System calls that Python 3.11 lacks, or gets wrong: native/ns.c as functions that raise OSError, and one receive.
 
 Rules of this file
-  1. The only place besides `vxlanu.dataplane` that imports the native module, and it takes nothing but vx_ns_ from it.
+  1. The only place besides `vxlanu.dataplane` that imports the native module, and it takes nothing but vx_ns_ and
+     the program of native/steer.c from it.
   2. enter, new_net and new_user_net change the calling thread for good: for children of the helper only.
 """
 
@@ -40,6 +41,11 @@ def owner(namespace: int) -> int:
 def die_with_parent(parent: int) -> None:
     """Be killed when the process `parent` ends. ESRCH: it has ended already."""
     _checked(lib.vx_ns_die_with_parent(parent))
+
+
+def steering_program(workers: int) -> int:
+    """A descriptor of the program that picks a TAP's queue by the flow (native/steer.c). EPERM: not ours to load."""
+    return _checked(lib.vx_steer_program(workers))
 
 
 def watch_open() -> int:

@@ -23,7 +23,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from vxlanu.errors import VxlanuError
-from vxlanu.nsopen import tun
+from vxlanu.nsopen import syscalls, tun
 from vxlanu.nsopen.place import Place
 from vxlanu.nsopen.wire import (
     AddressFailed,
@@ -47,14 +47,16 @@ ADDR_GEN_EUI64, ADDR_GEN_NONE = 0, 1
 SEND_BYTES = 65000  # native/limits.h: VX_SEND_BYTES, what one send to the underlay carries
 TCP_ROOM = 321  # the kernel's MAX_TCP_HEADER + 1 (sk_dst_gso_max_size), at its largest
 GSO_BYTES_MAX = 65536
+UNSTEERED = -1
 FRAME_BYTES = 1 << 17  # more than any frame and its virtio header
 ETHERNET_NAMES_MAX = 1000  # how many ethN are tried; a target with more interfaces has another problem
 
 
 def create(place: Place, plan: TapPlan) -> tuple[TapFacts, list[int]]:
     """The TAP of `plan`, persistent, in the target, configured and up unless it is bare, and its queues."""
+    program = _steering(plan.queues)
     place.go_to_nursery()
-    fds = open_queues(temporary_name(plan.tag), plan.queues, pytun.IFF_TUN_EXCL)
+    fds = open_queues(temporary_name(plan.tag), plan.queues, pytun.IFF_TUN_EXCL, program)
     try:
         _dress(place, plan)
         place.go_to_target()
@@ -70,11 +72,12 @@ def create(place: Place, plan: TapPlan) -> tuple[TapFacts, list[int]]:
 
 def adopt(place: Place, request: AdoptTap) -> tuple[TapFacts, list[int]]:
     """Queues of a TAP that stands in the target without an owner."""
+    program = _steering(request.queues)
     place.go_to_target()
     altname = alternative_name(request.tag)
     with IPRoute() as netlink:
         facts = _facts(netlink, place, request.tag, created=False)
-    fds, queues = _open_again(altname, request.queues)
+    fds, queues = _open_again(altname, request.queues, program)
     # Between the look-up and the opening the device can go; the kernel then *makes* one of that name.
     if tun.interface_of(fds[0])[0] == altname:
         for fd in fds:
@@ -95,7 +98,18 @@ def delete(place: Place, tag: str) -> bool:
     return True
 
 
-def open_queues(name: str, queues: TapQueues, first_flags: int = 0) -> list[int]:
+def _steering(queues: TapQueues) -> int:
+    """A descriptor of the program for `queues`, -1 for none. To be asked for in our own user namespace: bpf() looks for
+    capabilities there. The child does not close it, since it ends soon."""
+    if not queues.steering:
+        return UNSTEERED
+    try:
+        return syscalls.steering_program(queues.count)
+    except OSError:
+        return UNSTEERED
+
+
+def open_queues(name: str, queues: TapQueues, first_flags: int = 0, program: int = UNSTEERED) -> list[int]:
     """Descriptors of the TAP `name`, those that are read first; whatever fails, none stays open.
 
     The write queue is opened and detached first, while it is queue 0: what comes through it is recorded as received
@@ -114,6 +128,7 @@ def open_queues(name: str, queues: TapQueues, first_flags: int = 0) -> list[int]
             tun.prepare_queue(fds[-1], queues.vnet_hdr, queues.offloads)
             if queues.write_queue and number == 0:
                 tun.detach(fds[0])
+        tun.steer(fds[-1], program if queues.count > 1 else UNSTEERED)  # an earlier owner's may still be there
     except OSError as why:
         for fd in fds:
             os.close(fd)
@@ -121,7 +136,7 @@ def open_queues(name: str, queues: TapQueues, first_flags: int = 0) -> list[int]
     return fds[1:] + fds[:1] if queues.write_queue else fds
 
 
-def _open_again(name: str, wanted: TapQueues) -> tuple[list[int], TapQueues]:
+def _open_again(name: str, wanted: TapQueues, program: int) -> tuple[list[int], TapQueues]:
     """The queues of a TAP that stands, and how they could be opened.
 
     One or several queues is a property of the device from its making on (EINVAL for the other kind). Several can be
@@ -135,7 +150,7 @@ def _open_again(name: str, wanted: TapQueues) -> tuple[list[int], TapQueues]:
             if not wanted.vnet_hdr:
                 revoking = msgspec.structs.replace(tried, count=1, write_queue=False, vnet_hdr=True, offloads=0)
                 os.close(open_queues(name, revoking)[0])
-            fds = open_queues(name, tried)
+            fds = open_queues(name, tried, program=program)
         except KernelRefused as why:
             if not isinstance(why.__cause__, OSError) or why.__cause__.errno != errno.EINVAL:
                 raise

@@ -20,6 +20,7 @@ TUNGETIFF = 0x800454D2
 TUNSETVNETHDRSZ = 0x400454D8
 TUNSETQUEUE = 0x400454D9
 TUNSETVNETLE = 0x400454DC
+TUNSETSTEERINGEBPF = 0x800454E0
 TUNGETDEVNETNS = 0x54E3
 
 IFF_TAP = 0x0002
@@ -51,6 +52,11 @@ def set_offloads(fd: int, offloads: int) -> None:
 def detach(fd: int) -> None:
     """Take a queue out of those that the kernel spreads frames over. It can still be written to."""
     fcntl.ioctl(fd, TUNSETQUEUE, struct.pack("16sH22x", b"", IFF_DETACH_QUEUE))
+
+
+def steer(fd: int, program: int) -> None:
+    """Let a program pick the queue of each frame; -1: the kernel's own way. The device keeps it over its owners."""
+    fcntl.ioctl(fd, TUNSETSTEERINGEBPF, struct.pack("i", program))
 
 
 def known_flags(fd: int) -> int:

@@ -64,6 +64,7 @@ class TapQueues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     count        that are read: one per worker; without `multi_queue` one
     write_queue  one more, detached, by which all workers write (native/net.h: vx_port_writer); needs `multi_queue`
     multi_queue  IFF_MULTI_QUEUE, set even for one queue, since the device keeps it all its life
+    steering     both directions of a flow on the queue of one worker, where the kernel lets us; with `count` > 1
     vnet_hdr     IFF_VNET_HDR: frames have a virtio header
     offloads     TUN_F_ bits that the fast path can take; needs `vnet_hdr`
     """
@@ -71,6 +72,7 @@ class TapQueues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     count: int = 1
     write_queue: bool = False
     multi_queue: bool = True
+    steering: bool = False
     vnet_hdr: bool = True
     offloads: int = TUN_F_CSUM
 
@@ -309,7 +311,7 @@ class Lacking(msgspec.Struct, frozen=True, tag="lacking"):
 
 
 class TapFeatures(msgspec.Struct, frozen=True, tag="tap_features"):
-    """`lacking`: which of vnet-hdr, tso, uso and mq cannot be had from this kernel, and how that showed."""
+    """`lacking`: which of vnet-hdr, tso, uso, mq and steering cannot be had from this kernel, and how that showed."""
 
     lacking: dict[str, str]
 

@@ -1,0 +1,84 @@
+"""Both directions of a flow on the worker that its addresses and ports name, on the host at either end.
+
+c11 ── TAP, 4 queues ── [ 4 workers ] h1 ── underlay ── h2 [ 4 workers ] ── TAP, 4 queues ── c21
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import socket
+from collections import Counter
+
+import pytest
+from data_plane import Bench, Container, Host, inside
+from lab_ns import Namespaces, poll
+from test_offloads import resolve_for_good
+
+from vxlanu._native import lib
+
+pytestmark = pytest.mark.netns
+
+WORKERS = 4
+ROUNDS = 40  # datagrams each way, a quarter of which is more than anything else in an idle network sends
+FACTOR, BITS = 0x9E3779B1, 6  # native/limits.h
+
+
+def named(one: tuple[str, int], other: tuple[str, int]) -> int:
+    """The worker that a flow belongs to, as steer.c has it."""
+    flow = one[1] ^ other[1]
+    for address, _ in (one, other):
+        packed = ipaddress.ip_address(address).packed
+        for at in range(0, len(packed), 4):
+            flow ^= int.from_bytes(packed[at : at + 4], "big")
+    return ((flow * FACTOR & 0xFFFFFFFF) >> (32 - BITS)) * WORKERS >> BITS
+
+
+def work(host: Host) -> Counter[tuple[int, str]]:
+    """Frames that each worker has taken from the container and from the tunnel."""
+    read = {worker: host.counters(lib.VX_AT_WORKER, worker) for worker in range(WORKERS)}
+    return Counter({(n, "out"): c.encapsulated for n, c in read.items()}) + Counter(
+        {(n, "in"): c.decapsulated for n, c in read.items()}
+    )
+
+
+def new_work(host: Host, before: Counter[tuple[int, str]]) -> Counter[tuple[int, str]]:
+    return work(host) - before
+
+
+def to_and_fro(one: Container, other: Container, inner: str) -> tuple[tuple[str, int], tuple[str, int]]:
+    """ROUNDS datagrams and their answers between two sockets; their names."""
+    family = socket.AF_INET6 if inner == "v6" else socket.AF_INET
+    with (
+        inside(one.namespace, lambda: socket.socket(family, socket.SOCK_DGRAM)) as a,
+        inside(other.namespace, lambda: socket.socket(family, socket.SOCK_DGRAM)) as b,
+    ):
+        for voice, container in ((a, one), (b, other)):
+            voice.settimeout(20)
+            voice.bind((getattr(container, inner), 0))
+        for _ in range(ROUNDS):
+            for source, sink in ((a, b), (b, a)):
+                source.sendto(b"word", sink.getsockname()[:2])
+                sink.recv(100)
+        return a.getsockname()[:2], b.getsockname()[:2]
+
+
+@pytest.mark.parametrize("inner", ["v4", "v6"])
+@pytest.mark.parametrize("ipv6", [False, True], ids=["over-ipv4", "over-ipv6"])
+def test_both_directions_of_a_flow_are_one_workers_on_either_host(
+    namespaces: Namespaces, ipv6: bool, inner: str
+) -> None:
+    with Bench.of(namespaces, workers=WORKERS, ipv6=ipv6) as bench:
+        one, other = bench.containers
+        resolve_for_good(one.namespace, getattr(other, inner))
+        met = set()
+        for _ in range(8):
+            before = [work(host) for host in bench.hosts]
+            flow = to_and_fro(one, other, inner)
+            for host, earlier in zip(bench.hosts, before, strict=True):
+                grown = functools.partial(new_work, host, earlier)
+                poll(lambda grown=grown: grown().total() >= 2 * ROUNDS, what="all counted", story=bench.story)
+                busy = {who for who, frames in grown().items() if frames > ROUNDS // 4}
+                assert busy == {(named(*flow), "out"), (named(*flow), "in")}, f"{flow}: {busy}\n{bench.story()}"
+            met.add(named(*flow))
+        assert len(met) > 1, "eight flows of chance ports are not all one worker's"
