@@ -12,6 +12,7 @@
 #include "engine.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -138,6 +139,31 @@ static unsigned default_workers(void)
 	return cpus < DEFAULT_WORKERS ? (unsigned)cpus : DEFAULT_WORKERS;
 }
 
+/**
+ * pin() - Give each worker a CPU of its own, if there are as many for us
+ *
+ * Left alone, workers and the processes that they wake pile up on a CPU while another sleeps: where the hypervisor
+ * tells which virtual CPUs run, the kernel takes one that is halted for one that is busy (available_idle_cpu()).
+ * Hosts begin at CPUs of their own, so that a flow's workers on two hosts do not meet on one CPU where machines share
+ * a processor, and not everybody begins at CPU 0, which serves most interrupts.
+ */
+static void pin(struct vx_engine *engine)
+{
+	unsigned cpus, wanted, cpu;
+	cpu_set_t ours;
+
+	CPU_ZERO(&ours);
+	cpus = sched_getaffinity(0, sizeof(ours), &ours) ? 0 : (unsigned)CPU_COUNT(&ours);
+	if (!(engine->config.flags & VX_ENGINE_PIN) || engine->workers > cpus)
+		return;
+	for (unsigned i = 0; i < engine->workers; i++) {
+		wanted = (i * cpus / engine->workers + engine->config.address[VX_ADDR_LEN - 1]) % cpus;
+		for (cpu = 0; !CPU_ISSET(cpu, &ours) || wanted; cpu++)
+			wanted -= CPU_ISSET(cpu, &ours) != 0;
+		engine->worker[i].on_cpu = cpu + 1;
+	}
+}
+
 static void *zeroed_array(size_t count, size_t size)
 {
 	void *memory = aligned_alloc(64, (count * size + 63) / 64 * 64);
@@ -254,6 +280,7 @@ int vx_engine_new(const vx_config *config, vx_engine **engine)
 /** vx_engine_start() - Start the workers. Return: 0 or -errno (none runs then) */
 int vx_engine_start(vx_engine *engine)
 {
+	pin(engine);
 	for (unsigned i = 0; i < engine->workers; i++) {
 		int error = engine->worker[i].running ? -EALREADY : vx_worker_start(&engine->worker[i]);
 

@@ -18,6 +18,7 @@ typedef struct vx_bench vx_bench;
 
 /* vx_config.flags */
 #define VX_ENGINE_SAME_KERNEL 1     /* as if every VTEP had it; set by itself on a veth or bridge underlay */
+#define VX_ENGINE_PIN 2             /* each worker on a CPU of its own, where there are as many */
 
 /* vx_config.offloads, vx_engine_offloads(): the rungs of the ladder */
 #define VX_OFFLOAD_VNET_HDR 1       /* TAPs carry the virtio header: unfinished checksums, super-frames */
@@ -121,7 +122,7 @@ typedef struct vx_bench vx_bench;
 typedef struct {
 	uint8_t address[16];            /* advertised address: receive and transmit sockets bind to it */
 	uint16_t data_port;             /* 4789 */
-	uint16_t workers;               /* 0: one on <= 2 CPUs, else min(CPUs, 4) */
+	uint16_t workers;               /* 0: one per CPU, up to 4 */
 	uint16_t tx_sockets;            /* per worker; 0: 16 */
 	uint16_t offloads;              /* VX_OFFLOAD_* that may be used; what the kernel refuses goes unused */
 	uint32_t receive_bytes;         /* size wanted for each receive buffer; 0: 16 MiB */

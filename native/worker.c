@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -314,11 +315,25 @@ static void name_thread(unsigned index)
 	pthread_setname_np(pthread_self(), name);
 }
 
+/** stay() - Run on one CPU; on any, if that one has been taken from the process meanwhile */
+static void stay(unsigned on_cpu)
+{
+	cpu_set_t only;
+
+	CPU_ZERO(&only);
+	if (!on_cpu)
+		return;
+	CPU_SET(on_cpu - 1, &only);
+	if (sched_setaffinity(0, sizeof(only), &only))
+		return;
+}
+
 static void *run(void *argument)
 {
 	struct vx_worker *worker = argument;
 
 	name_thread(worker->index);
+	stay(worker->on_cpu);
 	while (!atomic_load_explicit(&worker->stopping, memory_order_acquire)) {
 		if (worker->transmitter.blocked)
 			wait_for_underlay(worker);

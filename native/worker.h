@@ -26,6 +26,7 @@ struct vx_flood_job {
 
 struct vx_worker {
 	unsigned index;
+	unsigned on_cpu;		/* 1 + the CPU to run on; 0: any */
 	struct vx_tables *tables;
 	struct vx_stats stats;
 	struct vx_ring *ring;

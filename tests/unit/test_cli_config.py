@@ -44,6 +44,7 @@ def test_every_setting_can_be_said_in_the_file_and_in_the_environment(tmp_path: 
         "gateway-subnet": "172.30.0.0/16",
         "offload": "no-tso,no-mq",
         "workers": 3,
+        "pin-workers": False,
         "log-level": "debug",
         "log-format": "json",
         "profile": "local",

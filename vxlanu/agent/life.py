@@ -156,7 +156,14 @@ async def _serve(agent: Agent, server: ApiServer, http: HttpServer | None, open_
 async def _data_plane(
     config: AgentConfig, address: str, helper: NamespaceHelper, ladder: Ladder, kept: Kept
 ) -> Dataplane:
-    open_it = partial(Dataplane, address, config.data_port, workers=config.workers, offloads=ladder.allowed)
+    open_it = partial(
+        Dataplane,
+        address,
+        config.data_port,
+        workers=config.workers,
+        offloads=ladder.allowed,
+        pin=config.pin_workers,
+    )
     sockets = kept.take_sockets()
     try:
         try:

@@ -63,6 +63,11 @@ __all__ = ["agent"]
     "  [auto]",
 )
 @click.option("--workers", type=int, metavar="N", help="Threads of the data plane.  [one per CPU, at most 4]")
+@click.option(
+    "--pin-workers/--no-pin-workers",
+    default=None,
+    help="Keep each of them on a CPU of its own, if there are as many.  [pin]",
+)
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.  [info]")
 @click.option("--log-format", metavar="FORMAT", help="text or json.  [text]")
 @click.option("--ready-fd", type=int, metavar="N", help="Write one line to this descriptor when everything is up.")

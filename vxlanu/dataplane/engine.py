@@ -77,18 +77,18 @@ class Dataplane:
         workers: int = 0,
         offloads: Iterable[str] = OFFLOADS,
         same_kernel: bool = False,
+        pin: bool = False,
         sockets: Sequence[int] = (),
     ) -> None:
         """Bind the data port on `address`. Of `offloads` what the kernel's sockets refuse goes unused.
 
-        `sockets`, one per worker, are receive sockets of an earlier run to go on with; they stay the caller's.
+        `pin`: each worker keeps to a CPU. `sockets`, one per worker, are of an earlier run; they stay the caller's.
 
         Raises:
             PortHeld: the port is taken.
             SocketsStale: `sockets` do not fit.
             OSError: the address is not ours, or the kernel lacks something.
         """
-        flags = lib.VX_ENGINE_SAME_KERNEL if same_kernel else 0
         config = ffi.new(
             "vx_config *",
             {
@@ -96,7 +96,7 @@ class Dataplane:
                 "data_port": data_port,
                 "workers": workers,
                 "offloads": offload_bits(offloads),
-                "flags": flags,
+                "flags": lib.VX_ENGINE_SAME_KERNEL * same_kernel | lib.VX_ENGINE_PIN * pin,
                 "given": len(sockets),
                 "receive_fds": list(sockets[:WORKERS_MAX]),
             },
