@@ -307,7 +307,7 @@ def test_a_stopped_agent_leaves_its_socket_as_long_as_docker_has_networks(networ
     removal = json.dumps({"NetworkID": docker.network}).encode()
     assert docker.raw("NetworkDriver.DeleteNetwork", removal)[0] == 503
     poll(lambda: not file.exists(), "the last of them to be over", story=network.story)
-    assert stand_ins(network, docker) == set()
+    poll(lambda: stand_ins(network, docker) == set(), "its process to end, too", story=network.story)
     docker.restart_agent()
     network.stop_agent("h1")
     assert not file.exists(), "this one has heard that they are gone"

@@ -1,14 +1,20 @@
-"""What comes to Docker's plugin socket and is no request, and requests that nobody waits for any more."""
+"""What comes to Docker's plugin socket and is no request, requests that nobody waits for any more, and what a stop
+leaves."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from vxlanu.runtimes.docker import shapes
+from vxlanu.runtimes.docker.absence import StandIn, standing
 from vxlanu.runtimes.docker.server import Made, Server, method
+
+WAIT_S = 60.0
 
 
 async def _nothing(_: shapes.NetworkAsked) -> shapes.Empty:
@@ -70,3 +76,96 @@ def test_a_stop_waits_for_what_is_at_work_and_undoes_what_docker_will_not_hear_o
         assert story == ["made", "undone"]
 
     asyncio.run(asyncio.wait_for(scene(), 60))
+
+
+def _stand_in(folder: Path) -> StandIn:
+    state = folder / "lock"
+    state.touch()
+    return StandIn(folder / "vxlanu.sock", state)
+
+
+def test_a_stop_whose_stand_in_was_just_killed_leaves_another_on_the_same_socket(tmp_path: Path) -> None:
+    """The server's own socket is closed by then."""
+    path, one = tmp_path / "vxlanu.sock", _stand_in(tmp_path)
+
+    async def scene() -> None:
+        server = Server(path, one)
+        server.open()
+        await server.start({"Some.Method": method(shapes.NetworkAsked, _nothing)})
+        assert await _status(path, b'{"NetworkID":"a"}') == 200
+        killed = one.pid
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        await asyncio.to_thread(os.waitid, os.P_PID, killed, os.WEXITED | os.WNOWAIT)
+        heir = await server.close("it was stopped", ["one"])
+        assert heir is not None and heir != killed
+        assert await asyncio.to_thread(standing, path) == heir
+        assert await _status(path, b'{"NetworkID":"a"}') == 503
+        os.kill(heir, signal.SIGTERM)
+        assert one._left is not None
+        assert one._left.wait(WAIT_S) == 0
+        assert not path.exists()
+
+    asyncio.run(asyncio.wait_for(scene(), WAIT_S))
+
+
+def test_a_network_made_during_the_stop_is_too_late_for_a_stand_in(tmp_path: Path) -> None:
+    """The file has gone with the first look, and must not be told to stay."""
+    path, networks = tmp_path / "vxlanu.sock", set[str]()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(_: shapes.NetworkAsked) -> shapes.Empty:
+        begun.set()
+        await go_on.wait()
+        networks.add("one")
+        return shapes.Empty()
+
+    async def scene() -> None:
+        one = _stand_in(tmp_path)
+        server = Server(path, one)
+        server.open()
+        await server.start({"Some.Method": method(shapes.NetworkAsked, work, WAIT_S)})
+        asking = asyncio.ensure_future(_status(path, b'{"NetworkID":"a"}'))
+        await begun.wait()
+        closing = asyncio.ensure_future(server.close("it was stopped", networks))
+        while path.exists():
+            await asyncio.sleep(0)
+        go_on.set()
+        assert await closing is None
+        assert networks == {"one"}
+        assert one.pid is None
+        await asyncio.wait({asking})
+        asking.exception()  # whether it was answered in time is not the question here
+
+    asyncio.run(asyncio.wait_for(scene(), WAIT_S))
+
+
+def test_a_network_that_goes_during_the_stop_leaves_no_stand_in(tmp_path: Path) -> None:
+    path, networks = tmp_path / "vxlanu.sock", {"one"}
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(_: shapes.NetworkAsked) -> shapes.Empty:
+        begun.set()
+        await go_on.wait()
+        networks.clear()
+        return shapes.Empty()
+
+    async def scene() -> None:
+        one = _stand_in(tmp_path)
+        server = Server(path, one)
+        server.open()
+        await server.start({"Some.Method": method(shapes.NetworkAsked, work, WAIT_S)})
+        asking = asyncio.ensure_future(_status(path, b'{"NetworkID":"a"}'))
+        await begun.wait()
+        closing = asyncio.ensure_future(server.close("it was stopped", networks))
+        with pytest.raises(IndexError):  # the connection has ended, without an answer
+            await asking
+        assert path.exists(), "the control: with a network it would stay"
+        await asyncio.wait({closing}, timeout=0.5)
+        assert not closing.done(), "what is at work may change what stays"
+        go_on.set()
+        assert await closing is None
+        assert one.pid is None
+        assert not path.exists()
+
+    asyncio.run(asyncio.wait_for(scene(), WAIT_S))

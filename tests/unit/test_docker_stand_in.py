@@ -236,6 +236,28 @@ def test_one_that_is_sent_sigterm_takes_the_file_along(agent: Away, how: str) ->
     assert not agent.path.exists()
 
 
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_sigterm_that_comes_before_it_has_read_of_the_end_takes_the_file_along(agent: Away, how: str) -> None:
+    """It is held while agent and signal come, so that it finds both at once."""
+    poll(lambda: Path(f"/proc/{agent.stand_in}/comm").read_text() == f"{stand_in.NAME}\n", what="it has started")
+    signal.pidfd_send_signal(agent.watch, signal.SIGSTOP)
+    getattr(agent, how)()
+    assert agent.path.exists()
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        signal.pidfd_send_signal(agent.watch, number)
+    assert agent.ended()
+    assert not agent.path.exists()
+
+
+def test_a_sigterm_while_the_agent_lives_leaves_it_its_file(agent: Away) -> None:
+    poll(lambda: Path(f"/proc/{agent.stand_in}/comm").read_text() == f"{stand_in.NAME}\n", what="it has started")
+    signal.pidfd_send_signal(agent.watch, signal.SIGTERM)
+    assert agent.ended()
+    assert agent.path.exists()
+    agent.stop()
+    assert not agent.path.exists(), "who ends both wants nothing to stay"
+
+
 @pytest.mark.parametrize(
     ("number", "stays"), [(signal.SIGTERM, False), (signal.SIGKILL, True)], ids=["who wants nothing left", "a crash"]
 )

@@ -8,6 +8,8 @@ Rules of this file
      crash; the next agent replaces the file, and the stand-in ends when it sees that.
   3. Who ends the stand-in as well (SIGTERM) wants nothing to stay.
   4. The stand-in holds the listening socket and a pipe from us, and nothing else of ours.
+  5. We hold a descriptor of that socket of our own: at a stop the server's is closed before `stay`, which may have to
+     start another stand-in.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ ANSWER_S = 5.0  # for a stand-in to say that it is one; on an idle host it takes
 ANSWER_BYTES_MAX = 64 * 1024
 COMMAND_MAX = 500  # characters of a command line that can still be read in Docker's error
 CRASHED = "it was killed or has crashed"
+ON_SIGTERM = (0, -signal.SIGTERM)  # how a stand-in ends by it: 0 once Python runs its handler
 
 
 class StandIn:
@@ -59,7 +62,7 @@ class StandIn:
 
     def start(self, listener: Socket) -> None:
         """Have one from now on."""
-        self._listener = listener
+        self._listener = listener.dup()
         self.look(time.monotonic())
 
     def look(self, now: float) -> None:
@@ -86,7 +89,7 @@ class StandIn:
 
     def end(self) -> None:
         """None any more."""
-        self._listener = None
+        self._drop_listener()
         self._release()
 
     def stay(self, why: str, networks: Iterable[str]) -> int | None:
@@ -96,9 +99,10 @@ class StandIn:
         """
         if self._listener is None:
             return None
-        if self._process is None or self._process.poll() not in (None, -signal.SIGTERM):
+        if self._process is None or self._process.poll() not in (None, *ON_SIGTERM):
             self.look(self._next)
-        self._listener, process = None, self._process
+        self._drop_listener()
+        process = self._process
         if process is None or process.poll() is not None:
             self._release()
             return None
@@ -110,6 +114,11 @@ class StandIn:
         process.stdin.close()
         self._process, self._left = None, process
         return process.pid
+
+    def _drop_listener(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     def _release(self) -> None:
         if self._process is not None:

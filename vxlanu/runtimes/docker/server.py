@@ -95,20 +95,23 @@ class Server:
     async def close(self, why: str = "", networks: Collection[str] = ()) -> int | None:
         """Stop, and wait for what is still at work. The file goes, unless there are `networks`, by Docker's ids, with
         which it would ask for us: then the stand-in tells it why we end. Its pid.
+
+        What is at work may change `networks`. Where there were none the file is gone, and nothing can stay.
         """
-        if self._stand_in is None or not networks:
+        heir = self._stand_in if networks else None
+        if heir is None:
             self._listener.unlink()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-        stays = self._stand_in.stay(why, networks) if self._stand_in is not None and networks else None
+        if self._at_work:
+            await asyncio.wait(self._at_work)
+        stays = heir.stay(why, networks) if heir is not None and networks else None
         if stays is not None:
             self._listener.leave()
         if self._stand_in is not None:
             self._stand_in.end()
         self._listener.close()
-        if self._at_work:
-            await asyncio.wait(self._at_work)
         return stays
 
     async def _handle(self, request: web.Request) -> web.Response:

@@ -18,6 +18,7 @@ Rules of this file
   2. The answer is 503: with 200, Plugin.Activate would pass for a plugin that can do nothing, and stay so in dockerd.
      No connection is kept: dockerd must ask whoever listens at the moment.
   3. Our socket holds the inode of its file, so no later file can have its identity as long as we look.
+  4. The file is the agent's until that has said its last word or is dead; SIGTERM before ends this process alone.
 """
 
 from __future__ import annotations
@@ -190,21 +191,28 @@ def _last_word(line: str, removed: str) -> Duty:
         return Duty(line, None, removed)
 
 
+def _agent_lives() -> bool:
+    """Whether it holds its end of the pipe and has said nothing."""
+    poller = select.poll()
+    poller.register(0, select.POLLIN)  # the end of the pipe is always told
+    return not poller.poll(0)
+
+
 def main(number: str, path: str, mine: str, state: str, line: str) -> None:
     """Wait for the agent's end, answer, and leave nothing."""
-    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as name:
-        name.write(NAME)
-    duty = _last_word(line, f"{state.rpartition('/')[0]}/{REMOVED}")
-
-    def stays() -> bool:
-        return identity(path) == mine and identity(state) != "" and not duty.is_over()
-
     with socket.socket(fileno=int(number)) as listener:
         try:
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # before, the file was the agent's
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+            with contextlib.suppress(OSError), open("/proc/self/comm", "w") as name:
+                name.write(NAME)
+            duty = _last_word(line, f"{state.rpartition('/')[0]}/{REMOVED}")
+
+            def stays() -> bool:
+                return identity(path) == mine and identity(state) != "" and not duty.is_over()
+
             answer_all(listener, stays, duty)
         finally:
-            if identity(path) == mine:
+            if not _agent_lives() and identity(path) == mine:
                 os.unlink(path)  # noqa: PTH108  # pathlib would be a third of the memory
 
 
