@@ -14,6 +14,8 @@ import pytest
 from vxlanu.cli.main import main
 from vxlanu.config import IN_FILE, OFFLOADS, SETTINGS, AgentConfig, load, refused_offloads, split_host_port
 from vxlanu.errors import BadRequest
+from vxlanu.nsopen import NamespaceHelper
+from vxlanu.nsopen.wire import HelperTimeout
 
 
 def written(tmp_path: Path, text: str) -> str:
@@ -138,6 +140,21 @@ def test_an_address_that_this_host_lacks_is_found_by_check(tmp_path: Path, capsy
         "advertise 192.0.2.77",
     ]
     assert main([*line, "--advertise", "127.0.0.1"]) == 0, "the control"
+
+
+def test_a_host_that_cannot_be_asked_hides_no_mistake_from_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def late(_: NamespaceHelper) -> None:
+        raise HelperTimeout("addresses", "no answer")
+
+    monkeypatch.setattr(NamespaceHelper, "addresses", late)
+    key = str(tmp_path / "k")
+    line = ["agent", "--check", "--config", written(tmp_path, ""), "--advertise", "127.0.0.1"]
+    assert main(line) == HelperTimeout.exit, "the control"
+    assert capsys.readouterr().err == "vxlanu: addresses: no answer\n"
+    assert main([*line, "--key-file", key]) == 2
+    assert [each.split(": ")[1] for each in capsys.readouterr().err.splitlines()] == ["addresses", f"key-file {key}"]
 
 
 def test_the_sample_has_every_key_with_its_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,12 +35,13 @@ class Ladder:
 
     @classmethod
     async def probe(cls, setting: str, helper: NamespaceHelper) -> Ladder:
-        """Ask the kernel. Where it cannot be asked, only what every kernel has since 5.10 counts as there."""
+        """Ask the kernel. Where it cannot be asked, only what every kernel has since 5.10 and gives
+        to everybody counts as there."""
         try:
             lacking = (await helper.probe_tap()).lacking
         except VxlanuError as why:
             log.warning("cannot try what TAPs can do: %s: %s", why.what, why.why, extra={"event": "probe_failed"})
-            lacking = {"uso": f"cannot be tried: {why.why}"}
+            lacking = dict.fromkeys(("uso", "steering"), f"cannot be tried: {why.why}")
         return cls(refused_offloads(setting), lacking)
 
     @property

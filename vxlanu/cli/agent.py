@@ -19,7 +19,7 @@ import msgspec
 from vxlanu.cli.command import Command, emit, socket_option, wants_json
 from vxlanu.cli.render import printable
 from vxlanu.config import DOCKER_SOCKET, OFFLOADS, AgentConfig, ConfigMistakes, load, load_with_places
-from vxlanu.errors import BadRequest
+from vxlanu.errors import BadRequest, VxlanuError
 from vxlanu.share import shipped
 
 __all__ = ["agent"]
@@ -128,7 +128,14 @@ def _unit() -> str:
 
 def _check_host(config: AgentConfig) -> None:
     """What the agent would not start with on this host is a mistake of the configuration too."""
-    if found := [*_key_mistakes(config), *_advertise_mistakes(config)]:
+    found = list(_key_mistakes(config))
+    try:
+        found += _advertise_mistakes(config)
+    except VxlanuError as why:  # the host could not be asked, which hides no mistake
+        if not found:
+            raise
+        click.echo(printable(why.line()), err=True)
+    if found:
         raise ConfigMistakes(found)
 
 

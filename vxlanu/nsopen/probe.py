@@ -34,10 +34,10 @@ def features(place: Place) -> TapFeatures:
         for name, flag in (("vnet-hdr", pytun.IFF_VNET_HDR), ("mq", pytun.IFF_MULTI_QUEUE))
         if not known & flag
     }
-    if "vnet-hdr" in lacking:
-        return TapFeatures(lacking | dict.fromkeys(TUN_F, "needs vnet-hdr"))
     if why_not := _no_steering():
         lacking["steering"] = why_not
+    if "vnet-hdr" in lacking:
+        return TapFeatures(lacking | dict.fromkeys(TUN_F, "needs vnet-hdr"))
     try:
         place.go_to_scratch()
     except PermissionMissing as why:
