@@ -73,9 +73,9 @@ def crowd(make_lab: Callable[..., Lab]) -> Crowd:
 def test_what_several_of_many_containers_lose_inside_is_put_back(crowd: Crowd) -> None:
     lost = {what: crowd.names[number::8] for number, what in enumerate(LOSSES)}
     victims = [name for names in lost.values() for name in names]
+    poll(lambda: "linkdown" not in str(crowd.state(*victims)), what="the carrier of all")
     before = crowd.state(*victims)
     assert all("default via" in it and "eth1@" in it and "altname e-" in it for it in before.values()), before
-    assert "linkdown" not in str(before)
     for what, names in lost.items():
         crowd.lose(what, *names)
     since = time.monotonic()
