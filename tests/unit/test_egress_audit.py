@@ -17,16 +17,21 @@ from vxlanu.gateway.egress import Egress, Surroundings
 from vxlanu.gateway.ground import Ground
 from vxlanu.gateway.ledger import EgressRow, Ledger
 from vxlanu.gateway.patience import BURST, REGAIN_S
-from vxlanu.nsopen import EgressWire, KernelRefused, NamespaceHelper, WayOut, WireFacts
+from vxlanu.nsopen import EgressWire, HelperTimeout, KernelRefused, NamespaceHelper, WayOut, WireFacts
+from vxlanu.nsopen.client import AT_ONCE
 
 
 class Host:
-    """Three targets. `lacking` says which of them want mending at a time; `hopeless` cannot be mended."""
+    """Three targets. `lacking` says which of them want mending at a time; `hopeless` cannot be mended, `wrong` has
+    a defect of ours. `missing` are those without a veth."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         self.lacking: Callable[[], list[str]] = list
         self.hopeless: set[str] = set()
+        self.wrong: set[str] = set()
+        self.missing: list[str] = []
+        self.look_fails = False
         self.mended: Counter[str] = Counter()
         rows = {tag: EgressRow(tag=tag, address="172.18.0.2/16", users={tag: ()}, ifname="eth1") for tag in "abc"}
         self.ledger = cast(Ledger, SimpleNamespace(rows=rows, subnet="172.18.0.0/16"))
@@ -45,16 +50,20 @@ class Host:
         return self.mended - before
 
     async def _settle(self, _: object) -> list[str]:
-        return []
+        return list(self.missing)
 
     async def _look_at_firewall(self, _: float) -> None:
         return None
 
     async def _look(self, ways: list[WayOut]) -> list[str]:
         assert [way.tag for way in ways] == list(self.ledger.rows), "every target, each time"
+        if self.look_fails:
+            raise HelperTimeout("look into containers", "no answer")
         return self.lacking()
 
     async def _wire(self, _: int, plan: EgressWire) -> WireFacts:
+        if plan.tag in self.wrong:
+            raise RuntimeError(plan.tag)
         self.mended[plan.tag] += 1
         if plan.tag in self.hopeless:
             raise KernelRefused(f"wire {plan.tag}", "no")
@@ -105,6 +114,32 @@ def test_one_that_cannot_be_mended_is_said_once_and_stops_no_other(
     asyncio.run(scene())
     said = [record.getMessage() for record in caplog.records if "wire a" in record.getMessage()]
     assert len(said) == 2, "when it begins, and when it begins again"
+
+
+def test_a_look_that_fails_keeps_no_veth_from_being_made(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "vxlanu.egress")
+    host.missing, host.lacking = ["a"], lambda: ["b"]
+
+    async def scene() -> None:
+        host.look_fails = True
+        assert await host.audits(2) == {"a": 2}
+        host.look_fails, host.missing = False, []
+        assert await host.audits(1) == {"b": 1}
+
+    asyncio.run(scene())
+    said = [record.getMessage() for record in caplog.records if "look into containers" in record.getMessage()]
+    assert len(said) == 1, "in two audits"
+
+
+def test_a_defect_of_ours_with_one_container_shows_after_the_others_are_mended(host: Host) -> None:
+    host.wrong, host.lacking = {"a"}, lambda: ["a", "b", "c"]
+    with pytest.raises(RuntimeError, match="a"):
+        asyncio.run(host.audits(1))
+    assert host.mended == {"b": 1, "c": 1}
+
+
+def test_attaches_have_children_left_while_containers_are_mended() -> None:
+    assert 1 <= egress.MENDS_AT_ONCE <= AT_ONCE // 2
 
 
 def test_patience_forgets_who_is_gone_and_who_has_it_all_again() -> None:

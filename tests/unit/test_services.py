@@ -21,14 +21,15 @@ WHY = "listen on 10.0.0.1 port 53: Address already in use"
 class Port:
     """A port that somebody else may have; `asked` is how often it was tried to open."""
 
-    def __init__(self) -> None:
+    def __init__(self, why: Exception) -> None:
         self.asked = 0
         self.taken = True
+        self.why = why
 
     async def open(self, _: bytes) -> None:
         self.asked += 1
         if self.taken:
-            raise AddressFailed(*WHY.split(": "))
+            raise self.why
 
 
 @pytest.fixture
@@ -44,10 +45,15 @@ def services(monkeypatch: pytest.MonkeyPatch) -> Services:
     return made
 
 
-def test_a_port_that_is_taken_is_said_once_and_opened_when_it_is_free(
-    services: Services, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("error", "shown", "traced"),
+    [(AddressFailed(*WHY.split(": ")), WHY, False), (KeyError("no such"), "KeyError: 'no such'", True)],
+    ids=["taken", "a defect of ours"],
+)
+def test_a_port_that_cannot_be_had_is_said_once_and_opened_when_it_can(
+    services: Services, caplog: pytest.LogCaptureFixture, error: Exception, shown: str, traced: bool
 ) -> None:
-    port = Port()
+    port = Port(error)
     services.on_open.append(port.open)
 
     async def at(seconds: float) -> int:
@@ -57,7 +63,7 @@ def test_a_port_that_is_taken_is_said_once_and_opened_when_it_is_free(
 
     async def scene() -> None:
         assert await at(0) == 1
-        assert services.get(NETWORK) and services.refused() == {NETWORK: WHY}, "it stands, but for the port"
+        assert services.get(NETWORK) and services.refused() == {NETWORK: shown}, "it stands, but for the port"
         assert await at(RETRY_S / 2) == 1, "not yet"
         assert await at(RETRY_S + 1) == 2
         port.taken = False
@@ -68,4 +74,4 @@ def test_a_port_that_is_taken_is_said_once_and_opened_when_it_is_free(
     caplog.set_level(logging.WARNING)
     asyncio.run(scene())
     [said] = caplog.records
-    assert WHY in said.getMessage() and "Traceback" not in caplog.text
+    assert shown in said.getMessage() and ("Traceback" in caplog.text) == traced

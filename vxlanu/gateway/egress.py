@@ -34,11 +34,12 @@ from vxlanu.gateway.published import Published, hold, hold_all
 from vxlanu.gateway.rules import BRIDGE
 from vxlanu.netns import Target
 from vxlanu.nsopen import EgressWire, NamespaceHelper, NamespaceMissing, WayOut, WireFacts
+from vxlanu.nsopen.client import AT_ONCE
 
 log = logging.getLogger("vxlanu.egress")
 
 AUDIT_S = 5.0
-MENDS_AT_ONCE = 4  # of the helper's children; attaches want some too
+MENDS_AT_ONCE = AT_ONCE // 2  # of the helper's children; attaches want some too
 FAILURES = (VxlanuError, OSError, sqlite3.Error)
 MTU = 1500  # nothing is encapsulated here
 
@@ -281,14 +282,21 @@ class Egress:
             log.warning("egress: %s", what, extra={"event": "egress_failed"})
 
     async def _repair(self) -> None:
-        """Settle, look into every target, and put right what lacks something. One that cannot be, stops no other."""
+        """Settle, look into every target, and put right what lacks something. One that cannot be, stops no other;
+        nor does a look that fails, or a defect of ours: they are raised when all the rest is done."""
         wanting = await self._ground.settle(self._wiring)
-        wanting += await self._helper.egress_look(list(self._ways()))
+        unseen: BaseException | None = None
+        try:
+            wanting += await self._helper.egress_look(list(self._ways()))
+        except FAILURES as error:
+            unseen = error
         now = time.monotonic()
         self._patience.keep(self.ledger.rows, now)
         due = [tag for tag in dict.fromkeys(wanting) if self._patience.take(tag, now)]
         gate = asyncio.Semaphore(MENDS_AT_ONCE)
-        await asyncio.gather(*(self._mend(tag, gate) for tag in due))
+        mended = await asyncio.gather(*(self._mend(tag, gate) for tag in due), return_exceptions=True)
+        for failure in filter(None, (*mended, unseen)):
+            raise failure
 
     def _ways(self) -> Iterator[WayOut]:
         """Those that should be whole."""

@@ -79,8 +79,8 @@ class Service:
 
 class Services:
     """The service ports of one agent. `on_open` and `on_close` are called with the network's id when its gateway stands
-    and before its namespace is given up; sockets in it must be closed then, or they keep it. An `on_open` that cannot
-    (VxlanuError, OSError) is called again every RETRY_S, with those before it."""
+    and before its namespace is given up; sockets in it must be closed then, or they keep it. An `on_open` that raises
+    is called again every RETRY_S, with those before it."""
 
     def __init__(self, agent: Agent) -> None:
         self.on_open: list[Hook] = []
@@ -194,15 +194,22 @@ class Services:
                 for hook in self.on_open:
                     await hook(network)
         except (VxlanuError, OSError) as why:
-            self._retry[network] = time.monotonic() + RETRY_S
-            if self._refused.get(network) != str(why):
-                told = "cannot serve the gateway of network %s: %s"
-                if network in self._standing:
-                    told = "no names are answered at the gateway of network %s: %s"
-                log.warning(told, network.hex()[:12], why, extra={"event": "gateway_failed"})
-            self._refused[network] = str(why)
-            return
-        self._refused.pop(network, None)
+            self._put_off(network, str(why))
+        except Exception as why:  # a defect of ours: where it is shows in the log
+            self._put_off(network, f"{type(why).__name__}: {why}", why)
+        else:
+            self._refused.pop(network, None)
+
+    def _put_off(self, network: bytes, why: str, defect: Exception | None = None) -> None:
+        """It is tried again; why is said once."""
+        self._retry[network] = time.monotonic() + RETRY_S
+        if self._refused.get(network) != why:
+            told = "cannot serve the gateway of network %s: %s"
+            if network in self._standing:
+                told = "no names are answered at the gateway of network %s: %s"
+            level = logging.ERROR if defect else logging.WARNING
+            log.log(level, told, network.hex()[:12], why, exc_info=defect, extra={"event": "gateway_failed"})
+        self._refused[network] = why
 
     async def _open(self, network: bytes) -> None:
         agent, view = self._agent, self._agent.view.network(NetworkId(network))
