@@ -21,6 +21,7 @@ pytestmark = pytest.mark.netns
 
 TAG, OTHER = "0123456789ab", "ba9876543210"
 MANY = 20_000
+NO_TEXT = os.fsdecode(b"\xff")
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,30 @@ def test_many_addresses_and_routes_of_a_containers_own_hide_nothing(wired: Wired
     assert wired.lacking() == []
     wired.first.ip("route", "del", "default")
     assert wired.lacking() == [TAG]
+
+
+@pytest.mark.parametrize(
+    ("done", "lacking", "undone"),
+    [
+        (f"link set eth1 down; link set eth1 name {NO_TEXT}", [TAG],
+         f"link set {NO_TEXT} name eth1; link set eth1 up; route add default via 172.18.0.1"),
+        ("addr add 10.9.9.9 peer 0.0.0.0 dev eth1", [], "addr del 10.9.9.9 dev eth1"),
+        ("addr del 172.18.0.2/16 dev eth1; addr add 172.18.0.3 peer 172.18.0.2 dev eth1;"
+         "route add default dev eth1", [TAG], "addr add 172.18.0.2/16 dev eth1"),
+    ],
+    ids=["a name that is no text", "an address without a peer", "ours as another's peer"],
+)  # fmt: skip
+def test_what_a_container_calls_and_addresses_as_it_likes_stops_no_other(
+    wired: Wired, done: str, lacking: list[str], undone: str
+) -> None:
+    for command in done.split(";"):
+        wired.first.ip(*command.split())
+    assert wired.lacking() == lacking
+    wired.second.ip("link", "set", "eth1", "down")
+    assert wired.lacking() == [*lacking, OTHER]
+    for command in undone.split(";"):
+        wired.first.ip(*command.split())
+    assert wired.lacking() == [OTHER], wired.first.story()
 
 
 def test_a_target_that_has_ended_or_is_another_now_lacks_nothing(wired: Wired, tmp_path: Path) -> None:

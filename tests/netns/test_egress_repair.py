@@ -70,10 +70,19 @@ def test_a_start_dresses_what_a_crash_left_half_made(attached: Scene) -> None:
     gets_out(attached)
 
 
-@pytest.mark.parametrize("lost", ["addr del {} dev eth1", "route del default"])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "addr del {0}/16 dev eth1",
+        "route del default",
+        "addr add 10.9.9.9 peer {0} dev eth1; addr del {0}/16 dev eth1",
+    ],
+    ids=["address", "route", "address, but for a peer of it"],
+)
 def test_what_a_runtime_undid_inside_of_a_target_is_put_back(attached: Scene, lost: str) -> None:
-    address = f"{attached.way_out('c1-1')}/16"
-    attached.lab.exec("c1-1", ["ip", *lost.format(address).split()])
+    address = attached.way_out("c1-1")
+    for command in lost.format(address).split(";"):
+        attached.lab.exec("c1-1", ["ip", *command.split()])
     assert not pings(attached.lab, "c1-1", attached.outside, wait=1)
     gets_out(attached)
 

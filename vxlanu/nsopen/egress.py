@@ -257,7 +257,7 @@ def _dress(netlink: IPRoute, wanted: EgressWire, index: int) -> WireFacts:
     with contextlib.suppress(OSError):  # a target without IPv6
         Path("/proc/sys/net/ipv6/conf", ifname, "disable_ipv6").write_text("1")
     own = ipaddress.ip_interface(wanted.address)
-    if str(own.ip) not in [it.get("address") for it in netlink.get_addr(index=index, family=AF_INET)]:
+    if str(own.ip) not in [it.get("local") for it in netlink.get_addr(index=index, family=AF_INET)]:
         with blame(f"give {ifname} the address {own}", AddressFailed):
             broadcast = str(own.network.broadcast_address)
             netlink.addr("add", index=index, address=str(own.ip), prefixlen=own.network.prefixlen, broadcast=broadcast)

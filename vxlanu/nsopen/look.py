@@ -41,7 +41,7 @@ def _whole(way: WayOut) -> bool:
         index, name, up = found
         own = way.address.partition("/")[0]
         return up and name == way.ifname and own in rtnetlink.addresses(index) and rtnetlink.has_default_route()
-    except (OSError, struct.error):
+    except (OSError, struct.error, ValueError, KeyError):  # whatever a container may have brought about
         return False
 
 

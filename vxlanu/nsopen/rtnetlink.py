@@ -33,11 +33,11 @@ RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE = 18, 22, 26
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO, IFLA_EXT_MASK, IFLA_ALT_IFNAME = 1, 3, 10, 18, 29, 53
 IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA = 1, 5
 IFLA_BRPORT_ISOLATED = 33
-IFA_ADDRESS = 1
+IFA_LOCAL = 2  # IFA_ADDRESS is the peer's, and left out where that is 0.0.0.0
 OF_LINK = frozenset((IFLA_ADDRESS, IFLA_IFNAME, IFLA_MASTER, IFLA_LINKINFO))
 OF_NAME = frozenset((IFLA_IFNAME,))
 OF_LINKINFO = frozenset((IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA))
-OF_PORT, OF_ADDRESS = frozenset((IFLA_BRPORT_ISOLATED,)), frozenset((IFA_ADDRESS,))
+OF_PORT, OF_ADDRESS = frozenset((IFLA_BRPORT_ISOLATED,)), frozenset((IFA_LOCAL,))
 RTEXT_FILTER_SKIP_STATS = 8
 IFF_UP = 0x1
 AF_INET, RT_TABLE_MAIN, RTN_UNICAST = 2, 254, 1
@@ -97,8 +97,9 @@ def addresses(index: int) -> set[str]:
     """The IPv4 addresses of an interface."""
     found = set()
     for message in _ask(RTM_GETADDR, ADDRESS.pack(AF_INET, 0, 0, 0, index), NLM_F_DUMP, ANSWER_MAX):
-        if ADDRESS.unpack_from(message)[4] == index:
-            found.add(socket.inet_ntoa(_attributes(message, ADDRESS.size, OF_ADDRESS)[IFA_ADDRESS]))
+        own = _attributes(message, ADDRESS.size, OF_ADDRESS).get(IFA_LOCAL)
+        if own is not None and ADDRESS.unpack_from(message)[4] == index:
+            found.add(socket.inet_ntoa(own))
     return found
 
 
@@ -126,12 +127,9 @@ def _ask(
         asked.send(HEADER.pack(HEADER.size + len(body), kind, flags | NLM_F_REQUEST, 1, 0) + body)
         size = 0
         while size_max is None or size < size_max:
-            data, at = asked.recv(CHUNK_BYTES), 0
+            data = asked.recv(CHUNK_BYTES)
             size += len(data)
-            while at < len(data):
-                length, answer, bits, _, _ = HEADER.unpack_from(data, at)
-                message = data[at + HEADER.size : at + length]
-                at += (length + 3) & ~3
+            for answer, bits, message in _messages(data):
                 if one_moment and bits & NLM_F_DUMP_INTR:
                     raise InterruptedError
                 if answer in (NLMSG_DONE, NLMSG_ERROR):
@@ -141,6 +139,17 @@ def _ask(
                 yield message
                 if not bits & NLM_F_MULTI:
                     return
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Type, flags and body of each."""
+    at = 0
+    while at < len(data):
+        length, answer, bits, _, _ = HEADER.unpack_from(data, at)
+        if length < HEADER.size:
+            raise OSError(errno.EBADMSG, os.strerror(errno.EBADMSG))
+        yield answer, bits, data[at + HEADER.size : at + length]
+        at += (length + 3) & ~3
 
 
 def _link(message: bytes) -> KernelLink:
@@ -165,6 +174,8 @@ def _attributes(data: bytes, at: int, wanted: frozenset[int]) -> dict[int, bytes
     end, read = len(data), ATTRIBUTE.unpack_from
     while at < end and len(found) < len(wanted):
         length, kind = read(data, at)
+        if length < ATTRIBUTE.size:
+            break
         if kind & NLA_TYPE_MASK in wanted:
             found[kind & NLA_TYPE_MASK] = data[at + ATTRIBUTE.size : at + length]
         at += (length + 3) & ~3
@@ -178,4 +189,5 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 
 def _text(value: bytes) -> str:
-    return value.rstrip(b"\0").decode()
+    """Whoever may name an interface may use any bytes but a few: what is no UTF-8 is no name of ours either."""
+    return value.rstrip(b"\0").decode(errors="replace")
