@@ -140,12 +140,12 @@ static unsigned default_workers(void)
 }
 
 /**
- * pin() - Give each worker a CPU of its own, if there are as many for us
+ * pin() - Give each worker a CPU of its own, if there are exactly as many for us
  *
  * Left alone, workers and the processes that they wake pile up on a CPU while another sleeps: where the hypervisor
  * tells which virtual CPUs run, the kernel takes one that is halted for one that is busy (available_idle_cpu()).
  * Hosts begin at CPUs of their own, so that a flow's workers on two hosts do not meet on one CPU where machines share
- * a processor, and not everybody begins at CPU 0, which serves most interrupts.
+ * a processor. With more CPUs than workers some are siblings on one core, which the scheduler knows and we do not.
  */
 static void pin(struct vx_engine *engine)
 {
@@ -154,10 +154,11 @@ static void pin(struct vx_engine *engine)
 
 	CPU_ZERO(&ours);
 	cpus = sched_getaffinity(0, sizeof(ours), &ours) ? 0 : (unsigned)CPU_COUNT(&ours);
-	if (!(engine->config.flags & VX_ENGINE_PIN) || engine->workers > cpus)
-		return;
 	for (unsigned i = 0; i < engine->workers; i++) {
-		wanted = (i * cpus / engine->workers + engine->config.address[VX_ADDR_LEN - 1]) % cpus;
+		engine->worker[i].on_cpu = 0;
+		if (!(engine->config.flags & VX_ENGINE_PIN) || engine->workers != cpus)
+			continue;
+		wanted = (i + engine->config.address[VX_ADDR_LEN - 1]) % cpus;
 		for (cpu = 0; !CPU_ISSET(cpu, &ours) || wanted; cpu++)
 			wanted -= CPU_ISSET(cpu, &ours) != 0;
 		engine->worker[i].on_cpu = cpu + 1;

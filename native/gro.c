@@ -59,7 +59,6 @@
 #define TCP_CWR		0x80
 #define UDP_LEN		8
 #define UDP_CSUM	6
-#define ALIKE_LEN	128	/* all headers, VXLAN's included: IPv6, TCP with all options and a tag are 126 */
 
 static_assert(VX_GRO_CHAINS < NO_CHAIN, "a chain is known by a byte");
 
@@ -419,7 +418,7 @@ static void mask_headers(uint8_t *mask, const struct chain *chain)
 	const struct vx_eth *eth = &chain->eth;
 	uint8_t *ip = mask + VX_VXLAN_LEN + eth->l3, *l4 = mask + VX_VXLAN_LEN + eth->l4;
 
-	memset(mask, 0, ALIKE_LEN);
+	memset(mask, 0, VX_GRO_ALIKE);
 	memset(mask, 0xff, VX_VXLAN_LEN + chain->headers);
 	if (eth->version == 4)
 		ip[4] = ip[5] = ip[10] = ip[11] = 0;	/* ID, checksum */
@@ -432,24 +431,25 @@ static bool alike(const uint8_t *a, const uint8_t *b, const uint8_t *mask)
 {
 	uint8_t differs = 0;
 
-	for (unsigned i = 0; i < ALIKE_LEN; i++)
+	for (unsigned i = 0; i < VX_GRO_ALIKE; i++)
 		differs |= (a[i] ^ b[i]) & mask[i];
 	return !differs;
 }
 
-/** is_next() - Whether a frame that is like the last of its chain is the next one, and whole; @pseudo: of both */
+/** is_next() - Whether a frame that is like the last of its chain is the next one, and right; @pseudo: of both */
 static bool is_next(const struct chain *chain, const uint8_t *frame, uint32_t pseudo)
 {
 	const struct vx_eth *eth = &chain->eth;
 	const uint8_t *first = first_of(chain), *l4 = frame + eth->l4;
 	uint32_t l4_len = chain->headers - eth->l4 + chain->size;
+	uint16_t csum = vx_get16(l4 + csum_offset(eth));
 
 	if (chain->headers - eth->l3 + chain->payload + chain->size > IP_MAX ||
 	    !plain_ip(frame + eth->l3, eth) || !ip_follows(chain, first + eth->l3, frame + eth->l3))
 		return false;
 	if (eth->protocol == VX_PROTO_TCP && !tcp_follows(chain, first + eth->l4, l4))
 		return false;
-	if (vx_get16(l4 + csum_offset(eth)) == vx_csum_fold(pseudo))	/* perhaps partial: partial.c's question */
+	if (csum == vx_csum_fold(pseudo) || (!csum && eth->protocol == VX_PROTO_UDP))	/* perhaps partial; none */
 		return false;
 	return vx_csum_fold(vx_csum_add(l4, l4_len, pseudo)) == 0xffff;
 }
@@ -515,7 +515,7 @@ enum vx_reason vx_gro_add(struct vx_gro *gro, const struct vx_frame *frame, uint
  * vx_gro_follow() - Let frames join that came behind one in its datagram and are like it
  * @gro:	Coalescer
  * @frame:	What was added last, with its VXLAN header before it
- * @next:	The datagram's next frame, at its VXLAN header. Like those behind it, it is as long as @frame was
+ * @next:	The datagram's next frame, at its VXLAN header. Like those behind it, it is as long as @frame came
  * @count:	How many of them there are
  *
  * What the switch decides depends on no byte in which a frame that joins differs from @frame. The first that differs
@@ -525,15 +525,16 @@ enum vx_reason vx_gro_add(struct vx_gro *gro, const struct vx_frame *frame, uint
  */
 unsigned vx_gro_follow(struct vx_gro *gro, const struct vx_frame *frame, uint8_t *next, unsigned count)
 {
-	uint8_t mask[ALIKE_LEN], at = gro->last_chain;
+	uint8_t mask[VX_GRO_ALIKE], at = gro->last_chain;
 	uint32_t stride = VX_VXLAN_LEN + frame->len, pseudo;
 	struct chain *chain;
 	unsigned joined;
 
-	if (at == NO_CHAIN || gro->last != frame->data || (frame->vnet.flags & VX_VNET_NEEDS_CSUM))
+	if (at == NO_CHAIN || gro->last != frame->data || next != frame->data + frame->len ||
+	    (frame->vnet.flags & VX_VNET_NEEDS_CSUM))	/* padding was cut off; theirs may be partial, too */
 		return 0;
 	chain = &gro->chains[at];
-	if (stride < ALIKE_LEN || VX_VXLAN_LEN + chain->headers > ALIKE_LEN || !is_first_right(chain))
+	if (stride < VX_GRO_ALIKE || VX_VXLAN_LEN + chain->headers > VX_GRO_ALIKE || !is_first_right(chain))
 		return 0;
 	mask_headers(mask, chain);
 	pseudo = vx_csum_pseudo(frame->data + chain->eth.l3, chain->eth.version, chain->eth.protocol,

@@ -30,6 +30,7 @@
 #define BUFFER_LEN	((size_t)(VX_HEADROOM + VX_FRAME_MAX))
 #define MAP_LEN		(VX_RX_DATAGRAMS * BUFFER_LEN)
 #define DISCARD_MAX	65536	/* more than a receive buffer holds */
+#define FUTILE_MAX	2	/* a vector of one costs a third more than one of many: partial checksums never follow */
 
 /** probe_gro() - Ask for trains. Kernels before 5.12 cannot tell whether they do so, and merge wrongly at times */
 static void probe_gro(int fd, _Atomic uint32_t *offloads)
@@ -214,7 +215,7 @@ int vx_receiver_read(struct vx_receiver *receiver, uint32_t *overflow)
 	*overflow = 0;
 	receiver->more = false;
 	receiver->count = receiver->at = 0;
-	receiver->offset = 0;
+	receiver->offset = receiver->futile = 0;
 	if (count < 0)
 		return -errno;
 	receiver->count = (unsigned)count;
@@ -241,7 +242,7 @@ static bool is_like(const uint8_t *frame, uint32_t len)
 {
 	enum { ADDRESSES = VX_VXLAN_LEN + VX_ETH_LEN + 12, LEN = 12 };
 
-	return len >= ADDRESSES + LEN && memcmp(frame + ADDRESSES, frame + len + ADDRESSES, LEN) == 0;
+	return len >= VX_GRO_ALIKE && memcmp(frame + ADDRESSES, frame + len + ADDRESSES, LEN) == 0;
 }
 
 /** advance() - Go on behind @len bytes of a datagram, to the next one when they were its last */
@@ -251,6 +252,7 @@ static void advance(struct vx_receiver *receiver, uint32_t len)
 	if (receiver->offset == receiver->datagram[receiver->at].len) {
 		receiver->at++;
 		receiver->offset = 0;
+		receiver->futile = 0;
 	}
 }
 
@@ -283,7 +285,8 @@ unsigned vx_receiver_next(struct vx_receiver *receiver, struct vx_frame *frames)
 		frame->packet = 0;
 		take_source(&receiver->from[receiver->at], frame);
 		advance(receiver, frame->len);
-		if (left >= 2 * frame->len && receiver->offset && is_like(frame->data, frame->len))
+		if (left >= 2 * frame->len && receiver->offset && receiver->futile < FUTILE_MAX &&
+		    is_like(frame->data, frame->len))
 			return n + 1;
 	}
 	return n;
@@ -306,8 +309,10 @@ unsigned vx_receiver_followers(const struct vx_receiver *receiver, uint8_t **nex
 	return (datagram->len - receiver->offset) / datagram->each;
 }
 
+/** vx_receiver_skip() - Pass over frames that followed. None, again and again: vectors of this datagram go on, then */
 void vx_receiver_skip(struct vx_receiver *receiver, unsigned frames)
 {
+	receiver->futile = frames ? 0 : receiver->futile + 1;
 	if (frames)
 		advance(receiver, frames * receiver->datagram[receiver->at].each);
 }

@@ -34,6 +34,7 @@ struct vx_receiver {
 	unsigned count;			/* datagrams of the last read */
 	unsigned at;			/* the one that the next frame is in, */
 	uint32_t offset;		/* and where */
+	unsigned futile;		/* vectors that ended in that one early, and nothing followed */
 	struct vx_datagram datagram[VX_RX_DATAGRAMS];
 	struct mmsghdr header[VX_RX_DATAGRAMS];
 	struct iovec part[VX_RX_DATAGRAMS];

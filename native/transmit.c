@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "sock.h"
+#include "steer.h"
 
 #define SHY_BELOW	VX_KERNEL(6, 8, 5)	/* udp_unexpected_gso() knows tunnels from there on */
 
@@ -46,8 +47,9 @@ static size_t map_len(unsigned count)
 static int open_sockets(struct vx_transmitter *transmitter, const vx_config *config, unsigned count)
 {
 	for (transmitter->count = 0; transmitter->count < count; transmitter->count++) {
-		unsigned place = transmitter->worker * count + transmitter->count;
-		unsigned class = (place << VX_FLOW_BITS) / (count * transmitter->workers);
+		unsigned first = vx_steer_class(transmitter->worker, transmitter->workers);
+		unsigned end = vx_steer_class(transmitter->worker + 1, transmitter->workers);
+		unsigned class = first + transmitter->count * (end - first) / count;
 		int fd = vx_sock_transmit_socket(config->address, class);
 
 		if (fd < 0) {

@@ -142,11 +142,11 @@ static uint32_t follow(struct vx_worker *worker, const struct vx_frame *frame)
 	uint8_t *next;
 	unsigned n = vx_receiver_followers(&worker->receiver, &next);
 
-	if (!n || vx_watched(&worker->watch))
+	if (!n)
 		return 0;
-	n = vx_deliver_followers(worker, frame, next, n);
+	n = vx_watched(&worker->watch) ? 0 : vx_deliver_followers(worker, frame, next, n);
 	vx_receiver_skip(&worker->receiver, n);
-	return n * frame->len;
+	return n * (VX_VXLAN_LEN + frame->len);
 }
 
 /** take_from_tunnel() - Decide about a receive batch and deliver it. Return: its bytes */

@@ -83,7 +83,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unkn
     workers: Annotated[int, Meta(ge=0, le=WORKERS_MAX)] = 0
     """Threads of the fast path; 0: one per CPU, up to four."""
     pin_workers: bool = True
-    """Each of them on a CPU of its own, where there are as many."""
+    """Each of them on a CPU of its own, where there are exactly as many."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     ready_fd: Annotated[int, Meta(ge=0)] | None = None

@@ -128,6 +128,33 @@ static void right_checksums_do_not_help(void)
 	EQUAL(followers(&frame, VX_GRO_TCP), COUNT - 1);
 }
 
+/* What is cut off as padding may hold what looks like a datagram: the next one is where the sender's next one is. */
+static void nothing_follows_a_frame_that_lost_its_padding(void)
+{
+	struct vx_frame frame = load(flow_of(kinds[0]));
+
+	REASON(vx_gro_add(gro, &frame, 3, VX_GRO_TCP), VX_OK);
+	frame.len -= 8;
+	EQUAL(vx_gro_follow(gro, &frame, datagram + stride, COUNT - 1), 0);
+	frame.len += 8;
+	EQUAL(vx_gro_follow(gro, &frame, datagram + stride, COUNT - 1), COUNT - 1);
+	vx_gro_flush(gro);
+}
+
+/* A UDP checksum of 0 says that there is none: no sum of zeros and ones may pass for it. */
+static void no_checksum_is_none(void)
+{
+	struct vx_frame frame = load(flow_of(kinds[2]));
+	uint8_t *udp = datagram + stride + VX_VXLAN_LEN + frame.eth.l4, *last = udp + 8 + SIZE - 2;
+	uint32_t sum = vx_csum_pseudo(udp - 20, 4, VX_PROTO_UDP, 8 + SIZE);
+
+	vx_put16(udp + 6, 0);
+	vx_put16(last, 0);
+	vx_put16(last, (uint16_t)~vx_csum_fold(vx_csum_add(udp, 8 + SIZE, sum)));
+	EQUAL(vx_csum_fold(vx_csum_add(udp, 8 + SIZE, sum)), 0xffff);
+	EQUAL(followers(&frame, VX_GRO_UDP), 0);
+}
+
 static void only_behind_the_last_that_was_added(void)
 {
 	struct vx_frame frame = load(flow_of(kinds[0])), copy = frame;
@@ -154,5 +181,7 @@ static void short_frames_go_the_long_way(void)
 CASES(CASE(what_is_like_it_follows),
       CASE(every_bit_counts),
       CASE(right_checksums_do_not_help),
+      CASE(nothing_follows_a_frame_that_lost_its_padding),
+      CASE(no_checksum_is_none),
       CASE(only_behind_the_last_that_was_added),
       CASE(short_frames_go_the_long_way))

@@ -66,7 +66,7 @@ __all__ = ["agent"]
 @click.option(
     "--pin-workers/--no-pin-workers",
     default=None,
-    help="Keep each of them on a CPU of its own, if there are as many.  [pin]",
+    help="Keep each of them on a CPU of its own, if there are exactly as many.  [pin]",
 )
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.  [info]")
 @click.option("--log-format", metavar="FORMAT", help="text or json.  [text]")
