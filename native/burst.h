@@ -10,8 +10,7 @@
 #include "stats.h"
 
 #define VX_BURST_CONTROL	48	/* TOS and segment size: two CMSG_SPACE() */
-#define VX_BURST_ALIGN		16	/* of the headers of a segment */
-#define VX_BURST_HEADERS	(VX_VXLAN_LEN + VX_GSO_HEADERS_MAX + VX_BURST_ALIGN)
+#define VX_BURST_ROOM		(VX_FRAME_MAX + VX_GSO_HEADERS_MAX) /* VX_SEND_BYTES, or one segment that is longer */
 
 /** struct vx_message - What waits to be sent to one VTEP: a run of equal frames, or a super-frame to be cut
  * It refers to the frames' buffers, never to a frame or a VTEP: both may be gone when a full socket takes it.
@@ -71,12 +70,16 @@ struct vx_tx_socket {
 
 /** struct vx_send - One send of a burst
  * @message:	Whose
+ * @parts:	A datagram each
+ * @whole:	All of them, where they lie end to end
  * @segments:	Datagrams it makes, from message->next on, when its turn comes
  * @size:	Bytes of the largest of them
  * @bytes:	Of inner frames in all of them
  */
 struct vx_send {
 	struct vx_message *message;
+	const struct iovec *parts;
+	struct iovec whole;
 	uint16_t segments;
 	uint32_t size;
 	uint32_t bytes;
@@ -88,8 +91,8 @@ struct vx_burst {
 	struct vx_send send[VX_TX_SENDS];
 	struct mmsghdr header[VX_TX_SENDS];
 	_Alignas(8) uint8_t control[VX_TX_SENDS][VX_BURST_CONTROL];
-	struct iovec part[2 * VX_TX_SENDS];
-	uint8_t headers[VX_TX_SENDS * VX_BURST_HEADERS];
+	struct iovec part[VX_TX_SENDS];
+	uint8_t room[VX_BURST_ROOM];
 };
 
 bool vx_burst_extend(struct vx_tx_socket *sock, const struct vx_message *like, const struct iovec *part,

@@ -39,33 +39,36 @@ typedef uint64_t lanes __attribute__((vector_size(32)));
 #define LANES_MIN	128	/* bytes from which lanes pay for their set-up: payloads, not headers */
 #define ALWAYS_INLINE	static inline __attribute__((always_inline))
 
-ALWAYS_INLINE void add_block(const uint8_t *data, lanes *words, lanes *high)
+ALWAYS_INLINE void add_block(uint8_t *to, const uint8_t *data, lanes *words, lanes *high)
 {
 	lanes block;
 
 	memcpy(&block, data, LANES_LEN);
+	if (to)
+		memcpy(to, &block, LANES_LEN);
 	*words += block;
 	*high += block >> 32;
 }
 
-/** sum_lanes() - Sum of whole blocks of LANES_LEN bytes, in the machine's order
+/** sum_lanes() - Sum of whole blocks of LANES_LEN bytes, in the machine's order, copied on the way unless @to is NULL
  *
  * Of each 64-bit word the high half is summed, and the whole word, whose carries are lost. The low halves need no
  * mask of their own: their sum is the sum of words less that of high halves, exact since it has 64 bits to itself.
  * Blocks go to two accumulators in turn, so that one addition need not wait for the other.
  */
-ALWAYS_INLINE uint64_t sum_lanes(const uint8_t *data, uint32_t blocks)
+ALWAYS_INLINE uint64_t sum_lanes(uint8_t *to, const uint8_t *data, uint32_t blocks)
 {
 	lanes words = { 0 }, high = { 0 }, words2 = { 0 }, high2 = { 0 };
+	uint32_t at = 0;
 
-	for (; blocks >= 4; blocks -= 4, data += 4 * LANES_LEN) {
-		add_block(data, &words, &high);
-		add_block(data + LANES_LEN, &words2, &high2);
-		add_block(data + 2 * LANES_LEN, &words, &high);
-		add_block(data + 3 * LANES_LEN, &words2, &high2);
+	for (; blocks >= 4; blocks -= 4, at += 4 * LANES_LEN) {
+		add_block(to ? to + at : NULL, data + at, &words, &high);
+		add_block(to ? to + at + LANES_LEN : NULL, data + at + LANES_LEN, &words2, &high2);
+		add_block(to ? to + at + 2 * LANES_LEN : NULL, data + at + 2 * LANES_LEN, &words, &high);
+		add_block(to ? to + at + 3 * LANES_LEN : NULL, data + at + 3 * LANES_LEN, &words2, &high2);
 	}
-	for (; blocks; blocks--, data += LANES_LEN)
-		add_block(data, &words, &high);
+	for (; blocks; blocks--, at += LANES_LEN)
+		add_block(to ? to + at : NULL, data + at, &words, &high);
 	words += words2;
 	high += high2;
 	words -= high << 32;
@@ -109,46 +112,53 @@ static uint64_t sum_words(const uint8_t *data, uint32_t len, uint64_t sum)
 	return sum;
 }
 
-/** add() - Add bytes to a sum, the whole blocks of a long run by @sum_blocks */
-ALWAYS_INLINE uint32_t add(const uint8_t *data, uint32_t len, uint32_t sum,
-			   uint64_t (*sum_blocks)(const uint8_t *data, uint32_t blocks))
-{
-	uint32_t blocks = len / LANES_LEN;
-	uint64_t total = 0;
+typedef uint64_t sum_blocks(uint8_t *to, const uint8_t *data, uint32_t blocks);
 
-	if (len >= LANES_MIN) {
-		total = sum_blocks(data, blocks);
-		data += blocks * LANES_LEN;
-		len -= blocks * LANES_LEN;
-	}
+/** add() - Add bytes to a sum, the whole blocks of a long run by @sum, and copy them unless @to is NULL */
+ALWAYS_INLINE uint32_t add(uint8_t *to, const uint8_t *data, uint32_t len, uint32_t sum, sum_blocks *blocks)
+{
+	uint32_t whole = len >= LANES_MIN ? len / LANES_LEN : 0;
+	uint64_t total = whole ? blocks(to, data, whole) : 0;
+
+	data += whole * LANES_LEN;
+	len -= whole * LANES_LEN;
+	if (to)
+		memcpy(to + whole * LANES_LEN, data, len);
 	total = sum_words(data, len, total);
 	return fold64((uint64_t)sum + be16toh(vx_csum_fold(fold64(total))));
 }
 
-static uint64_t sum_blocks_portable(const uint8_t *data, uint32_t blocks)
+static uint64_t sum_portable(uint8_t *to, const uint8_t *data, uint32_t blocks)
 {
-	return sum_lanes(data, blocks);
+	return to ? sum_lanes(to, data, blocks) : sum_lanes(NULL, data, blocks);
 }
 
 /** vx_csum_add_portable() - As vx_csum_add(), by what every processor has */
 uint32_t vx_csum_add_portable(const uint8_t *data, uint32_t len, uint32_t sum)
 {
-	return add(data, len, sum, sum_blocks_portable);
+	return add(NULL, data, len, sum, sum_portable);
 }
 
 #if defined(__x86_64__)
-static __attribute__((target("avx2"))) uint64_t sum_blocks_avx2(const uint8_t *data, uint32_t blocks)
+static __attribute__((target("avx2"))) uint64_t sum_avx2(const uint8_t *data, uint32_t blocks)
 {
-	return sum_lanes(data, blocks);
+	return sum_lanes(NULL, data, blocks);
+}
+
+static __attribute__((target("avx2"))) uint64_t copy_avx2(uint8_t *to, const uint8_t *data, uint32_t blocks)
+{
+	return sum_lanes(to, data, blocks);
 }
 
 /* What the processor can stands in a word that the compiler's library filled in before main(): no state of ours. */
-static uint64_t sum_blocks_best(const uint8_t *data, uint32_t blocks)
+static uint64_t sum_best(uint8_t *to, const uint8_t *data, uint32_t blocks)
 {
-	return __builtin_cpu_supports("avx2") ? sum_blocks_avx2(data, blocks) : sum_lanes(data, blocks);
+	if (!__builtin_cpu_supports("avx2"))
+		return sum_portable(to, data, blocks);
+	return to ? copy_avx2(to, data, blocks) : sum_avx2(data, blocks);
 }
 #else
-#define sum_blocks_best sum_blocks_portable
+#define sum_best sum_portable
 #endif
 
 /**
@@ -159,7 +169,13 @@ static uint64_t sum_blocks_best(const uint8_t *data, uint32_t blocks)
  */
 uint32_t vx_csum_add(const uint8_t *data, uint32_t len, uint32_t sum)
 {
-	return add(data, len, sum, sum_blocks_best);
+	return add(NULL, data, len, sum, sum_best);
+}
+
+/** vx_csum_copy() - As vx_csum_add(), and copy the bytes to @to, which they do not overlap: one pass for both */
+uint32_t vx_csum_copy(uint8_t *to, const uint8_t *data, uint32_t len, uint32_t sum)
+{
+	return add(to, data, len, sum, sum_best);
 }
 
 /** vx_csum_adjust() - A checksum after one 16-bit word under it changed (RFC 1624 equation 3) */

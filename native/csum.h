@@ -12,6 +12,7 @@ enum vx_csum {
 };
 
 uint32_t vx_csum_add(const uint8_t *data, uint32_t len, uint32_t sum);
+uint32_t vx_csum_copy(uint8_t *to, const uint8_t *data, uint32_t len, uint32_t sum);
 uint32_t vx_csum_add_portable(const uint8_t *data, uint32_t len, uint32_t sum);
 uint16_t vx_csum_fold(uint32_t sum);
 uint16_t vx_csum_adjust(uint16_t csum, uint16_t before, uint16_t after);

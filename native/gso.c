@@ -1,4 +1,4 @@
-/* gso.c - segmentation offload: hold a TAP's virtio header to its frame, and cut super-frames by headers only
+/* gso.c - segmentation offload: hold a TAP's virtio header to its frame, and cut super-frames
  *
  * How it works
  *   A TAP with offloads hands over TCP and UDP "super-frames" of up to 64 KB: one set of headers, a payload, and
@@ -6,9 +6,9 @@
  *   through, every later stage may take at its word. It changes the virtio header, never the frame, since a frame
  *   for another TAP of this host goes there as it is.
  *
- *   Cutting copies no payload. vx_gso_begin() sums, once, all that is the same in every segment; vx_gso_cut()
- *   writes the headers of one segment with finished checksums and says which slice of the payload belongs to it,
- *   so that the two leave as a pair of iovecs. The rules are those of tcp_gso_segment(), __udp_gso_segment(),
+ *   vx_gso_begin() sums, once, all that is the same in every segment. Then vx_gso_cut() writes the headers of one
+ *   segment with finished checksums and says which slice of the payload belongs to it, and vx_gso_copy() writes that
+ *   behind them as well, in the pass that sums it. The rules are those of tcp_gso_segment(), __udp_gso_segment(),
  *   inet_gso_segment() and ipv6_gso_segment():
  *     IPv4   length; id + i modulo 2^16, with DF too; header checksum. All else, options too, is copied
  *     IPv6   payload length. Extension headers are copied
@@ -256,6 +256,20 @@ static void put_udp(const struct vx_gso *gso, uint8_t *udp, uint32_t len, uint32
 	vx_put16(udp + UDP_CSUM, csum ? csum : 0xffff);
 }
 
+/** put_headers() - Write the headers of a segment; @sum is that of its payload, of @slice bytes */
+static void put_headers(const struct vx_gso *gso, uint32_t segment, uint8_t *headers, uint32_t slice, uint32_t sum)
+{
+	uint32_t len = gso->headers - (uint32_t)gso->l4 + slice;
+
+	sum = vx_csum_fold(sum) + len;
+	memcpy(headers, gso->data, gso->headers);
+	put_ip(gso, segment, headers + gso->l3, len);
+	if (gso->tcp)
+		put_tcp(gso, segment, headers + gso->l4, sum);
+	else
+		put_udp(gso, headers + gso->l4, len, sum);
+}
+
 /**
  * vx_gso_cut() - Write the headers of one segment and find its payload
  * @gso:	As vx_gso_begin() made it; its frame is where it was
@@ -268,16 +282,18 @@ static void put_udp(const struct vx_gso *gso, uint8_t *udp, uint32_t len, uint32
 uint32_t vx_gso_cut(const struct vx_gso *gso, uint32_t segment, uint8_t *headers, const uint8_t **payload)
 {
 	uint32_t slice = vx_gso_payload(gso, segment);
-	uint32_t len = gso->headers - (uint32_t)gso->l4 + slice;
-	uint32_t sum;
 
 	*payload = gso->data + gso->headers + segment * gso->size;
-	sum = vx_csum_fold(vx_csum_add(*payload, slice, 0)) + len;
-	memcpy(headers, gso->data, gso->headers);
-	put_ip(gso, segment, headers + gso->l3, len);
-	if (gso->tcp)
-		put_tcp(gso, segment, headers + gso->l4, sum);
-	else
-		put_udp(gso, headers + gso->l4, len, sum);
+	put_headers(gso, segment, headers, slice, vx_csum_add(*payload, slice, 0));
 	return slice;
+}
+
+/** vx_gso_copy() - As vx_gso_cut(), but copy the payload behind the headers. Return: length of the whole frame */
+uint32_t vx_gso_copy(const struct vx_gso *gso, uint32_t segment, uint8_t *frame)
+{
+	const uint8_t *payload = gso->data + gso->headers + segment * gso->size;
+	uint32_t slice = vx_gso_payload(gso, segment);
+
+	put_headers(gso, segment, frame, slice, vx_csum_copy(frame + gso->headers, payload, slice, 0));
+	return gso->headers + slice;
 }

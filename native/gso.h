@@ -47,5 +47,6 @@ static inline uint32_t vx_gso_payload(const struct vx_gso *gso, uint32_t segment
 enum vx_reason vx_gso_check(struct vx_frame *frame);
 void vx_gso_begin(struct vx_gso *gso, const struct vx_frame *frame);
 uint32_t vx_gso_cut(const struct vx_gso *gso, uint32_t segment, uint8_t *headers, const uint8_t **payload);
+uint32_t vx_gso_copy(const struct vx_gso *gso, uint32_t segment, uint8_t *frame);
 
 #endif

@@ -51,7 +51,6 @@ static void fragment(struct vx_worker *worker, const struct vx_frame *frame, con
 {
 	uint8_t *buffer = worker->pieces + VX_PIECES_LEN;
 	struct vx_frame segment = *frame;
-	const uint8_t *payload;
 	struct vx_gso gso;
 
 	vx_transmitter_flush(&worker->transmitter, true);
@@ -64,10 +63,7 @@ static void fragment(struct vx_worker *worker, const struct vx_frame *frame, con
 	segment.vnet = (struct vx_vnet){ 0 };
 	vx_gso_begin(&gso, frame);
 	for (uint32_t i = 0; i < gso.segments; i++) {
-		uint32_t len = vx_gso_cut(&gso, i, segment.data, &payload);
-
-		memcpy(segment.data + gso.headers, payload, len);
-		segment.len = gso.headers + len;
+		segment.len = vx_gso_copy(&gso, i, segment.data);
 		send_fragments(worker, &segment, vtep);
 	}
 }

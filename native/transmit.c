@@ -156,16 +156,13 @@ static struct vx_sight sight_of(const struct vx_transmitter *transmitter, const 
 }
 
 /** show_sent() - Let captures see the datagrams of a send that left, before it is settled */
-static void show_sent(struct vx_transmitter *transmitter, const struct vx_tx_socket *sock, const struct vx_send *send,
-		      const struct msghdr *header)
+static void show_sent(struct vx_transmitter *transmitter, const struct vx_tx_socket *sock, const struct vx_send *send)
 {
-	unsigned per_segment = (unsigned)header->msg_iovlen / send->segments;
-
 	for (unsigned i = 0; i < send->segments; i++) {
 		struct vx_sight sight = sight_of(transmitter, sock, send->message, send->message->next + i);
 
-		sight.parts = header->msg_iov + i * per_segment;
-		sight.count = per_segment;
+		sight.parts = send->parts + i;
+		sight.count = 1;
 		vx_capture_sent(transmitter->watch, &sight, sock->port, send->message->tos);
 	}
 }
@@ -335,7 +332,7 @@ static int send_burst(struct vx_transmitter *transmitter, struct vx_tx_socket *s
 
 		for (int i = 0; i < n; i++, done++) {
 			if (vx_watched(transmitter->watch))
-				show_sent(transmitter, sock, &burst->send[done], &burst->header[done].msg_hdr);
+				show_sent(transmitter, sock, &burst->send[done]);
 			account_sent(transmitter, sock, &burst->send[done]);
 		}
 		if (n < 0 && errno != EINTR) {

@@ -71,8 +71,8 @@ static void look_at(const struct vx_gso *gso, uint32_t segment, bool fit)
 	MUST(slice > 0 && slice == vx_gso_payload(gso, segment));
 	MUST(segment + 1 == gso->segments || slice == gso->size);
 	MUST(payload == gso->data + gso->headers + segment * gso->size);
-	memcpy(frame, headers, gso->headers);
-	memcpy(frame + gso->headers, payload, slice);
+	MUST(vx_gso_copy(gso, segment, frame) == gso->headers + slice);
+	MUST(!memcmp(frame, headers, gso->headers) && !memcmp(frame + gso->headers, payload, slice));
 
 	MUST(vx_eth_parse(frame, gso->headers + slice, &eth) == VX_OK);
 	MUST(eth.end == gso->headers + slice && eth.l3 == gso->l3 && eth.l4 == gso->l4);

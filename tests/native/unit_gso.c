@@ -27,9 +27,10 @@ static void compare(const struct flow *flow, const struct vx_gso *gso, uint32_t 
 	uint32_t headers = flow_headers(flow), got;
 	uint32_t slice = flow_segment(wanted, flow, segment) - headers;
 	uint8_t *cut = malloc(headers);	/* exactly: the sanitizer sees one byte too many */
+	uint8_t *whole = malloc(headers + slice);
 	const uint8_t *behind = NULL;
 
-	CHECK(cut);
+	CHECK(cut && whole);
 	got = vx_gso_cut(gso, segment, cut, &behind);
 	if (got != slice || got != vx_gso_payload(gso, segment))
 		differ(flow, segment, "length", got, slice);
@@ -38,6 +39,10 @@ static void compare(const struct flow *flow, const struct vx_gso *gso, uint32_t 
 			differ(flow, segment, i < 14 ? "Ethernet header" : "a byte of the headers", i, wanted[i]);
 	if (memcmp(behind, wanted + headers, slice))
 		differ(flow, segment, "payload", *behind, wanted[headers]);
+	got = vx_gso_copy(gso, segment, whole);
+	if (got != headers + slice || memcmp(whole, wanted, got))
+		differ(flow, segment, "the copy's length, or a byte of it,", got, headers + slice);
+	free(whole);
 	free(cut);
 }
 
