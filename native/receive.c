@@ -30,7 +30,7 @@
 #define BUFFER_LEN	((size_t)(VX_HEADROOM + VX_FRAME_MAX))
 #define MAP_LEN		(VX_RX_DATAGRAMS * BUFFER_LEN)
 #define DISCARD_MAX	65536	/* more than a receive buffer holds */
-#define FUTILE_MAX	2	/* a vector of one costs a third more than one of many: partial checksums never follow */
+#define FUTILE_MAX	2	/* partial checksums never follow, and vectors of one cost more */
 
 /** probe_gro() - Ask for trains. Kernels before 5.12 cannot tell whether they do so, and merge wrongly at times */
 static void probe_gro(int fd, _Atomic uint32_t *offloads)
