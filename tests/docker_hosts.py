@@ -357,8 +357,7 @@ class DockerHosts:
         self.wait_joined()
         clients = [host.client() for host in self.each]
         poll(lambda: not any(it.endpoints().value.items for it in clients), what="no endpoint", story=self.story)
-        clients[0].network_prune()
-        poll(lambda: not any(_global(it) for it in clients), what="no network", story=self.story)
+        poll(lambda: _pruned(clients), what="no network", story=self.story)
 
     def story(self) -> str:
         return "\n".join(host.story() for host in self.each)
@@ -367,6 +366,12 @@ class DockerHosts:
 def _global(client: Client) -> list[str]:
     """Networks of the cluster; a bridge for the way out is the host's own affair."""
     return [network.name for network in client.networks().value.items if network.scope == "global"]
+
+
+def _pruned(clients: list[Client]) -> bool:
+    """Prune the cluster's networks; False while one stays, whose last endpoint is still on its way out."""
+    clients[0].network_prune()
+    return not any(_global(client) for client in clients)
 
 
 def _alive(host: DockerHost) -> set[str]:
