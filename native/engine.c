@@ -131,7 +131,7 @@ static void stop_reaper(struct vx_engine *engine)
 	engine->reaper_running = false;
 }
 
-/** default_workers() - One per CPU, on two as well: a stream's data and its acknowledgements then have one each */
+/** default_workers() - One per CPU, on two as well: streams that share a host then have two to go to (steer.c) */
 static unsigned default_workers(void)
 {
 	int cpus = get_nprocs();
