@@ -126,7 +126,8 @@ class ControlPlane:
             return False
         self._shell.pump()
         try:
-            await asyncio.wait_for(self._exchanges.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._exchanges.wait()
         except TimeoutError:
             return False
         return True
@@ -252,7 +253,8 @@ class ControlPlane:
 
     async def _answer(self, request: int, future: asyncio.Future[Effect], seconds: float) -> Effect:
         try:
-            return await asyncio.wait_for(future, seconds + _SLACK_SECONDS)
+            async with asyncio.timeout(seconds + _SLACK_SECONDS):
+                return await future
         except TimeoutError:
             raise Refusal("try_again", "the journal", "the disk does not answer") from None
         finally:

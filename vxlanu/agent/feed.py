@@ -55,7 +55,8 @@ class Reader:
         queue holds the oldest."""
         if not self._waiting and not self.ended:
             try:
-                await asyncio.wait_for(self._stir.wait(), patience_s)
+                async with asyncio.timeout(patience_s):
+                    await self._stir.wait()
             except TimeoutError:
                 return []
         self._stir.clear()

@@ -88,7 +88,8 @@ class Stamps:
         end = time.monotonic() + patience_s
         while self.index == index and (left := end - time.monotonic()) > 0:
             try:
-                await asyncio.wait_for(self._stir.wait(), left)
+                async with asyncio.timeout(left):
+                    await self._stir.wait()
             except TimeoutError:
                 break
         return self.index

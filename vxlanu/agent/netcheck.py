@@ -238,7 +238,8 @@ async def _echo(own: str, to: tuple[str, int], survey: int) -> None:
 
 async def _within(waiting: Coroutine[object, object, bool], seconds: float) -> bool:
     try:
-        return await asyncio.wait_for(waiting, seconds)
+        async with asyncio.timeout(seconds):
+            return await waiting
     except TimeoutError:
         return False
 

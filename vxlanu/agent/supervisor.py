@@ -93,7 +93,8 @@ class Supervisor:
         closed = asyncio.Event()
         loop.add_reader(reader, closed.set)
         try:
-            await asyncio.wait_for(closed.wait(), PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                await closed.wait()
         except TimeoutError:
             log.warning("the service manager does not answer", extra={"event": "supervisor"})
         finally:

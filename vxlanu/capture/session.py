@@ -151,7 +151,8 @@ class Session:
         ready = asyncio.Event()
         loop.add_reader(self._reader, ready.set)
         try:
-            await asyncio.wait_for(ready.wait(), LOOK_S)
+            async with asyncio.timeout(LOOK_S):
+                await ready.wait()
             loop.remove_reader(self._reader)
             await asyncio.sleep(GATHER_S)
         except TimeoutError:

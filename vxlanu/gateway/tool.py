@@ -38,7 +38,8 @@ async def run(path: str, *words: str, text: str = "") -> tuple[int, str]:
         except OSError as why:
             raise Refused("egress rules", f"cannot run {name}: {why.strerror}", name="nft_failed") from why
     try:
-        output, complaint = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
+        async with asyncio.timeout(TIMEOUT_S):
+            output, complaint = await process.communicate()
     except TimeoutError:
         raise Refused("egress rules", f"{name} does not answer in {TIMEOUT_S:g} s", name="nft_failed") from None
     finally:

@@ -318,7 +318,8 @@ class _Answer:
 
         loop.add_reader(self.ours.fileno(), readable)
         try:
-            await asyncio.wait_for(done, timeout)
+            async with asyncio.timeout(timeout):
+                await done
         except TimeoutError:
             raise _too_late(timeout) from None
         finally:

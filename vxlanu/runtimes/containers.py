@@ -73,7 +73,8 @@ async def _by_command(runtime: str, reference: str) -> Found:
     except OSError as why:
         raise RuntimeAway(f"cannot run {runtime}: {why.strerror}") from why
     try:
-        said, complaint = await asyncio.wait_for(asked.communicate(), ANSWER_S_MAX)
+        async with asyncio.timeout(ANSWER_S_MAX):
+            said, complaint = await asked.communicate()
     except TimeoutError:
         raise RuntimeAway(f"{runtime} does not answer within {ANSWER_S_MAX:g} s") from None
     finally:

@@ -143,7 +143,8 @@ async def _ask_command(runtime: str) -> None:
     except OSError as why:
         raise DockerAway(f"cannot run {runtime}: {why.strerror}") from why
     try:
-        _, complaint = await asyncio.wait_for(asked.communicate(), ANSWER_S_MAX)
+        async with asyncio.timeout(ANSWER_S_MAX):
+            _, complaint = await asked.communicate()
     except TimeoutError:
         raise DockerAway(f"{runtime} ps does not answer within {ANSWER_S_MAX:g} s") from None
     finally:

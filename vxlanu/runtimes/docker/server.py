@@ -146,7 +146,8 @@ class Server:
         self._at_work.add(task)
         task.add_done_callback(self._at_work.discard)
         try:
-            return await asyncio.wait_for(answer, chosen.patience_s)
+            async with asyncio.timeout(chosen.patience_s):
+                return await answer
         except TimeoutError:
             late = f"not done within {chosen.patience_s:g} s"
             raise TryAgain(name, late, hint="again in a moment; vxlanu doctor") from None
