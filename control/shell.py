@@ -10,7 +10,8 @@ heard of it, and fetched again by the first exchange after the restart, since he
 that confirms an attach says that it forwards by the record, not that it keeps it.
 
 When the journal fails (disk full), the queue stands still and the commit is tried again every second: nothing that
-depends on the rows is said to anyone, and peers see a node that does not answer.
+depends on the rows is said to anyone, and peers see a node that does not answer. A stop tries no more: rows and queue
+are given up together, as a crash would have it.
 """
 
 from __future__ import annotations
@@ -127,15 +128,13 @@ class Shell:
                 handle.cancel()
         while self._commit is not None:
             await asyncio.wait([self._commit])
-            self._carry_out()
         await self._streams.stop()
         for task in list(self._resolving):
             task.cancel()
         if self._udp is not None:
             self._udp.close()
         if self._rows:
-            await self._journal.commit(self._rows, True)
-            self._rows = []
+            await self._write(self._take_rows(), True)
 
     def pump(self) -> None:
         """After every input: carry out what the core wants, set the timer."""
@@ -226,7 +225,8 @@ class Shell:
             except Exception:
                 log.exception("the journal cannot be written; what depends on it waits", extra={"event": "journal"})
                 if self._stopped:
-                    raise
+                    self._queue.clear()
+                    break
                 await asyncio.sleep(_JOURNAL_RETRY_SECONDS)
         self._commit = None
         self._carry_out()

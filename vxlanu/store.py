@@ -97,6 +97,7 @@ class Store:
         self.path = directory / FILE_NAME
         self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._db = _open(self.path)
+        self._closed = False
         self._thread = threading.Thread(target=self._write_until_closed, name="store", daemon=True)
         self._thread.start()
 
@@ -119,6 +120,9 @@ class Store:
         """Queue the rows at once, in order with every other commit; done once they are on disk."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
+        if self._closed:  # nobody would ever answer
+            done.set_exception(sqlite3.ProgrammingError("the store is closed"))
+            return done
         self._queue.put(_Batch(list(rows), done, loop))
         return done
 
@@ -127,7 +131,8 @@ class Store:
         self._queue.put(_Batch(list(rows), None, None))
 
     def close(self) -> None:
-        """Write what is waiting and close the file."""
+        """Write what is waiting and close the file. A commit that comes later fails."""
+        self._closed = True
         self._queue.put(None)
         self._thread.join()
         self._db.close()

@@ -73,3 +73,34 @@ def test_nothing_is_told_before_its_row_is_on_the_disk() -> None:
 def test_a_full_disk_holds_back_what_depends_on_it_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shell_module, "_JOURNAL_RETRY_SECONDS", 0.01)
     asyncio.run(scene(3))
+
+
+async def stop_on_a_full_disk(monkeypatch: pytest.MonkeyPatch, *, durable: bool) -> list[Effect]:
+    """Stop while a commit fails, as it does from then on; what was told of it."""
+    monkeypatch.setattr(shell_module, "_JOURNAL_RETRY_SECONDS", 0.01)
+    journal, told = Journal(), list[Effect]()
+    config = Config(node=NodeId(b"a" * 16), name="h1", control_host="10.0.0.1", profile=LOCAL)
+    core = Core(config, [], random.Random(1), time.monotonic())
+    shell = Shell(core, journal, "10.0.0.1", 7946, 1.0, told.append)
+    journal.gate.set()
+    shell.pump()
+    await until(lambda: journal.tables)  # the epoch
+    journal.failures = 10**6
+    if durable:
+        now = time.monotonic()
+        record = core.put(Kind.ENDPOINT, ENDPOINT.id, ENDPOINT, now)
+        core.publish(1, [record], None, now + 1.0, now)
+        shell.pump()
+    else:
+        shell._rows.append(Persist("peer", b"k", b"v", False))  # of a cache, and waits for the next commit
+    await asyncio.wait_for(shell.stop(), 30)
+    return told
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_full_disk_does_not_hold_up_the_stop_and_nothing_is_told_that_was_not_written(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, durable: bool
+) -> None:
+    told = asyncio.run(stop_on_a_full_disk(monkeypatch, durable=durable))
+    assert not any(isinstance(effect, Published) for effect in told)
+    assert any("journal cannot be written" in record.message for record in caplog.records)

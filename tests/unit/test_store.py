@@ -95,3 +95,17 @@ def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path: Path) -> No
     (tmp_path / FILE_NAME).write_bytes(b"not a database at all, but longer than a header" * 20)
     with pytest.raises(Refused, match="state file"):
         Store(tmp_path)
+
+
+def test_a_commit_to_a_closed_store_fails_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    async def scene() -> None:
+        await store.commit([Row("a", b"k", b"1")])
+        store.close()
+        with pytest.raises(sqlite3.Error):
+            await asyncio.wait_for(store.commit([Row("a", b"k", b"2")]), 10)
+        store.commit_later([Row("a", b"k", b"3")])  # may be lost, and is
+
+    asyncio.run(scene())
+    assert Store(tmp_path).load("a") == {b"k": b"1"}
