@@ -2,10 +2,13 @@
 
 Rules of this file
   1. Every failure leaves as an ErrorReply; a bug leaves as one too, and in the log with its traceback.
+  2. A stop gives requests a moment, then cuts them short. What they had half made they undo with parts of the agent
+     that are closed after the server, so `close` returns when the last of them has ended.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 import struct
@@ -63,6 +66,7 @@ class ApiServer:
     def __init__(self, path: Path) -> None:
         self._listener = Listener(path, "--socket PATH", shared=True)
         self._runner: web.AppRunner | None = None
+        self._at_work: set[asyncio.Task[object]] = set()
 
     def open(self) -> None:
         """Bind the socket file. Raises Refused."""
@@ -70,15 +74,30 @@ class ApiServer:
 
     async def start(self, service: Service) -> None:
         """Serve until `close`."""
-        app = web.Application(middlewares=[errors, _log_peer], client_max_size=BODY_BYTES_MAX)
+        app = web.Application(middlewares=[self._count, errors, _log_peer], client_max_size=BODY_BYTES_MAX)
         app.add_routes(routes(service))
         self._runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         await web.SockSite(self._runner, self._listener.socket).start()
+
+    @web.middleware
+    async def _count(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Who is at work: aiohttp cancels what is late at a stop, and waits for none of it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._at_work.add(task)
+        try:
+            return await handler(request)
+        finally:
+            self._at_work.discard(task)
 
     async def close(self) -> None:
         """Stop serving and take the file away."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        if self._at_work:
+            await asyncio.wait(self._at_work)
         self._listener.close()
