@@ -82,8 +82,10 @@ setup-demo:
 setup-test:
 	@tests/setup-debian tests/apt-demo.txt tests/apt-test.txt
 
-# The order matters on a fresh machine: headers and compiler come before the environment that needs them.
+# The order matters on a fresh machine: headers and compiler come before the environment that needs them. Bytecode is
+# made here and now, for tests start hundreds of agents, and PYTHONDONTWRITEBYTECODE would let each compile all of it.
 build: $(VENV)/.built
+	@$(BIN)/python -m compileall -q vxlanu control
 
 $(VENV)/.built: $(VENV)/.installed $(NATIVE)
 	@echo '==> building vxlanu._native'
