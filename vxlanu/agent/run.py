@@ -7,6 +7,7 @@ everything else is in `life`, which is imported only then.
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import resource
 from collections.abc import Callable
@@ -34,10 +35,13 @@ def run(config: AgentConfig, reread: Callable[[], AgentConfig]) -> None:
     helper = NamespaceHelper.start()
     _allow_descriptors()
     try:
+        gc.disable()  # what is imported stays: to look through it for garbage takes a tenth of the start,
         import uvloop
 
         from vxlanu.agent.life import live
 
+        gc.freeze()  # and later stops the loop for longer than what comes and goes does
+        gc.enable()
         uvloop.run(live(config, helper, supervisor, reread))
     finally:
         helper.close()
