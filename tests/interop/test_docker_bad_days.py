@@ -43,6 +43,7 @@ def test_an_agent_beside_a_swarm_says_whose_the_port_is_and_names_the_ways_out(d
 
 AWAY = "vxlanu: agent: it does not run on this host any more: {why}; try: vxlanu agent --name h2"
 GONE, STOPPED = AWAY.format(why="it was killed or has crashed"), AWAY.format(why="it was stopped")
+FAILED = "it was stopped or has failed; try: vxlanu agent --docker"
 STOPS_BESIDE = "Docker goes on with networks of ours:"
 AT_ONCE_S = 12.0  # on a busy machine; without somebody who answers in the agent's place, Docker takes 15 s and more
 
@@ -141,6 +142,27 @@ def test_docker_is_told_at_once_that_the_agent_was_stopped_and_goes_on_with_the_
     refused_at_once(h2, "start", "C1", why=STOPPED)
     h2.start_agent()
     poll(lambda: h2.call(*STAND_INS).stdout.strip() == "1", what="only the new agent's is left", story=h2.story)
+    h2.docker("start", "C1")
+    assert h1.pings("C0", C1)
+    tidy(docker_pair, {C0, C1})
+
+
+def test_a_stand_in_that_is_started_by_hand_answers_as_well_and_gives_way_to_the_agent(docker_pair: Pair) -> None:
+    """As vxlanu-stand-in.service starts it after the stop of an agent that has left none."""
+    h1, h2 = docker_pair
+    demonet(docker_pair)
+    h1.run_container("C0", "--network", "demonet", "--ip", C0)
+    h2.run_container("C1", "--network", "demonet", "--ip", C1)
+    h2.stop("vxlanu")
+    h2.run("pkill", "-f", STAND_INS[2])
+    poll(lambda: not h2.path(SOCKET).exists(), what="nobody stays", story=h2.story)
+    standing = h2.start("vxlanu", "agent", "--stand-in", "--docker", log="stand-in")
+    poll(lambda: h2.path(SOCKET).exists(), what="the socket", story=lambda: h2.log("stand-in"))
+    refused_at_once(h2, "run", "--network", "demonet", IMAGE, "true", why=FAILED)
+    refused_at_once(h2, "restart", "C1", why=FAILED)
+    assert standing.poll() is None
+    h2.start_agent()
+    assert standing.wait(60) == 0
     h2.docker("start", "C1")
     assert h1.pings("C0", C1)
     tidy(docker_pair, {C0, C1})

@@ -65,8 +65,9 @@ def test_events_and_exit_codes_are_complete(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_the_unit_starts_this_program_and_systemd_understands_it(tmp_path: Path) -> None:
-    file = tmp_path / "vxlanu.service"
-    file.write_bytes(subprocess.run([VXLANU, "agent", "--print-unit"], capture_output=True, check=True).stdout)
+    file, second = tmp_path / "vxlanu.service", tmp_path / "vxlanu-stand-in.service"
+    for unit, words in ((file, ()), (second, ("--stand-in",))):
+        unit.write_bytes(subprocess.run([VXLANU, "agent", *words, "--print-unit"], stdout=-1, check=True).stdout)
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]  # as the documentation of configparser has it
     unit.read(file)
@@ -74,9 +75,11 @@ def test_the_unit_starts_this_program_and_systemd_understands_it(tmp_path: Path)
     assert shlex.split(service["ExecStart"]) == [str(Path(VXLANU).resolve()), "agent"]
     assert service["Type"] == "notify" and int(service["WatchdogSec"]) > 0
     assert int(service["FileDescriptorStoreMax"]) >= 1000 * 5
+    assert second.name == unit["Unit"]["OnSuccess"] == unit["Unit"]["OnFailure"] == unit["Unit"]["Conflicts"]
+    assert f"ExecStart={Path(VXLANU).resolve()} agent --stand-in\n" in second.read_text()
     require("systemd-analyze")
-    done = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True)
-    complaints = [line for line in done.stderr.splitlines() if str(file) in line or "vxlanu.service:" in line]
+    done = subprocess.run(["systemd-analyze", "verify", str(file), str(second)], capture_output=True, text=True)
+    complaints = [line for line in done.stderr.splitlines() if str(tmp_path) in line or line.startswith("vxlanu")]
     assert [line for line in complaints if "man " not in line] == []
     file.write_text(file.read_text().replace("WatchdogSec=30", "WatchdogSec=often\nWatchdogSecs=3"))
     done = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True)

@@ -2,6 +2,7 @@
 
 Files, in the order of a life
   run         start and stop of the process: what is opened, in which order, and who hears of a failure
+  away        `vxlanu agent --stand-in`, in place of all this
   advertise   which address the other hosts shall use
   logs        where events go
   journal     what the agent itself keeps on disk, and the control plane's rows

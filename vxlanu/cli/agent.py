@@ -41,6 +41,12 @@ __all__ = ["agent"]
 @click.option("--check", is_flag=True, help="Print every mistake, or ok and the settings that would hold; then stop.")
 @click.option("--print-config", is_flag=True, help="Print a configuration file with every key explained, and stop.")
 @click.option("--print-unit", is_flag=True, help="Print a systemd unit that starts this vxlanu, and stop.")
+@click.option(
+    "--stand-in",
+    is_flag=True,
+    help="Run no agent: refuse Docker's requests at once in the place of a stopped one, until it runs again or Docker"
+    " has removed its networks of ours. With --print-unit: the unit for that.",
+)
 @click.option("--name", metavar="N", help="This node, unique in the cluster.  [host name]")
 @click.option(
     "--advertise", metavar="IP|IFACE", help="Where the others reach it.  [source address towards the first seed]"
@@ -80,7 +86,7 @@ __all__ = ["agent"]
 )
 @click.option("--docker-sync", is_flag=True, default=None, help="Keep every network in Docker's list, with --docker.")
 @click.option("--profile", metavar="lan|local", help="Timers of the control plane; local is for labs.  [lan]")
-def agent(check: bool, print_config: bool, print_unit: bool, **said: object) -> int:
+def agent(check: bool, print_config: bool, print_unit: bool, stand_in: bool, **said: object) -> int:
     """Run the agent of this host in the foreground.
 
     Every setting is a flag, an environment variable (VXLANU_DATA_PORT=4789) or a key of the TOML file
@@ -91,7 +97,7 @@ def agent(check: bool, print_config: bool, print_unit: bool, **said: object) -> 
         click.echo(shipped("agent.toml"), nl=False)
         return 0
     if print_unit:
-        click.echo(_unit(), nl=False)
+        click.echo(_unit("vxlanu-stand-in.service" if stand_in else "vxlanu.service"), nl=False)
         return 0
     given = _given(said)
     try:
@@ -104,6 +110,11 @@ def agent(check: bool, print_config: bool, print_unit: bool, **said: object) -> 
         raise mistakes.each[-1] from None
     if check:
         _print(config, places)
+        return 0
+    if stand_in:
+        from vxlanu.agent.away import stand_in_for
+
+        stand_in_for(config)
         return 0
     from vxlanu.agent.run import run
 
@@ -119,11 +130,11 @@ def _given(said: Mapping[str, object]) -> dict[str, object]:
     return given
 
 
-def _unit() -> str:
-    """The unit that ships, with the program that is running now."""
+def _unit(name: str) -> str:
+    """A unit that ships, with the program that is running now."""
     program = Path(sys.argv[0])
     path = str(program.resolve()) if program.name == "vxlanu" and program.exists() else "/usr/local/bin/vxlanu"
-    return shipped("vxlanu.service").replace("/usr/local/bin/vxlanu", path)
+    return shipped(name).replace("/usr/local/bin/vxlanu", path)
 
 
 def _check_host(config: AgentConfig) -> None:

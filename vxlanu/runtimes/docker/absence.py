@@ -1,8 +1,10 @@
 """Who answers Docker while the agent is away: a stand-in, kept beside an agent that nobody would start again.
 
 Rules of this file
-  1. Under a service manager there is none: a crashed agent is back within a second, and dockerd, which tries again for
-     15 s, then gets what it asked for instead of an error. Nor is there one beside a pid 1, with which it would end.
+  1. Beside an agent that has a service manager there is none: after a crash it is back within a second, and dockerd,
+     which tries again for 15 s, then gets what it asked for instead of an error. When it was stopped for good the
+     manager has a stand-in `become` of `vxlanu agent --stand-in` (vxlanu.agent.away). Nor is there one beside a pid 1,
+     with which it would end.
   2. A clean stop takes file and stand-in away together, unless Docker has networks of ours: with each of their
      containers, and at its own start, it would wait 15 s for us several times. Then both stay (`stay`), as after a
      crash; the next agent replaces the file, and the stand-in ends when it sees that.
@@ -27,13 +29,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM
 from socket import socket as Socket
+from typing import NoReturn
 
 import msgspec
 
 from vxlanu.errors import AgentUnreachable
 from vxlanu.runtimes.docker import stand_in
 
-__all__ = ["StandIn", "forget_removed", "removed_meanwhile", "standing"]
+__all__ = ["StandIn", "become", "forget_removed", "gone", "removed_meanwhile", "standing"]
 
 log = logging.getLogger("vxlanu.docker")
 
@@ -72,10 +75,9 @@ class StandIn:
         self._next = now + AGAIN_S
         self._release()
         number = self._listener.fileno()
-        words = [number, self._path, stand_in.identity(str(self._path)), self._state, _line(CRASHED)]
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", stand_in.__file__, *map(str, words)],
+                _command(number, self._path, self._state, _line(CRASHED)),
                 pass_fds=[number],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
@@ -107,7 +109,7 @@ class StandIn:
             self._release()
             return None
         assert process.stdin
-        word = json.dumps({"line": _line(why), "networks": list(networks)}).encode()
+        word = _word(_line(why), networks)
         os.set_blocking(process.stdin.fileno(), False)  # what does not fit would be hundreds of networks, and is lost
         with contextlib.suppress(OSError):
             os.write(process.stdin.fileno(), word)
@@ -127,6 +129,28 @@ class StandIn:
             assert self._process.stdin
             self._process.stdin.close()
             self._process = None
+
+
+def become(listener: Socket, path: Path, state: Path, line: str, networks: Iterable[str]) -> NoReturn:
+    """Let this process be a stand-in from now on, for these networks, with the signal mask that it has: the stand-in
+    unblocks SIGTERM as soon as it takes the file away then.
+    """
+    word = os.memfd_create("word")
+    os.write(word, _word(line, networks))
+    os.lseek(word, 0, os.SEEK_SET)
+    os.dup2(word, 0)
+    os.set_inheritable(listener.fileno(), True)
+    command = _command(listener.fileno(), path.absolute(), state.absolute(), line)
+    os.execve(command[0], command, {})
+
+
+def _command(number: int, path: Path, state: Path, line: str) -> list[str]:
+    words = (number, path, stand_in.identity(str(path)), state, line)
+    return [sys.executable, "-I", "-S", stand_in.__file__, *map(str, words)]
+
+
+def _word(line: str, networks: Iterable[str]) -> bytes:
+    return json.dumps({"line": line, "networks": list(networks)}).encode()
 
 
 def removed_meanwhile(state_dir: Path) -> list[str]:
@@ -175,8 +199,12 @@ def standing(path: Path) -> int | None:
 
 
 def _line(why: str) -> str:
-    """What Docker's user reads, with the very command that has ended where it is one to be typed."""
+    """`gone`, with the very command that has ended where it is one to be typed."""
     command = shlex.join(["vxlanu", *sys.argv[1:]])
     typed = Path(sys.argv[0]).name == "vxlanu" and len(command) <= COMMAND_MAX
-    hint = command if typed else "vxlanu agent --docker"
+    return gone(why, command if typed else "vxlanu agent --docker")
+
+
+def gone(why: str, hint: str) -> str:
+    """What Docker's user reads."""
     return AgentUnreachable("agent", f"it does not run on this host any more: {why}", hint=hint).line()

@@ -9,6 +9,7 @@ How it works
   While the agent lives, nothing is done here but to wait for the end of the pipe. An agent that is stopped says a last
   word there: what Docker is to be told in place of LINE, and for which of its networks. Afterwards every request is
   refused, those too that reached the agent's queue and never the agent.
+  `vxlanu agent --stand-in` becomes such a process itself, with the last word waiting for it; there is no agent then.
   It ends when PATH is another's or gone, STATE is gone, it is sent SIGTERM, or Docker has removed the last of the
   networks that it was told. A network that Docker asks us to remove is gone there, whatever we answer: which ones is
   written down beside STATE, for the next agent.
@@ -203,6 +204,7 @@ def main(number: str, path: str, mine: str, state: str, line: str) -> None:
     with socket.socket(fileno=int(number)) as listener:
         try:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # held back while Python started
             with contextlib.suppress(OSError), open("/proc/self/comm", "w") as name:
                 name.write(NAME)
             duty = _last_word(line, f"{state.rpartition('/')[0]}/{REMOVED}")
