@@ -6,9 +6,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from vxlanu.runtimes.docker import shapes
 from vxlanu.runtimes.docker.absence import StandIn, standing
@@ -22,12 +24,16 @@ async def _nothing(_: shapes.NetworkAsked) -> shapes.Empty:
 
 
 async def _status(path: Path, body: bytes) -> int:
+    return int((await _said(path, body)).split()[1])
+
+
+async def _said(path: Path, body: bytes) -> bytes:
     reader, writer = await asyncio.open_unix_connection(str(path))
     head = f"POST /Some.Method HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     said = await reader.read()
     writer.close()
-    return int(said.split()[1])
+    return said
 
 
 def test_a_body_that_cannot_be_decoded_is_the_askers_mistake(tmp_path: Path) -> None:
@@ -76,6 +82,34 @@ def test_a_stop_waits_for_what_is_at_work_and_undoes_what_docker_will_not_hear_o
         assert story == ["made", "undone"]
 
     asyncio.run(asyncio.wait_for(scene(), 60))
+
+
+def test_what_is_done_in_the_very_moment_in_which_docker_gives_up_is_told_or_undone(tmp_path: Path) -> None:
+    """The answer is there, and the time is over before whoever waits for it has had its turn."""
+    patience_s = 0.05
+    undone: list[str] = []
+
+    async def undo() -> None:
+        undone.append("undone")
+
+    async def work(_: shapes.NetworkAsked) -> Made:
+        time.sleep(2 * patience_s)  # noqa: ASYNC251  # a loop that is held up
+        return Made(shapes.Empty(), undo)
+
+    async def scene() -> bool:
+        server = Server(tmp_path / "vxlanu.sock")
+        server.open()
+        await server.start({"Some.Method": method(shapes.NetworkAsked, work, patience_s)})
+        said = await _said(tmp_path / "vxlanu.sock", b'{"NetworkID":"a"}')
+        await server.close()
+        return b'"Err"' not in said
+
+    async def bounded() -> bool:
+        async with asyncio.timeout(60):
+            return await scene()
+
+    told = uvloop.run(bounded())
+    assert told != bool(undone), "told and undone" if told else "Docker was told that it failed, and it stands"
 
 
 def _stand_in(folder: Path) -> StandIn:

@@ -149,6 +149,8 @@ class Server:
             async with asyncio.timeout(chosen.patience_s):
                 return await answer
         except TimeoutError:
+            if answer.done() and not answer.cancelled():  # in this very moment: who did it knows of no failure
+                return answer.result()
             late = f"not done within {chosen.patience_s:g} s"
             raise TryAgain(name, late, hint="again in a moment; vxlanu doctor") from None
 
