@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import cast
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
+from vxlanu.agent.agent import Agent
 from vxlanu.api.routes import Service
 from vxlanu.api.server import ApiServer
 
@@ -40,3 +41,33 @@ def test_a_request_that_the_stop_cuts_short_is_undone_before_anything_is_closed(
 
     asyncio.run(scene())
     assert told == ["TAP undone", "row undone", "closed"]
+
+
+def test_what_ends_with_the_agent_begins_nothing_that_would_find_it_closed() -> None:
+    ran: list[str] = []
+    agent = object.__new__(Agent)  # nothing but tasks
+    agent._tasks, agent._unwired = set(), False
+    agent.dataplane, agent.services = Mock(event_fd=lambda: 0), Mock(close=AsyncMock())
+
+    async def late(name: str) -> None:
+        await asyncio.sleep(0)
+        ran.append(name)
+
+    async def watches() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            agent.spawn(late("as it ends"))
+
+    async def scene() -> None:
+        agent.spawn(watches())
+        agent.spawn(late("before"))  # the control
+        await asyncio.sleep(0.01)
+        await asyncio.wait_for(agent.unwire(), PATIENCE_S)
+        agent.spawn(late("afterwards"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    asyncio.run(scene())
+    assert ran == ["before"]
+    assert not agent._tasks

@@ -123,6 +123,7 @@ class Agent:
         self.docker: DockerPlugin | None = None
         self.take_down: Callable[[Agent, str], Coroutine[None, None, None]] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unwired = False
         self._beats: dict[int, tuple[int, float]] = {}
 
     @property
@@ -146,7 +147,8 @@ class Agent:
         self.spawn(feed(self.supervisor, self.dataplane.heartbeats))
 
     async def unwire(self) -> None:
-        """End the events, the gateways and the tasks."""
+        """End the events, the gateways and the tasks. Nothing is begun from here on: it would find things closed."""
+        self._unwired = True
         asyncio.get_running_loop().remove_reader(self.dataplane.event_fd())
         await self.services.close()
         for task in list(self._tasks):
@@ -155,6 +157,9 @@ class Agent:
 
     def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Run something that nobody waits for; a failure is logged, not lost."""
+        if self._unwired:
+            work.close()
+            return
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
