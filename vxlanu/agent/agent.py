@@ -122,8 +122,7 @@ class Agent:
         self.pid, self.docker_before = os.getpid(), tuple(Ledger(journal.store).addresses.values())
         self.docker: DockerPlugin | None = None
         self.take_down: Callable[[Agent, str], Coroutine[None, None, None]] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._unwired = False
+        self._tasks, self._unwired = set[asyncio.Task[None]](), False
         self._beats: dict[int, tuple[int, float]] = {}
 
     @property

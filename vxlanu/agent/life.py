@@ -14,6 +14,7 @@ Order of the start, and why
 Rules of this file
   1. What is opened is closed in reverse, also when the start fails in the middle; nothing of a failed start is left.
   2. SIGTERM and SIGINT stop without leaving: TAPs, addresses and records stay, the containers keep their connections.
+  3. A stop ends, whatever hangs: who asks for it sets the deadline first, in the signal handler itself.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from vxlanu import __version__
 from vxlanu.agent.advertise import choose
 from vxlanu.agent.agent import Agent
 from vxlanu.agent.attach import attach
+from vxlanu.agent.deadline import Deadline
 from vxlanu.agent.endpoint_life import adopt_all, end
 from vxlanu.agent.journal import ControlJournal, EndpointJournal
 from vxlanu.agent.kept import Kept
@@ -66,16 +68,35 @@ IDENTITY_FILE = "node.key"
 
 
 async def live(
-    config: AgentConfig, helper: NamespaceHelper, supervisor: Supervisor, reread: Callable[[], AgentConfig]
+    config: AgentConfig,
+    helper: NamespaceHelper,
+    supervisor: Supervisor,
+    reread: Callable[[], AgentConfig],
+    deadline: Deadline,
 ) -> None:
     """Open everything, run until told to stop, close everything."""
+    deadline.of(asyncio.get_running_loop())
+    try:
+        await _live(config, helper, supervisor, reread, deadline)
+    except BaseException as failure:
+        deadline.closed(failure)
+        raise
+    deadline.closed(None)
+
+
+async def _live(
+    config: AgentConfig,
+    helper: NamespaceHelper,
+    supervisor: Supervisor,
+    reread: Callable[[], AgentConfig],
+    deadline: Deadline,
+) -> None:
     async with AsyncExitStack() as open_things:
         server = ApiServer(Path(config.socket))
         agent = await _open(config, helper, server, supervisor, open_things)
         http = _open_http(config, open_things)
         agent.take_down = end
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, agent.stopping.set)
+        _on_signals(agent, deadline)
         await adopt_all(agent)
         await agent.kept.close_rest()
         open_things.callback(agent.endpoints.leave)
@@ -95,10 +116,24 @@ async def live(
         _announce(agent)
         on_hangup(agent, reread)
         await agent.stopping.wait()
+        deadline.begin()
         supervisor.stopping()
         if agent.failure is not None:
             raise _taken(agent.failure, config.name)
         log.info("stopping", extra={"event": "stopping"})
+
+
+def _on_signals(agent: Agent, deadline: Deadline) -> None:
+    """Stop at SIGTERM and SIGINT. Not by the loop's own handlers: they need a loop that goes round."""
+    loop = asyncio.get_running_loop()
+
+    def told(_number: int, _frame: object) -> None:
+        deadline.begin()
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(agent.stopping.set)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, told)
 
 
 async def _open(

@@ -13,6 +13,7 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 
+from vxlanu.agent.deadline import Deadline
 from vxlanu.agent.logs import set_up
 from vxlanu.agent.supervisor import Supervisor
 from vxlanu.config import AgentConfig
@@ -42,7 +43,7 @@ def run(config: AgentConfig, reread: Callable[[], AgentConfig]) -> None:
 
         gc.freeze()  # and later stops the loop for longer than what comes and goes does
         gc.enable()
-        uvloop.run(live(config, helper, supervisor, reread))
+        uvloop.run(live(config, helper, supervisor, reread, Deadline()))
     finally:
         helper.close()
         lock.release()
