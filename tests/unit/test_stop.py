@@ -71,3 +71,32 @@ def test_what_ends_with_the_agent_begins_nothing_that_would_find_it_closed() -> 
     asyncio.run(scene())
     assert ran == ["before"]
     assert not agent._tasks
+
+
+def test_the_chores_end_before_the_gateways_which_they_would_make_anew() -> None:
+    """A gateway that is begun behind their end opens its TAP on a data plane that is freed."""
+    begun_late: list[str] = []
+    ending = asyncio.Event()
+
+    async def close() -> None:
+        """Takes its time: a namespace goes, and what stood in it."""
+        ending.set()
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    agent = object.__new__(Agent)  # nothing but tasks
+    agent._tasks, agent._unwired = set(), False
+    agent.dataplane, agent.services = Mock(event_fd=lambda: 0), Mock(close=close)
+
+    async def chores() -> None:
+        """As the housekeeping: whatever gateway lacks is begun."""
+        await ending.wait()
+        begun_late.append("gateway")
+
+    async def scene() -> None:
+        agent.spawn(chores())
+        await asyncio.sleep(0)
+        await asyncio.wait_for(agent.unwire(), PATIENCE_S)
+
+    asyncio.run(scene())
+    assert not begun_late

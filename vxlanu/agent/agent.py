@@ -146,13 +146,13 @@ class Agent:
         self.spawn(feed(self.supervisor, self.dataplane.heartbeats))
 
     async def unwire(self) -> None:
-        """End the events, the gateways and the tasks. Nothing is begun from here on: it would find things closed."""
+        """End the events, the tasks, then the gateways, which tasks would make anew. Nothing is begun from here on."""
         self._unwired = True
         asyncio.get_running_loop().remove_reader(self.dataplane.event_fd())
-        await self.services.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.services.close()
 
     def spawn(self, work: Coroutine[None, None, None]) -> None:
         """Run something that nobody waits for; a failure is logged, not lost."""
