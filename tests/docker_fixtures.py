@@ -1,6 +1,6 @@
 """Docker hosts as fixtures (docker_hosts.py), for every test that needs a real dockerd.
 
-    def test_it(docker_pair): h1, h2 = docker_pair     two hosts that all tests share, clean for each
+    def test_it(docker_pair): h1, h2 = docker_pair     two hosts that the tests of a module share, clean for each
     def test_it(make_docker_hosts): ...                two of one's own, for tests that change a host for good
 
 When a test fails, the end of each daemon's log is in the report.
@@ -37,9 +37,9 @@ def _started(stack: ExitStack, folders: pytest.TempPathFactory, *agent_flags: st
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def docker_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerHosts]:
-    """Both hosts, for what a pair of names does not offer."""
+    """Both hosts, for what a pair of names does not offer. Idle ones cost more in two minutes than new ones."""
     with ExitStack() as stack:
         yield _started(stack, tmp_path_factory, *AGENT_FLAGS)
 
