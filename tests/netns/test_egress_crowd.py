@@ -1,6 +1,9 @@
 """Many containers' way out on one host: whatever several of them lose inside at once is back within seconds.
 
     outside ── underlay ── h1 ── vxlanu_gw ── c1-crowd1 ... c1-crowd60
+
+Run by `make accept`. What a container alone loses, and what a look at many sees, are test_egress_repair.py's and
+test_egress_look.py's.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from vxlanu.api.schema import Attach
 from vxlanu.lab.plan import UNDERLAY
 from vxlanu.lab.topology import Lab
 
-pytestmark = [pytest.mark.netns, pytest.mark.interop("nft")]
+pytestmark = [pytest.mark.accept, pytest.mark.netns, pytest.mark.interop("nft")]
 
 SIZE = 60
 """A look at four of them in five seconds, as it was once, takes 75 s to come round: more than AUDIT_S."""

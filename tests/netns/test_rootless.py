@@ -183,9 +183,10 @@ def test_forbidden_user_namespaces_are_named_with_the_switch(user: User) -> None
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     "name",
-    ["overlay", *(pytest.param(name, marks=pytest.mark.accept) for name in ("gateway", "failures", "bad_input"))],
+    [pytest.param(name, marks=pytest.mark.accept) for name in ("overlay", "gateway", "failures", "bad_input")],
 )
 def test_what_needs_only_a_lab_holds_without_root(user: User, name: str) -> None:
+    """All of it by `make accept`; the user's own lab and the demo's whole story, above, are `make test`'s."""
     options = ["-q", "-p", "no:cacheprovider", "-m", "rootless", "--rootdir", str(ROOT)]
     file = TESTS / "netns" / f"test_{name}.py"
     config = ["-c", str(ROOT / "pyproject.toml")]
