@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import termios
-import threading
 import time
 from importlib.resources import files
 from queue import SimpleQueue
@@ -25,6 +24,12 @@ from vxlanu.runtimes.docker.server import WORK_S
 PATIENCE_S = 60.0
 NEVER_S = 3600.0
 PAGE = 4096
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer to say the line than an agent may."""
+    monkeypatch.setattr("vxlanu.agent.deadline.SAY_S", PATIENCE_S)
 
 
 class Left:
@@ -42,7 +47,13 @@ class Left:
 
 
 def test_the_line_names_tasks_and_threads_and_where_they_are(caplog: pytest.LogCaptureFixture) -> None:
-    left, over = Left(0.01, NEVER_S), threading.Event()
+    left = Left(0.01, NEVER_S)
+    begun: SimpleQueue[None] = SimpleQueue()
+    over: SimpleQueue[None] = SimpleQueue()
+
+    def stands() -> None:
+        begun.put(None)
+        over.get(timeout=PATIENCE_S)
 
     async def goes_round() -> None:
         await deep()
@@ -53,11 +64,11 @@ def test_the_line_names_tasks_and_threads_and_where_they_are(caplog: pytest.LogC
     async def scene() -> int:
         left.deadline.of(asyncio.get_running_loop())
         task = asyncio.create_task(goes_round())
-        thread = asyncio.create_task(asyncio.to_thread(over.wait, PATIENCE_S))
-        await asyncio.sleep(0)
+        thread = asyncio.create_task(asyncio.to_thread(stands))
+        await asyncio.to_thread(begun.get, timeout=PATIENCE_S)
         left.deadline.begin()
         status = await asyncio.to_thread(left.status)
-        over.set()
+        over.put(None)
         await thread
         task.cancel()
         return status
@@ -65,7 +76,7 @@ def test_the_line_names_tasks_and_threads_and_where_they_are(caplog: pytest.LogC
     assert asyncio.run(scene()) == 0
     [line] = [it.message for it in caplog.records if getattr(it, "event", "") == "stop_cut"]
     assert re.search(r"task \S+goes_round in Event\.wait", line), line
-    assert re.search(r"thread asyncio_\d in \S*wait \(threading\.py\)", line), line
+    assert re.search(r"thread asyncio_\d in \S*stands \(test_deadline\.py\)", line), line
     assert "thread deadline" not in line, "its own"
 
 
@@ -100,6 +111,7 @@ STUCK = """
 import asyncio, fcntl, logging, os, signal, sys
 from unittest.mock import Mock
 import uvloop
+from vxlanu.agent import deadline as module
 from vxlanu.agent.deadline import Deadline
 from vxlanu.agent.life import _on_signals
 logging.basicConfig(stream=sys.stderr, level="INFO")
@@ -108,9 +120,12 @@ async def main():
     deadline = Deadline(0.2)
     deadline.of(asyncio.get_running_loop())
     _on_signals(Mock(stopping=asyncio.Event()), deadline)
-    os.write(1, b"ready")
-    while sys.argv[1] == "log":  # nobody reads: the loop stands in write(2), with the log's lock
-        logging.info("x" * 64)
+    if sys.argv[1] == "log":
+        os.write(1, b"ready")
+        while True:  # nobody reads: the loop stands in write(2), with the log's lock
+            logging.info("x" * 64)
+    module.SAY_S = 60.0  # a busy machine
+    asyncio.get_running_loop().call_soon(os.write, 1, b"ready")  # when this waits
     await asyncio.Event().wait()
 
 uvloop.run(main())
