@@ -36,12 +36,14 @@ def run(config: AgentConfig, reread: Callable[[], AgentConfig]) -> None:
     helper = NamespaceHelper.start()
     _allow_descriptors()
     try:
-        gc.disable()  # what is imported stays: to look through it for garbage takes a tenth of the start,
+        # What is imported stays, but for a few classes that slots=True made anew. To look through it for garbage would
+        # take a tenth of the start, and stop the loop later for longer than what comes and goes does.
+        gc.disable()
         import uvloop
 
         from vxlanu.agent.life import live
 
-        gc.freeze()  # and later stops the loop for longer than what comes and goes does
+        gc.freeze()
         gc.enable()
         uvloop.run(live(config, helper, supervisor, reread, Deadline()))
     finally:
