@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 SETUP ?= yes
 PYTEST := $(BIN)/python -m pytest
 # So many files of tests run at once (pytest-xdist): two more than there are processors, since tests wait for half of
-# their time. PROCESSES=0 runs them one after the other in one process, as a debugger wants it.
+# their time, but at most 8. PROCESSES=0 runs them one after the other in one process, as a debugger wants it.
 PROCESSES ?= $(shell echo $$(( $$(nproc) < 6 ? $$(nproc) + 2 : 8 )))
 PYTEST_FLAGS ?=
 # The unit tests run once, on the wheel: what passes there is what a user gets. Those about the sources run in the tree.
