@@ -129,7 +129,7 @@ class ControlPlane:
             async with asyncio.timeout(timeout):
                 await self._exchanges.wait()
         except TimeoutError:
-            return False
+            return self._exchanges.is_set()  # it may have come in this very moment
         return True
 
     # records
@@ -256,6 +256,8 @@ class ControlPlane:
             async with asyncio.timeout(seconds + _SLACK_SECONDS):
                 return await future
         except TimeoutError:
+            if future.done() and not future.cancelled():  # in this very moment
+                return future.result()
             raise Refusal("try_again", "the journal", "the disk does not answer") from None
         finally:
             self._waiting.pop(request, None)

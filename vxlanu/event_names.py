@@ -14,7 +14,7 @@ EVENTS = {
     # life of the agent
     "ready": "the agent is up and answers: node, addresses, ports, directories",
     "stopping": "SIGTERM, SIGINT or `member leave`; interfaces and records stay, unless it leaves",
-    "stop_cut": "a stop took too long, and the process ended all the same: what was not waited for",
+    "stop_cut": "a stop took too long, and the process ended all the same: what was not waited for, and its failure",
     "reloaded": "SIGHUP: a setting is different now, or nothing is",
     "needs_restart": "SIGHUP: a setting is different in the configuration, and stays as it was until a restart",
     "reload_failed": "SIGHUP: the configuration is wrong; nothing was changed",

@@ -115,7 +115,6 @@ def test_a_stop_in_the_middle_of_an_attach_ends_and_leaves_nothing_of_it(
         os.kill(helper, signal.SIGCONT)
     assert h1.unit.process is not None
     assert h1.unit.process.wait(60) == 0, h1.unit.story()
-    assert "without waiting" not in h1.log(), h1.unit.story()
     assert not re.search(r"^[0-9:.]+ error ", h1.log(), re.MULTILINE), h1.unit.story()
     h1.unit.start()
     assert h1.ask("endpoint", "ls") == {"items": []}
@@ -129,5 +128,13 @@ def helper_of(host: Host) -> int:
     """The pid of its namespace helper."""
     assert host.unit.process is not None
     children = Path(f"/proc/{host.unit.process.pid}/task/{host.unit.process.pid}/children").read_text().split()
-    [found] = [int(pid) for pid in children if Path(f"/proc/{pid}/comm").read_text() == "vxlanu-ns\n"]
-    return found
+    found = [int(pid) for pid in children if _name_of(pid) == "vxlanu-ns\n"]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def _name_of(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except FileNotFoundError:  # it has ended meanwhile
+        return ""

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
+import subprocess
+import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
+import uvloop
 
-from vxlanu.nsopen import NamespaceHelper, syscalls, wire
+from vxlanu.nsopen import NamespaceHelper, client, syscalls, wire
 
+ANSWER_S = 0.5
 TURNS = 12
 """More than any answer takes from its descriptor to whoever waits for it; the last ones come after the end."""
 
@@ -27,10 +30,8 @@ class Helper:
     def __init__(self) -> None:
         ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        child = os.fork()
-        if child == 0:
-            os.execvp("sleep", ["sleep", "600"])
-        self.asked = NamespaceHelper(child, ours)
+        child = subprocess.Popen(["sleep", "600"])
+        self.asked = NamespaceHelper(child.pid, ours)
 
     def answer(self) -> None:
         _, fds, _ = syscalls.receive_fds(self._theirs, wire.REQUEST_BYTES, 2)
@@ -75,6 +76,29 @@ def test_no_answer_of_the_namespace_helper_swallows_a_cancellation() -> None:
     seen = by_helper()
     assert True not in seen
     assert seen[0] is False and seen[-1] is None, "positive control: cancelled before the answer and after it"
+
+
+def test_an_answer_that_comes_as_the_time_ends_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio.timeout drops what came in the turn in which the time ends, so whoever uses it looks once more."""
+    receive = client._Answer.receive
+
+    def receive_slowly(answer: client._Answer) -> None:
+        receive(answer)
+        if answer.ended:
+            time.sleep(2 * ANSWER_S)  # the loop stands: its next turn begins with the end of the time
+
+    async def story() -> list[wire.Link]:
+        helper = Helper()
+        try:
+            asked = asyncio.ensure_future(helper.asked._call(wire.ListLinks(), None, ANSWER_S))
+            await asyncio.sleep(0)
+            helper.answer()
+            return await asked
+        finally:
+            helper.close()
+
+    monkeypatch.setattr(client._Answer, "receive", receive_slowly)
+    assert uvloop.run(story()) == []
 
 
 @pytest.mark.skipif("sys.version_info >= (3, 12)", reason="mended there")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
 from importlib.resources import files
 from queue import SimpleQueue
@@ -24,6 +25,9 @@ from vxlanu.runtimes.docker.server import WORK_S
 PATIENCE_S = 60.0
 NEVER_S = 3600.0
 PAGE = 4096
+
+
+TAKEN = Refused("name h1", "held by a live node at 192.0.2.1", hint="--name N", name="name_taken")
 
 
 @pytest.fixture(autouse=True)
@@ -94,9 +98,30 @@ def test_nobody_who_was_not_told_to_stop_is_ended_and_a_second_word_gives_no_mor
 def test_when_all_is_closed_less_is_waited_for_and_the_failure_is_told(caplog: pytest.LogCaptureFixture) -> None:
     left = Left(NEVER_S, 0.01)
     left.deadline.begin()
-    left.deadline.closed(Refused("name h1", "held by a live node at 192.0.2.1", hint="--name N", name="name_taken"))
+    left.deadline.closed(TAKEN)
     assert left.status() == Refused.exit != 0
     assert any("name h1: held by a live node" in it.message for it in caplog.records)
+
+
+def test_a_failure_is_told_though_the_close_after_it_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    left = Left(0.3, NEVER_S)
+    left.deadline.begin(TAKEN)
+    left.deadline.begin()  # SIGTERM, meanwhile
+    assert left.status() == Refused.exit != 0
+    assert any("name h1: held by a live node" in it.message for it in caplog.records)
+
+
+def test_the_process_ends_where_there_is_no_room_for_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = Left(0.3, NEVER_S)
+
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    left.deadline.begin()
+    assert left.status() == 0
+
 
 
 def test_systemd_waits_longer_than_that_and_docker_not_so_long() -> None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from typing import cast
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
 from vxlanu.agent import attach
 from vxlanu.agent.agent import TAKE_DOWN_S, Agent
-from vxlanu.agent.endpoint_life import end, take_down
+from vxlanu.agent.endpoint_life import connect, end, take_down
 from vxlanu.api.schema import Attach
-from vxlanu.control.core.records import EndpointId
+from vxlanu.control.core.records import Endpoint, EndpointId
 from vxlanu.control.core.view import EndpointView
 from vxlanu.errors import NotFound
 
 KEY = "aa" * 16
+BODY = Endpoint(id=b"\xaa" * 16, network=bytes(16), name="c0", mac="02:42:c0:a8:00:02", addresses=("192.168.0.2/24",))
 
 
 class Intents(set[str]):
@@ -68,6 +72,46 @@ def test_addresses_kept_for_a_container_are_released_when_it_is_detached_while_i
     )
     asyncio.run(take_down(cast(Agent, agent), KEY))
     assert released == ([bytes.fromhex(KEY)] if detached else [])
+
+
+@pytest.mark.parametrize("where", ["put", "ready"])
+def test_an_attach_that_is_cut_short_takes_its_record_back(where: str) -> None:
+    """A record without a row here could be removed by nobody: `detach` looks for rows."""
+    records: set[bytes] = set()
+    stands = asyncio.Event()
+
+    async def stand(at: str) -> None:
+        stands.set()
+        if at == where:
+            await asyncio.Event().wait()
+
+    async def put(body: Endpoint) -> None:
+        records.add(body.id)
+        await stand("put")
+
+    async def ready(_: bytes) -> None:
+        await stand("ready")
+
+    async def delete(endpoint: bytes, *, keep_addresses: bool) -> None:
+        assert keep_addresses, "who claimed them gives them back"
+        records.discard(endpoint)
+
+    agent = MagicMock()
+    agent.journal.rows, agent.endpoints.close = {KEY: None}, AsyncMock()
+    agent.control.put_endpoint, agent.control.delete_endpoint, agent.services.ready = put, delete, ready
+    async def story() -> None:
+        stands.clear()
+        async with AsyncExitStack() as undo:
+            work = asyncio.ensure_future(connect(cast(Agent, agent), BODY, MagicMock(endpoint_id=KEY), undo))
+            await stands.wait()
+            await asyncio.sleep(0)
+            assert records == {BODY.id}, "the control: it is there"
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+
+    asyncio.run(story())
+    assert not records
 
 
 def test_what_was_detached_while_its_target_was_looked_for_is_not_attached_again(

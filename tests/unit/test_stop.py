@@ -100,3 +100,4 @@ def test_the_chores_end_before_the_gateways_which_they_would_make_anew() -> None
 
     asyncio.run(scene())
     assert not begun_late
+    assert ending.is_set(), "positive control: the gateways were ended"

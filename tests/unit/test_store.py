@@ -108,4 +108,6 @@ def test_a_commit_to_a_closed_store_fails_and_nobody_waits_for_it(tmp_path: Path
         store.commit_later([Row("a", b"k", b"3")])  # may be lost, and is
 
     asyncio.run(scene())
-    assert Store(tmp_path).load("a") == {b"k": b"1"}
+    again = Store(tmp_path)
+    assert again.load("a") == {b"k": b"1"}
+    again.close()

@@ -1,4 +1,4 @@
-"""How long a stop may take, whatever hangs: a task, a request, a disk, a resolver, a thread, the loop itself.
+"""How long a stop may take, whatever hangs: a task, a request, a disk, a resolver, a thread, the loop in a system call.
 
 How it works
   A thread waits for the word, which a signal handler may give, then for so long, and ends the process. What ended in
@@ -29,7 +29,7 @@ __all__ = ["CLOSED_S", "STOP_S", "Deadline"]
 
 log = logging.getLogger("vxlanu.life")
 
-STOP_S = 15.0  # longer than Docker's requests at work may take (10 s), shorter than the unit's TimeoutStopSec
+STOP_S = 15.0  # longer than Docker waits for its longest request (10 s), shorter than the unit's TimeoutStopSec
 CLOSED_S = 3.0  # when everything is closed only threads are left, and a resolver may keep one for minutes
 SAY_S = 1.0  # whoever reads the log may be stuck, too
 NAMED_MAX = 10
@@ -38,7 +38,9 @@ NAMED_MAX = 10
 class Deadline:
     """One process's. `begin` may be called in a signal handler and any number of times."""
 
-    def __init__(self, stop_s: float = STOP_S, closed_s: float = CLOSED_S, leave: Callable[[int], object] = os._exit):
+    def __init__(
+        self, stop_s: float = STOP_S, closed_s: float = CLOSED_S, leave: Callable[[int], object] = os._exit
+    ) -> None:
         self._stop_s, self._closed_s, self._leave = stop_s, closed_s, leave
         self._ends: SimpleQueue[float] = SimpleQueue()  # its put() is reentrant
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -49,13 +51,14 @@ class Deadline:
         """Whose tasks are named."""
         self._loop = loop
 
-    def begin(self) -> None:
-        """The agent was told to stop."""
+    def begin(self, failure: BaseException | None = None) -> None:
+        """The agent was told to stop, or has failed: it begins to close."""
+        self._failure = failure or self._failure
         self._ends.put(time.monotonic() + self._stop_s)
 
-    def closed(self, failure: BaseException | None) -> None:
+    def closed(self, failure: BaseException | None = None) -> None:
         """Everything is closed, and nothing is lost with what still runs."""
-        self._failure = failure
+        self._failure = failure or self._failure
         self._ends.put(time.monotonic() + self._closed_s)
 
     def _watch(self) -> None:
@@ -63,10 +66,12 @@ class Deadline:
         with contextlib.suppress(Empty):
             while True:
                 end = min(end, self._ends.get(timeout=max(0.0, end - time.monotonic())))
-        saying = threading.Thread(target=self._say, name="deadline", daemon=True)
-        saying.start()
-        saying.join(SAY_S)
-        self._leave(self._status())
+        try:
+            saying = threading.Thread(target=self._say, name="deadline", daemon=True)
+            saying.start()  # RuntimeError: there is no room for one
+            saying.join(SAY_S)
+        finally:
+            self._leave(self._status())
 
     def _status(self) -> int:
         if self._failure is None:
@@ -98,7 +103,7 @@ def _name_of(task: asyncio.Task[object]) -> str:
 
 
 def _threads() -> Iterator[str]:
-    """Those in whose way the end of the process would stand, and where they are."""
+    """Those that the end of the process would wait for, and where they are."""
     frames = sys._current_frames()
     for thread in threading.enumerate():
         frame = frames.get(thread.ident or 0)

@@ -56,6 +56,7 @@ async def connect(agent: Agent, body: Endpoint, opened: LocalEndpoint, undo: Asy
     undo.callback(agent.kept.drop_queues, key)
     agent.opened[key] = opened
     undo.callback(agent.opened.pop, key, None)
+    undo.push_async_callback(agent.control.delete_endpoint, EndpointId(body.id), keep_addresses=True)
     await agent.control.put_endpoint(body)
     if key not in agent.journal.rows:  # taken down meanwhile, when the record was not there yet
         await agent.control.delete_endpoint(EndpointId(body.id))

@@ -77,50 +77,55 @@ async def live(
     """Open everything, run until told to stop, close everything."""
     deadline.of(asyncio.get_running_loop())
     try:
-        await _live(config, helper, supervisor, reread, deadline)
+        async with AsyncExitStack() as open_things:
+            try:
+                await _run_until_told(config, helper, supervisor, reread, deadline, open_things)
+            except BaseException as failure:
+                deadline.begin(failure)  # before anything is closed
+                raise
     except BaseException as failure:
         deadline.closed(failure)
         raise
-    deadline.closed(None)
+    deadline.closed()
 
 
-async def _live(
+async def _run_until_told(
     config: AgentConfig,
     helper: NamespaceHelper,
     supervisor: Supervisor,
     reread: Callable[[], AgentConfig],
     deadline: Deadline,
+    open_things: AsyncExitStack,
 ) -> None:
-    async with AsyncExitStack() as open_things:
-        server = ApiServer(Path(config.socket))
-        agent = await _open(config, helper, server, supervisor, open_things)
-        http = _open_http(config, open_things)
-        agent.take_down = end
-        _on_signals(agent, deadline)
-        await adopt_all(agent)
-        await agent.kept.close_rest()
-        open_things.callback(agent.endpoints.leave)
-        agent.dataplane.start()
-        agent.wire()
-        open_things.push_async_callback(agent.unwire)
-        await _join(agent, open_things)
-        open_things.callback(agent.egress.close)
-        await agent.egress.resume()
-        if agent.docker is not None:
-            await agent.docker.start()
-            open_things.push_async_callback(agent.docker.close)  # while everything that it asks still runs
-        for key in agent.ended:
-            agent.spawn(end(agent, key))
-        agent.intents.begin(attach)
-        await _serve(agent, server, http, open_things)
-        _announce(agent)
-        on_hangup(agent, reread)
-        await agent.stopping.wait()
-        deadline.begin()
-        supervisor.stopping()
-        if agent.failure is not None:
-            raise _taken(agent.failure, config.name)
-        log.info("stopping", extra={"event": "stopping"})
+    server = ApiServer(Path(config.socket))
+    agent = await _open(config, helper, server, supervisor, open_things)
+    http = _open_http(config, open_things)
+    agent.take_down = end
+    _on_signals(agent, deadline)
+    await adopt_all(agent)
+    await agent.kept.close_rest()
+    open_things.callback(agent.endpoints.leave)
+    agent.dataplane.start()
+    agent.wire()
+    open_things.push_async_callback(agent.unwire)
+    await _join(agent, open_things)
+    open_things.callback(agent.egress.close)
+    await agent.egress.resume()
+    if agent.docker is not None:
+        await agent.docker.start()
+        open_things.push_async_callback(agent.docker.close)  # while everything that it asks still runs
+    for key in agent.ended:
+        agent.spawn(end(agent, key))
+    agent.intents.begin(attach)
+    await _serve(agent, server, http, open_things)
+    _announce(agent)
+    on_hangup(agent, reread)
+    await agent.stopping.wait()
+    deadline.begin()
+    supervisor.stopping()
+    if agent.failure is not None:
+        raise _taken(agent.failure, config.name)
+    log.info("stopping", extra={"event": "stopping"})
 
 
 def _on_signals(agent: Agent, deadline: Deadline) -> None:

@@ -321,7 +321,8 @@ class _Answer:
             async with asyncio.timeout(timeout):
                 await done
         except TimeoutError:
-            raise _too_late(timeout) from None
+            if not self.ended:  # else it came in this very moment
+                raise _too_late(timeout) from None
         finally:
             loop.remove_reader(self.ours.fileno())
 
