@@ -9,6 +9,8 @@ from docker_hosts import DOCKER, IMAGE, DockerHost
 from docker_story import C0, C1, C2, SUBNET, declare, demonet, tidy
 from lab_ns import poll
 
+from vxlanu.runtimes.docker.absence import standing
+
 pytestmark = [pytest.mark.netns, pytest.mark.interop("docker", "kernel-vxlan")]
 
 Pair = tuple[DockerHost, DockerHost]
@@ -43,7 +45,7 @@ def test_an_agent_beside_a_swarm_says_whose_the_port_is_and_names_the_ways_out(d
 
 AWAY = "vxlanu: agent: it does not run on this host any more: {why}; try: vxlanu agent --name h2"
 GONE, STOPPED = AWAY.format(why="it was killed or has crashed"), AWAY.format(why="it was stopped")
-FAILED = "it was stopped or has failed; try: vxlanu agent --docker"
+BY_HAND = "it was stopped; try: vxlanu agent --docker"
 STOPS_BESIDE = "Docker goes on with networks of ours:"
 AT_ONCE_S = 12.0  # on a busy machine; without somebody who answers in the agent's place, Docker takes 15 s and more
 
@@ -156,13 +158,13 @@ def test_a_stand_in_that_is_started_by_hand_answers_as_well_and_gives_way_to_the
     h2.stop("vxlanu")
     h2.run("pkill", "-f", STAND_INS[2])
     poll(lambda: not h2.path(SOCKET).exists(), what="nobody stays", story=h2.story)
-    standing = h2.start("vxlanu", "agent", "--stand-in", "--docker", log="stand-in")
-    poll(lambda: h2.path(SOCKET).exists(), what="the socket", story=lambda: h2.log("stand-in"))
-    refused_at_once(h2, "run", "--network", "demonet", IMAGE, "true", why=FAILED)
-    refused_at_once(h2, "restart", "C1", why=FAILED)
-    assert standing.poll() is None
+    process = h2.start("vxlanu", "agent", "--stand-in", "--docker", log="stand-in")
+    poll(lambda: standing(h2.path(SOCKET)), what="an answer", story=lambda: h2.log("stand-in"))
+    refused_at_once(h2, "run", "--network", "demonet", IMAGE, "true", why=BY_HAND)
+    refused_at_once(h2, "restart", "C1", why=BY_HAND)
+    assert process.poll() is None
     h2.start_agent()
-    assert standing.wait(60) == 0
+    assert process.wait(60) == 0
     h2.docker("start", "C1")
     assert h1.pings("C0", C1)
     tidy(docker_pair, {C0, C1})

@@ -24,6 +24,8 @@ from docker_hosts import DOCKER
 from egress_scene import CLIENT, SERVER
 from lab_ns import Namespace, Namespaces, poll, run
 
+from vxlanu.runtimes.docker.absence import standing
+
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = Path("/etc/systemd/system")
 UNIT, STAND_IN = "vxlanu.service", "vxlanu-stand-in.service"
@@ -34,7 +36,8 @@ PATIENCE_S = 300.0  # an emulated processor; dockerd's own waits are among it
 EXPOSURE_MAX = {UNIT: 6.0, STAND_IN: 2.0}  # of systemd-analyze: 10 is a service without a line of confinement
 RESTARTS = 2  # of each kind; more make the story longer by minutes where the processor is emulated
 IMAGE = "empty"
-AWAY = "it does not run on this host any more: it was stopped or has failed; try: systemctl start vxlanu"
+REFUSES = "refuses Docker's requests"
+AWAY = "it does not run on this host any more: it was stopped; try: systemctl start vxlanu"
 
 
 def ctl(*words: str) -> str:
@@ -99,7 +102,7 @@ class Guest:
         """Until the second unit's work is under way, or done."""
         poll(
             lambda: not ctl("list-jobs", "--no-legend", STAND_IN) and self.show("ActiveState", STAND_IN) == state,
-            what=f"the stand-in to be {state}", story=self.story,
+            timeout=PATIENCE_S, what=f"the stand-in to be {state}", story=self.story,
         )  # fmt: skip
         assert self.show("Result", STAND_IN) == "success", self.story()
 
@@ -239,8 +242,10 @@ def run_nothing() -> str:
 def docker_is_refused(guest: Guest) -> None:
     """A container does not start, Docker says why, and has not waited for anybody."""
     guest.wait_stand_in("active")
-    poll(DOCKER_SOCKET.exists, what="its socket", story=guest.story)
-    since, begin = guest.cursor(), time.monotonic()
+    poll(lambda: standing(DOCKER_SOCKET), timeout=PATIENCE_S, what="its answer", story=guest.story)
+    since = guest.cursor()
+    assert REFUSES in guest.log(STAND_IN), guest.story()
+    begin = time.monotonic()
     said = run_nothing()
     print(f"docker run: {time.monotonic() - begin:.2f} s: {said}")
     assert AWAY in said, guest.story()
@@ -271,13 +276,15 @@ def test_the_agent_has_the_socket_after_each_restart(guest: Guest) -> None:
         assert activated() == {"NetworkDriver", "IpamDriver"}, guest.story()
 
 
-def test_docker_is_told_at_once_of_an_agent_that_failed_for_good(guest: Guest) -> None:
-    set_line("once", "Restart=no")
+def test_nobody_refuses_docker_after_a_crash(guest: Guest) -> None:
+    since, began = guest.cursor(), guest.number("NRestarts")
     ctl("kill", "--signal=KILL", "--kill-who=main", "vxlanu")
-    docker_is_refused(guest)
-    unset("once")
-    ctl("start", "vxlanu")
+    poll(
+        lambda: guest.number("NRestarts") == began + 1 and guest.is_there(),
+        timeout=PATIENCE_S, what="it is back", story=guest.story,
+    )  # fmt: skip
     guest.wait_stand_in("inactive")
+    assert REFUSES not in guest.log(STAND_IN, since), guest.story()
     assert activated() == {"NetworkDriver", "IpamDriver"}
 
 
@@ -285,7 +292,7 @@ def test_the_stand_in_ends_with_docker_s_last_network_of_ours(guest: Guest) -> N
     assert '"/none"' in run_nothing(), "the control; and Docker knows the plugin, or could remove nothing of its"
     ctl("disable", "--now", "vxlanu")
     guest.wait_stand_in("active")
-    poll(DOCKER_SOCKET.exists, what="its socket", story=guest.story)
+    poll(lambda: standing(DOCKER_SOCKET), timeout=PATIENCE_S, what="its answer", story=guest.story)
     run(DOCKER, "network", "rm", "blue", timeout=PATIENCE_S)
     guest.wait_stand_in("inactive")
     assert not DOCKER_SOCKET.exists()

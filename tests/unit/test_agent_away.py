@@ -1,4 +1,4 @@
-"""`vxlanu agent --stand-in`, which a service manager runs when the agent has ended for good: whether it stands."""
+"""`vxlanu agent --stand-in`, which a service manager runs when the agent was stopped: whether it stands."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 def test_it_becomes_the_stand_in_and_sigterm_leaves_nothing(place: Place, state: Path) -> None:
     pid = place.start()
     poll(place.stands, what="an answer", story=place.log.read_text)
-    assert "it was stopped or has failed; try: vxlanu agent --docker" in place.answer()
+    assert "it was stopped; try: vxlanu agent --docker" in place.answer()
     assert Path(f"/proc/{pid}/comm").read_text() == "vxlanu-stand-in\n"
     assert "net-one, net-two" in place.log.read_text()
     lock = StateLock(state)
@@ -122,7 +122,7 @@ def test_it_becomes_the_stand_in_and_sigterm_leaves_nothing(place: Place, state:
 def test_docker_s_user_is_told_to_start_the_service_where_it_is_one(place: Place, state: Path) -> None:
     place.start("sh", "-c", 'SYSTEMD_EXEC_PID=$$ exec "$0" "$@"', VXLANU)
     poll(place.stands, what="an answer", story=place.log.read_text)
-    assert "it was stopped or has failed; try: systemctl start vxlanu" in place.answer()
+    assert "it was stopped; try: systemctl start vxlanu" in place.answer()
 
 
 def test_a_sigterm_between_the_file_and_the_stand_in_takes_the_file_along(place: Place, state: Path) -> None:

@@ -1,7 +1,7 @@
 """`vxlanu agent --stand-in`: tell Docker at once that this host's agent does not run, instead of letting it wait.
 
 For a service manager, whose agent has no stand-in beside it (vxlanu.runtimes.docker.absence): its second unit runs this
-when the first has ended for good. The process becomes the same stand-in that otherwise stays of itself.
+when the first was stopped. The process becomes the same stand-in that otherwise stays of itself.
 
 Rules of this file
   1. Where there is nothing to do it says so and ends well: no Docker, none of our networks, an agent that runs, or
@@ -79,4 +79,4 @@ def _networks(directory: Path) -> list[DockerNetwork]:
 def _line() -> str:
     """What Docker's user reads."""
     by_systemd = os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
-    return gone("it was stopped or has failed", "systemctl start vxlanu" if by_systemd else "vxlanu agent --docker")
+    return gone("it was stopped", "systemctl start vxlanu" if by_systemd else "vxlanu agent --docker")

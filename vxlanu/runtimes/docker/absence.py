@@ -2,8 +2,8 @@
 
 Rules of this file
   1. Beside an agent that has a service manager there is none: after a crash it is back within a second, and dockerd,
-     which tries again for 15 s, then gets what it asked for instead of an error. When it was stopped for good the
-     manager has a stand-in `become` of `vxlanu agent --stand-in` (vxlanu.agent.away). Nor is there one beside a pid 1,
+     which tries again for 15 s, then gets what it asked for instead of an error. When it was stopped the manager
+     has a stand-in `become` of `vxlanu agent --stand-in` (vxlanu.agent.away). Nor is there one beside a pid 1,
      with which it would end.
   2. A clean stop takes file and stand-in away together, unless Docker has networks of ours: with each of their
      containers, and at its own start, it would wait 15 s for us several times. Then both stay (`stay`), as after a
