@@ -6,7 +6,9 @@ A Python of its own takes a quarter of a second of processor, and tests that pol
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stderr, redirect_stdout
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from threading import Lock
 
@@ -23,15 +25,25 @@ ONLY_ASK = {
 """Commands that are the same wherever they run, once they know the agent's socket."""
 
 _output = Lock()
-"""Of this process; one command at a time may have it."""
+"""Of this process, and its environment; one command at a time may have them."""
 
 
 def ask(who: str, socket: Path, *arguments: str) -> Json:
     """`vxlanu ARGUMENTS --json` of the agent on `socket`, parsed; a list is its `items`. `who` is for the error."""
     said, complained = io.TextIOWrapper(io.BytesIO()), io.StringIO()
-    with _output, redirect_stdout(said), redirect_stderr(complained):
+    with _output, _no_settings_of_ours(), redirect_stdout(said), redirect_stderr(complained):
         status = main(["--socket", str(socket), *arguments, "--json"])
     said.seek(0)
     if status:
         raise VxlanuError(f"{who}: vxlanu {' '.join(arguments)}", f"status {status}: {complained.getvalue().strip()}")
     return parsed(said.read())
+
+
+@contextmanager
+def _no_settings_of_ours() -> Iterator[None]:
+    """Without VXLANU_* meanwhile, as a command on a host starts."""
+    taken = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("VXLANU_")}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)

@@ -109,7 +109,7 @@ class DockerHost:
         """Take the host away: the end of its pid 1 is the end of everything in it."""
         assert self._outer.stdin
         self._outer.stdin.close()
-        self._outer.wait(60)
+        self._outer.wait(180)
         for tree in _control_groups(self.namespace.name):
             for folder, _, _ in os.walk(tree, topdown=False):
                 poll(lambda: _removed(Path(folder)), what=f"{folder} is empty")  # noqa: B023
@@ -240,7 +240,10 @@ class DockerHost:
         return True
 
     def vxlanu(self, *words: str) -> Json:
-        """`vxlanu WORDS --json`, parsed; raises when it fails. A list is its `items`. (asking.py: from here.)"""
+        """`vxlanu WORDS --json`, parsed; raises when it fails. A list is its `items`.
+
+        What only asks the agent is asked in this process, see asking.py.
+        """
         if words[0] in ONLY_ASK:
             return ask(self.name, self.path(SOCKET), *words)
         return parsed(self.run("vxlanu", *words, "--json"))
