@@ -61,7 +61,7 @@ EVENTS = {
     "docker_refused": "a request of Docker's was refused, and why",
     "docker_failed": "a request of Docker's failed, with its trace: a bug, please report it",
     "docker_late": "a request of Docker's took longer than Docker was let wait; what it made is undone",
-    "docker_stand_in": "a process stays that answers Docker in the agent's place, or none could be started",
+    "docker_stand_in": "a process stays that answers Docker in the agent's place; or none is needed, or none starts",
     "docker_sync": "a network of the cluster is in Docker's list now, is no more, or cannot be, and why",
     "name_taken": "a container's name is another endpoint's in that network; its endpoint keeps an id for name",
     "docker_expired": "an address that Docker asked for and never used or gave back is free again",

@@ -16,6 +16,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from vxlanu.errors import Refused
 SCHEMA_VERSION = 1
 FILE_NAME = "vxlanu.db"
 LOCK_NAME = "lock"
+HANDOVER_S = 2.0  # for who has the lock only to look, as the stand-in's start after each stop of the agent
 
 _SCHEMA = """
 CREATE TABLE row (space TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, PRIMARY KEY (space, key)) WITHOUT ROWID
@@ -47,16 +49,31 @@ class StateLock:
         self.directory = directory
         self._fd = -1
 
-    def acquire(self) -> None:
-        """Take the lock, or say who has it.
+    def acquire(self, wait_s: float = 0.0, *, create: bool = True) -> None:
+        """Take the lock, or say who still has it after so long; `create`: where there is no such directory, too.
 
         Raises:
             Refused: another agent runs on this directory, or the directory cannot be written.
         """
+        end = time.monotonic() + wait_s
+        while True:
+            try:
+                self._take(os.O_CREAT if create else 0)
+                return
+            except Refused as refusal:
+                if refusal.name != "state_dir_in_use" or time.monotonic() >= end:
+                    raise
+            time.sleep(0.05)
+
+    def _take(self, create: int) -> None:
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._fd = os.open(self.directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if create:
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = os.open(self.directory / LOCK_NAME, os.O_RDWR | create | os.O_CLOEXEC, 0o600)
         except OSError as error:
+            if not create and isinstance(error, FileNotFoundError):
+                why = "no agent has run here"
+                raise Refused(f"state directory {self.directory}", why, name="no_state") from None
             raise Refused(
                 f"state directory {self.directory}", error.strerror or str(error), hint="--state-dir DIR"
             ) from error

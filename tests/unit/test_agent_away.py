@@ -40,6 +40,20 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+# `vxlanu reset` is a moment earlier.
+TOO_LATE = """
+import shutil, sys
+from vxlanu.agent import away
+from vxlanu.cli.main import main
+acquire = away.StateLock.acquire
+def when_all_is_gone(lock, *words, **more):
+    shutil.rmtree(lock.directory)
+    acquire(lock, *words, **more)
+away.StateLock.acquire = when_all_is_gone
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 async def keep(directory: Path, *networks: str) -> None:
     """As an agent does that is Docker's plugin."""
     store = Store(directory)
@@ -53,6 +67,7 @@ def state(tmp_path: Path) -> Path:
     """What an agent leaves that has told Docker of two networks."""
     made = tmp_path / "state"
     made.mkdir(mode=0o700)
+    (made / LOCK_NAME).touch()
     asyncio.run(keep(made, "one", "two"))
     return made
 
@@ -132,9 +147,9 @@ def test_a_sigterm_between_the_file_and_the_stand_in_takes_the_file_along(place:
     assert "refuses Docker's requests" in place.log.read_text(), "it came so far"
 
 
-def needless(place: Place) -> str:
+def needless(place: Place, *command: str) -> str:
     """What it says, and that it did nothing."""
-    place.start()
+    place.start(*command)
     assert place.ended() == 0, place.log.read_text()
     return place.log.read_text()
 
@@ -145,19 +160,35 @@ def test_it_ends_well_where_docker_has_no_network_of_ours(place: Place, state: P
     assert not place.path.exists()
     for file in state.iterdir():
         file.unlink()
-    assert "no agent was its plugin here" in needless(place)
+    assert "no agent has run here" in needless(place)
     assert list(state.iterdir()) == []
+
+
+def test_it_makes_no_state_where_there_is_none_any_more(place: Place, state: Path) -> None:
+    assert "no agent has run here" in needless(place, sys.executable, "-c", TOO_LATE)
+    assert not state.exists()
+    state.mkdir()
+    (state / LOCK_NAME).touch()
+    assert "no agent has run here" in needless(place)
+    assert [file.name for file in state.iterdir()] == [LOCK_NAME]
+
+
+def test_it_ends_well_where_docker_is_not_configured(place: Place, state: Path) -> None:
+    place.words = tuple(word for word in place.words if not word.startswith("--docker="))
+    assert "the configuration says no docker" in needless(place)
 
 
 def test_it_ends_well_beside_an_agent(place: Place, state: Path) -> None:
     lock = StateLock(state)
     lock.acquire()
+    assert needless(place) == "", "each restart would say it"
+    place.words += ("--log-level", "debug")
     assert f"an agent runs on it already (pid {os.getpid()})" in needless(place)
     assert not place.path.exists()
     lock.release()
     other = Listener(place.path, "--docker=PATH", shared=False)  # on another state directory
     other.open()
-    assert "another agent listens on it" in needless(place)
+    assert "another process listens on it" in needless(place)
     assert place.path.exists()
     other.close()
     place.start()  # the control

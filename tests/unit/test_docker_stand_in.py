@@ -153,7 +153,7 @@ def test_who_says_nothing_keeps_nobody_waiting(agent: Away) -> None:
 def test_the_next_agent_takes_the_place_and_the_stand_in_ends(agent: Away, monkeypatch: pytest.MonkeyPatch) -> None:
     following = Listener(agent.path, "--docker=PATH", shared=False, gives_way=lambda it: standing(it) is not None)
     monkeypatch.setattr(absence, "ANSWER_S", 0.2)
-    with pytest.raises(Refused, match="another agent listens on it"):
+    with pytest.raises(Refused, match="another process listens on it"):
         following.open()
     assert not agent.ended(0)
     monkeypatch.undo()

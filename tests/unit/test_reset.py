@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,19 @@ def test_reset_is_refused_while_an_agent_has_the_directory(tmp_path: Path, capsy
     assert (place / "node.key").exists()
     lock.release()
     assert main(["reset", "--yes", *flags]) == 0
+
+
+def test_reset_waits_for_who_has_the_directory_for_a_moment(tmp_path: Path) -> None:
+    """As the stand-in's start has after each stop, until it knows which networks Docker has of ours."""
+    from vxlanu.store import StateLock
+
+    place, _, flags = state(tmp_path)
+    lock = StateLock(place)
+    lock.acquire()
+    leaving = threading.Timer(0.3, lock.release)
+    leaving.start()
+    assert main(["reset", "--yes", *flags]) == 0
+    leaving.join()
 
 
 def test_an_agent_of_another_user_is_not_stopped(

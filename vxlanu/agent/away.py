@@ -5,7 +5,7 @@ when the first was stopped. The process becomes the same stand-in that otherwise
 
 Rules of this file
   1. Where there is nothing to do it says so and ends well: no Docker, none of our networks, an agent that runs, or
-     somebody else on the socket.
+     somebody else on the socket. It makes no state where there is none.
   2. The lock of the state directory is held until the socket is bound: an agent binds it with the lock, too, so neither
      takes the file from under the other. It falls when the process becomes the stand-in.
 """
@@ -30,7 +30,8 @@ __all__ = ["stand_in_for"]
 
 log = logging.getLogger("vxlanu.docker")
 
-NEEDLESS = ("state_dir_in_use", "socket_in_use", "needless")
+AGENT_RUNS = "state_dir_in_use"
+NEEDLESS = (AGENT_RUNS, "no_state", "socket_in_use", "needless")
 
 
 def stand_in_for(config: AgentConfig) -> None:
@@ -45,14 +46,17 @@ def stand_in_for(config: AgentConfig) -> None:
     except Refused as why:
         if why.name not in NEEDLESS:
             raise
-        log.info("no stand-in for Docker: %s", why.why, extra={"event": "docker_stand_in"})
+        level = logging.DEBUG if why.name == AGENT_RUNS else logging.INFO  # as at each restart
+        log.log(level, "no stand-in for Docker: %s", why.why, extra={"event": "docker_stand_in"})
 
 
 def _stand_in(path: Path, directory: Path) -> NoReturn:
-    if path == Path() or not (directory / FILE_NAME).exists():
-        raise Refused("stand-in", "no agent was its plugin here", name="needless")
+    if path == Path():
+        raise Refused("stand-in", "the configuration says no docker", name="needless")
     lock = StateLock(directory)
-    lock.acquire()
+    lock.acquire(create=False)
+    if not (directory / FILE_NAME).exists():
+        raise Refused("stand-in", "no agent has run here", name="needless")
     networks = _networks(directory)
     if not networks:
         raise Refused("stand-in", "it has no network of ours", name="needless")

@@ -19,7 +19,7 @@ from vxlanu.agent.supervisor import Supervisor
 from vxlanu.config import AgentConfig
 from vxlanu.errors import BadRequest
 from vxlanu.nsopen import NamespaceHelper
-from vxlanu.store import StateLock
+from vxlanu.store import HANDOVER_S, StateLock
 
 
 def run(config: AgentConfig, reread: Callable[[], AgentConfig]) -> None:
@@ -32,7 +32,7 @@ def run(config: AgentConfig, reread: Callable[[], AgentConfig]) -> None:
     _check_ready_fd(config.ready_fd)
     supervisor = Supervisor.from_environment(os.environ)
     lock = StateLock(Path(config.state_dir))
-    lock.acquire()
+    lock.acquire(HANDOVER_S)
     helper = NamespaceHelper.start()
     _allow_descriptors()
     try:

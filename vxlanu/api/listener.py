@@ -54,7 +54,7 @@ class Listener:
             Refused: somebody listens there, or the directory cannot be written.
         """
         if _answers(self.path) and not self._gives_way(self.path):
-            why = "another agent listens on it"
+            why = "another process listens on it"
             raise Refused(f"socket {self.path}", why, hint=self._option, name="socket_in_use")
         try:
             self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +111,10 @@ def _tell(traces: Traces, *, dry_run: bool) -> None:
 
 def _acquire(lock: StateLock, *, force: bool, dry_run: bool) -> None:
     """Hold the state directory; an agent that has it is stopped with `force`, and named without."""
+    from vxlanu.store import HANDOVER_S
+
     try:
-        lock.acquire()
+        lock.acquire(HANDOVER_S)
         return
     except Refused as refusal:
         pid = refusal.detail.get("pid", "")
@@ -130,15 +131,7 @@ def _acquire(lock: StateLock, *, force: bool, dry_run: bool) -> None:
         pass  # it ended by itself
     except PermissionError as error:
         raise Refused("reset", f"pid {pid} is another user's", hint="sudo vxlanu reset", name="need_root") from error
-    end = time.monotonic() + STOP_S
-    while True:
-        try:
-            lock.acquire()
-            return
-        except Refused as refusal:
-            if refusal.name != "state_dir_in_use" or time.monotonic() > end:
-                raise
-        time.sleep(0.05)
+    lock.acquire(STOP_S)
 
 
 def _find(directory: Path, socket: Path) -> Traces:
