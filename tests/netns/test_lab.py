@@ -128,6 +128,7 @@ def test_each_host_has_its_own_socket_and_none_of_the_machines_settings(
 
 def test_agents_are_killed_and_started_again(small: Lab) -> None:
     assert small.agents() == {"h1": None, "h2": None}
+    poll(lambda: small.log("h1") == "started\n", "the first agent to speak", 60, story=lambda: small.log("h1"))
     small.kill_agent("h1")
     assert small.agents() == {"h1": -signal.SIGKILL, "h2": None}
     small.start_agent("h1")
