@@ -118,8 +118,8 @@ async def _run_until_told(
         agent.spawn(end(agent, key))
     agent.intents.begin(attach)
     await _serve(agent, server, http, open_things)
+    on_hangup(agent, reread)  # before anybody is told: a manager may ask for a reload in that very moment
     _announce(agent)
-    on_hangup(agent, reread)
     await agent.stopping.wait()
     deadline.begin()
     supervisor.stopping()
