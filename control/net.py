@@ -142,14 +142,12 @@ class ControlPlane:
         """Raises Refusal."""
         return await self._publish([self.core.remove_network(network, time.monotonic())], None, timeout)
 
-    async def put_endpoint(self, endpoint: Endpoint, timeout: float = 0.2) -> Published:
-        """Durable here, then pushed; returns after the hosts of its network confirmed, or `timeout`."""
+    async def put_endpoint(self, endpoint: Endpoint) -> Published:
+        """Durable here, then pushed; returns after the hosts of its network confirmed, or the profile's `confirm`."""
         record = self.core.put(Kind.ENDPOINT, endpoint.id, endpoint, time.monotonic())
-        return await self._publish([record], NetworkId(endpoint.network), timeout)
+        return await self._publish([record], NetworkId(endpoint.network), self._config.profile.confirm)
 
-    async def delete_endpoint(
-        self, endpoint: EndpointId, timeout: float = 0.2, *, keep_addresses: bool = False
-    ) -> Published:
+    async def delete_endpoint(self, endpoint: EndpointId, *, keep_addresses: bool = False) -> Published:
         """Deletes the record, and releases its addresses unless the id is to come back. Nothing there is success."""
         now = time.monotonic()
         known = self.core.own_endpoint(endpoint)
@@ -159,7 +157,7 @@ class ControlPlane:
         network = NetworkId(known.network)
         if not keep_addresses:
             self.core.release(network, endpoint, now)
-        return await self._publish([record], network, timeout)
+        return await self._publish([record], network, self._config.profile.confirm)
 
     async def put_vtep(self, vtep: Vtep, timeout: float = 1.0) -> Published:
         """Raises Refusal."""

@@ -69,6 +69,7 @@ class Profile:
     claim_deadline: float = 5.0  # one try to claim a block or borrow an address
     allocate_deadline: float = 12.0  # longer than it takes to declare a crashed member dead in a small cluster
     address_cooldown: float = 60.0
+    confirm: float = 0.2  # an endpoint's record is waited for that long at most, by whoever attaches or detaches it
 
 
 LAN = Profile()
@@ -84,6 +85,7 @@ LOCAL = Profile(
     stream_timeout=1.0,
     join_retry_first=0.25,
     join_retry_max=2.0,
+    confirm=1.0,  # all hosts of a lab share the processors of one machine
 )
 PROFILES = {"lan": LAN, "local": LOCAL}
 
