@@ -56,7 +56,7 @@ Completed = subprocess.CompletedProcess[str]
 
 
 def poll(
-    condition: Callable[[], bool], what: str, timeout_s: float = 20.0, story: Callable[[], str] = lambda: ""
+    condition: Callable[[], bool], what: str, timeout_s: float = 60.0, story: Callable[[], str] = lambda: ""
 ) -> None:
     """Return as soon as `condition()` is true; else fail with `what` and the story."""
     deadline = time.monotonic() + timeout_s
