@@ -78,17 +78,18 @@ def client(lab: Lab, host: str) -> Client:
 
 
 def processes(lab: Lab, host: str) -> list[int]:
-    """The agent of a host and its children, as the machine numbers them."""
-    found, inside = [], Path(f"/proc/{lab.pid}/ns/mnt").readlink()
+    """The agent of a host and its children, as the machine numbers them; not their children, which come and go."""
+    parents, inside = {}, Path(f"/proc/{lab.pid}/ns/mnt").readlink()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
             space = (entry / "ns/mnt").readlink()
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
         if space == inside and str(agent_socket(host)).encode() in words:
-            found.append(int(entry.name))
-    return sorted(found)
+            parents[int(entry.name)] = parent
+    return sorted(pid for pid, parent in parents.items() if parents.get(parent) not in parents)
 
 
 class Crowd:
@@ -124,6 +125,17 @@ class Crowd:
             return not missing
 
         poll(all_reached, timeout=GIVE_UP_S, what="everyone to answer", story=lambda: f"{missing}\n{self.lab.story()}")
+
+    def settled_footprint(self) -> Footprint:
+        """Twice the same: an exchange between the agents, say, is a descriptor more for a moment."""
+        seen = [self.footprint()]
+
+        def still() -> bool:
+            seen.append(self.footprint())
+            return seen[-2] == seen[-1]
+
+        poll(still, timeout=GIVE_UP_S, what="two looks alike", story=lambda: f"{seen}\n{self.lab.story()}")
+        return seen[-1]
 
     def footprint(self) -> Footprint:
         counted = self.lab.exec(UNDERLAY, [sys.executable, "-I", "-S", "-c", COUNT_LINKS]).stdout

@@ -27,7 +27,7 @@ def test_a_thousand_endpoints_on_one_host(make_lab: Callable[..., Lab]) -> None:
     begun = time.monotonic()
     crowd = Crowd(make_lab(hosts=2, containers=1), ENDPOINTS)
     print(f"\n{ENDPOINTS} endpoints: lab up and containers made in {time.monotonic() - begun:.1f} s")
-    before, empty = crowd.footprint(), crowd.memory_kb()
+    before, empty = crowd.settled_footprint(), crowd.memory_kb()
     memory = []
     for cycle in range(CYCLES):
         begun = time.monotonic()
@@ -35,7 +35,7 @@ def test_a_thousand_endpoints_on_one_host(make_lab: Callable[..., Lab]) -> None:
         attached = time.monotonic()
         crowd.wait_reached(addresses)
         reached = time.monotonic()
-        full, resident = crowd.footprint(), crowd.memory_kb()
+        full, resident = crowd.settled_footprint(), crowd.memory_kb()
         assert (full.links, full.entries) == (before.links + ENDPOINTS, entries_with(ENDPOINTS))
         asked = time.monotonic()
         crowd.detach_all()

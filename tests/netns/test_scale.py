@@ -41,14 +41,14 @@ def test_two_hundred_endpoints_come_are_reached_and_leave_nothing(make_lab: Call
     with few_descriptors():
         lab = make_lab(hosts=2, containers=1)
     crowd = Crowd(lab, ENDPOINTS)
-    before = crowd.footprint()
+    before = crowd.settled_footprint()
     assert before.entries == {"h1": 0, "h2": 2 + GATEWAY}, "c2-1 alone"
     memory = []
     for _ in range(CYCLES):
         addresses = crowd.attach_all()
         assert len(set(addresses)) == ENDPOINTS
         crowd.wait_reached(addresses)
-        full = crowd.footprint()
+        full = crowd.settled_footprint()
         assert (full.links, full.entries) == (before.links + ENDPOINTS, entries_with(ENDPOINTS))
         assert full.descriptors["h1"][0] >= before.descriptors["h1"][0] + ENDPOINTS
         crowd.detach_all()
