@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import struct
@@ -22,6 +23,23 @@ import dns.rrset
 Table = dict[tuple[str, str], list[str]]
 
 
+def at_one_port(address: str, port: int = 0) -> tuple[socket.socket, socket.socket]:
+    """A listener and a datagram socket; on any port that is free for both when it is 0."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    while True:
+        streams = socket.create_server((address, port), family=family)
+        datagrams = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            datagrams.bind((address, streams.getsockname()[1]))
+        except OSError as why:
+            streams.close()
+            datagrams.close()
+            if port or why.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return streams, datagrams
+
+
 class Responder:
     """Answers from `table`; NXDOMAIN for the rest, or `rcode`. `silent`: hears, and says nothing."""
 
@@ -32,11 +50,8 @@ class Responder:
         self.lies: list[bytes] = []  # sent before the answer
         self.asked: list[tuple[str, str]] = []
         self.by_stream = 0
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self.streams = socket.create_server((address, port), family=family)
+        self.streams, self.datagrams = at_one_port(address, port)
         self.port = int(self.streams.getsockname()[1])
-        self.datagrams = socket.socket(family, socket.SOCK_DGRAM)
-        self.datagrams.bind((address, self.port))
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._datagrams, self._streams)]
 
     def __enter__(self) -> Responder:

@@ -247,14 +247,14 @@ class SampleAgent:
     def __enter__(self) -> SampleAgent:
         self._thread.start()
         self._server.open()
-        asyncio.run_coroutine_threadsafe(self._server.start(self.service), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._server.start(self.service), self._loop).result(60)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.service.gate.set()
-        asyncio.run_coroutine_threadsafe(self._server.close(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._server.close(), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()

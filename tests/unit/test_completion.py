@@ -39,7 +39,7 @@ def completions(words: str, where: Path) -> tuple[int, str, str]:
         "_VXLANU_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split())),
         "VXLANU_SOCKET": str(where),
     }  # fmt: skip
-    done = subprocess.run([VXLANU], capture_output=True, text=True, env=environment, timeout=20)
+    done = subprocess.run([VXLANU], capture_output=True, text=True, env=environment, timeout=60)
     return done.returncode, done.stdout, done.stderr
 
 

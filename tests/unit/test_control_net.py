@@ -106,6 +106,7 @@ def test_a_held_port_and_a_name_that_lives_elsewhere_are_said_and_refused(nodes:
     nodes[2].kill()
     twin = Node(nodes[2].host, tmp_path / "y", "h2", "10.89.0.3", "10.89.0.1")
     assert "name_taken" in str(twin.ready)
+    assert twin.process.wait(60) == 0, "its port is free"
     other = Node(nodes[2].host, tmp_path / "y", "h7", "10.89.0.3", "10.89.0.1")  # positive control
     assert other.ready == "ready"
 

@@ -17,7 +17,7 @@ from vxlanu.api.schema import Event
 from vxlanu.cli.main import main
 from vxlanu.errors import TryAgain
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 def taken(reader: Reader) -> list[Event]:

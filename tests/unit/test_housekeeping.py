@@ -12,7 +12,7 @@ import pytest
 from vxlanu.agent import agent as module
 from vxlanu.agent.agent import Agent
 
-PATIENCE_S = 10
+PATIENCE_S = 60
 ROUNDS = 5
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -106,6 +107,7 @@ def test_a_supervisor_that_reads_nothing_costs_no_memory_and_one_wait_at_the_end
         assert len(supervisor._waiting) == before
         for number in range(200):  # each of which would be waited for
             supervisor.keep(f"tap-{number}", 0)
+        gc.collect()  # what earlier tests left open would be closed in between
         open_before = descriptors()
         supervisor.stopping()
         assert not supervisor._waiting
