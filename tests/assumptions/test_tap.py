@@ -269,6 +269,8 @@ def neighbour(container: Namespace) -> None:
     container.ip("link", "set", "tap0", "up")
     container.ip("addr", "replace", "192.0.2.1/24", "dev", "tap0")
     container.ip("neigh", "replace", "192.0.2.2", "lladdr", NEIGHBOUR.hex(":"), "dev", "tap0")
+    # A device that was without carrier sends nothing until linkwatch has seen it return.
+    poll(lambda: "state DOWN" not in container.ip("link", "show", "dev", "tap0"), what="a device that sends")
 
 
 def mac_of(container: Namespace) -> str:
@@ -323,9 +325,12 @@ def test_a_flow_moves_to_the_queue_that_its_other_direction_is_written_to(namesp
         for _ in range(3):
             os.write(writer, from_neighbour(container, port))
             assert queue_of(container, fds, port) == before, "written by the detached queue it stays"
-        other = fds[(before + 1) % 4]
-        os.write(other, from_neighbour(container, port))
-        assert queue_of(container, fds, port) == (before + 1) % 4, "written by an attached one it moves there"
+
+        def moved(target: int, port: int = port) -> bool:  # each time anew: the kernel forgets it within some seconds
+            os.write(fds[target], from_neighbour(container, port))
+            return queue_of(container, fds, port) == target
+
+        poll(lambda: moved((before + 1) % 4), what="written by an attached one it moves there")  # noqa: B023
     for fd in (writer, *fds):
         os.close(fd)
 

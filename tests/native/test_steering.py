@@ -20,6 +20,7 @@ from vxlanu._native import lib
 pytestmark = pytest.mark.netns
 
 ROUNDS = 40  # datagrams each way, a quarter of which is more than anything else in an idle network sends
+PORT = 30_000
 FACTOR, BITS = 0x9E3779B1, 6  # native/limits.h
 
 
@@ -45,16 +46,16 @@ def new_work(host: Host, workers: int, before: Counter[tuple[int, str]]) -> Coun
     return work(host, workers) - before
 
 
-def to_and_fro(one: Container, other: Container, inner: str) -> tuple[tuple[str, int], tuple[str, int]]:
-    """ROUNDS datagrams and their answers between two sockets; their names."""
+def to_and_fro(one: Container, other: Container, inner: str, port: int) -> tuple[tuple[str, int], tuple[str, int]]:
+    """ROUNDS datagrams and their answers between two sockets; their names. `port`: of the first."""
     family = socket.AF_INET6 if inner == "v6" else socket.AF_INET
     with (
         inside(one.namespace, lambda: socket.socket(family, socket.SOCK_DGRAM)) as a,
         inside(other.namespace, lambda: socket.socket(family, socket.SOCK_DGRAM)) as b,
     ):
-        for voice, container in ((a, one), (b, other)):
+        for voice, container, own in ((a, one, port), (b, other, PORT)):
             voice.settimeout(20)
-            voice.bind((getattr(container, inner), 0))
+            voice.bind((getattr(container, inner), own))
         for _ in range(ROUNDS):
             for source, sink in ((a, b), (b, a)):
                 source.sendto(b"word", sink.getsockname()[:2])
@@ -74,9 +75,9 @@ def test_both_directions_of_a_flow_are_one_workers_on_either_host(
         one, other = bench.containers
         resolve_for_good(one.namespace, getattr(other, inner))
         met = set()
-        for _ in range(8):
+        for number in range(8):
             before = [work(host, workers) for host in bench.hosts]
-            flow = to_and_fro(one, other, inner)
+            flow = to_and_fro(one, other, inner, PORT + 1 + number)
             for host, earlier in zip(bench.hosts, before, strict=True):
                 grown = functools.partial(new_work, host, workers, earlier)
                 poll(lambda grown=grown: grown().total() >= 2 * ROUNDS, what="all counted", story=bench.story)
@@ -84,4 +85,4 @@ def test_both_directions_of_a_flow_are_one_workers_on_either_host(
                 its = named(*flow, workers)
                 assert busy == {(its, "out"), (its, "in")}, f"{flow}: {busy}\n{bench.story()}"
             met.add(its)
-        assert len(met) > 1, "eight flows of chance ports are not all one worker's"
+        assert len(met) > 1, "eight flows of neighbouring ports are not all one worker's"

@@ -200,7 +200,7 @@ def test_dead_vteps_cost_a_live_one_nothing(namespaces: Namespaces) -> None:
             return refused >= 200 and unreachable >= 20
 
         poll(another_round, what="ICMP errors of both kinds", story=lambda: stand.host.story())
-        assert _icmp(near, "InDestUnreachs") >= 200
+        poll(lambda: _icmp(near, "InDestUnreachs") >= 200, what="the ICMP errors to arrive", story=stand.host.story)
         assert [struct.unpack("!I", data[50:])[0] for data in got] == list(range(sent))
         assert stand.host.drops(lib.VX_AT_VTEP, stand.vtep(LIVE)) == {}, stand.host.story()
 
@@ -307,7 +307,7 @@ def test_a_full_socket_is_given_up_and_the_others_go_on(namespaces: Namespaces) 
             return stand.host.drops(lib.VX_AT_VTEP, stand.vtep(ABSENT)).get("sock_full", 0) > 0
 
         sender.setblocking(False)
-        poll(is_full, timeout=30, what="a full socket that is given up", story=stand.host.story)
+        poll(is_full, what="a full socket that is given up", story=stand.host.story)
         _source_ports(stand)
         during: set[int] = set()
         poll(lambda: len(before - used(during)) <= 1, what="the others", story=stand.host.story)
