@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.interop("dig", "getent")]
 
 RESOLVER = Path(__file__).parents[1] / "dns_resolver.py"
 FOREIGN = {"www.example.org A": ["203.0.113.9"], "long.example.org TXT": [f'"{number:0200}"' for number in range(20)]}
-WITHIN_S = 10.0  # promised is one second; a slow machine has ten times that
+WITHIN_S = 60.0  # promised is one second, which is for `make accept` to measure
 
 
 def serve(lab: Lab, host: str, stack: ExitStack) -> None:
@@ -141,6 +141,7 @@ def test_an_internal_network_refuses_foreign_names_and_a_second_server_is_asked(
     finally:
         names.exec("h1", ["vxlanu", "detach", "inside", "c1-1"], check=False)
         names.exec("h2", ["vxlanu", "detach", "inside", "c2-2"], check=False)
+        poll(lambda: not names.vxlanu("h1", "endpoint", "ls", "inside"), "inside to be empty", 60, names.story)
         names.vxlanu("h1", "network", "rm", "inside")
     assert "inside" not in names.exec("h1", ["cat", "/etc/netns/c1-1/resolv.conf"]).stdout
 
@@ -159,7 +160,7 @@ def test_a_network_of_ipv6_alone_has_names_too(names: Lab) -> None:
     finally:
         names.exec("h1", ["ip", "netns", "del", "c1-6"])
         names.exec("h2", ["vxlanu", "detach", "six", "c2-2"], check=False)
-        poll(lambda: not names.vxlanu("h1", "endpoint", "ls", "six"), "six to be empty", 20, names.story)
+        poll(lambda: not names.vxlanu("h1", "endpoint", "ls", "six"), "six to be empty", 60, names.story)
         names.vxlanu("h1", "network", "rm", "six")
 
 
@@ -187,7 +188,7 @@ def test_nothing_is_left_open_by_gateways_that_come_and_go(names: Lab) -> None:
         names.vxlanu("h1", "attach", "cycle", "c1-2", "--name", "Z")
         assert dig(names, "c1-2", "@10.7.0.1", "Z")[0] == "NOERROR"
         names.vxlanu("h1", "detach", "cycle", "c1-2")
-        poll(lambda: opened() <= before, "descriptors to be closed", 20, names.story)
+        poll(lambda: opened() <= before, "descriptors to be closed", 60, names.story)
     names.vxlanu("h1", "network", "rm", "cycle")
 
 
@@ -230,7 +231,7 @@ def test_names_are_back_after_a_crash_and_what_it_left_is_gone(names: Lab) -> No
     names.exec("h1", ["ip", "netns", "del", "c1-9"])
     assert (etc / "c1-9" / "resolv.conf").exists()
     names.start_agent("h1")
-    assert not (etc / "c1-9").exists()
+    poll(lambda: not (etc / "c1-9").exists(), "the file of the ended one to go", WITHIN_S, names.story)
     assert (etc / "c1-1" / "resolv.conf").exists() and (etc / "c2-1" / "resolv.conf").exists()
     poll(lambda: dig(names, "c1-1", "C1.demonet")[1] == ["192.168.0.101"], "names to be back", WITHIN_S, names.story)
     poll(lambda: dig(names, "c2-1", "c1-9.demonet")[1] == [], "the ended one to be gone", WITHIN_S, names.story)

@@ -126,6 +126,7 @@ def test_ipv6_needs_its_least_mtu(pair: Lab) -> None:
 def test_several_subnets_are_one_segment(pair: Lab) -> None:
     subnets = ("10.61.0.0/29", "10.62.0.0/24")
     pair.vxlanu("h1", "network", "create", "many", *(part for it in subnets for part in ("--subnet", it)))
+    poll(lambda: pair.vxlanu("h2", "network", "ls"), "h2 to know the network", 60, pair.story)
     [row] = pair.vxlanu("h2", "network", "ls")
     assert row["subnets"] == list(subnets)
     assert pair.vxlanu("h2", "network", "inspect", "many")["gateways"] == ["10.61.0.1", "10.62.0.1"]
@@ -201,6 +202,12 @@ def test_labels_choose_what_is_listed_and_pruned(pair: Lab) -> None:
     assert names() == ["green", "red"]
 
 
+def lent_by(lab: Lab, host: str, block: str) -> list[dict[str, str]]:
+    """What the holder of a block has lent of it, as `host` has it."""
+    return [it["lent"] for pool in lab.vxlanu(host, "ipam", "show", "blue") for it in pool["blocks"]
+            if it["prefix"] == block]  # fmt: skip
+
+
 def test_ipam_shows_blocks_holders_and_loans(pair: Lab) -> None:
     pair.vxlanu("h1", "network", "create", "blue", "--subnet", "192.168.0.0/24", "--aux", "router=192.168.0.9")
     first = ipaddress.ip_address(addresses(attach(pair, "c1-1", "blue"))[0])
@@ -209,6 +216,7 @@ def test_ipam_shows_blocks_holders_and_loans(pair: Lab) -> None:
     attach(pair, "c2-1", "blue", "--ip", lent)
     settled(pair, 2)
     for host in ("h1", "h2"):
+        poll(lambda: {lent: "h2"} in lent_by(pair, host, str(block)), f"{host} to hear of the loan", 60)  # noqa: B023
         [pool] = pair.vxlanu(host, "ipam", "show", "blue")
         assert (pool["used"], pool["usable"]) == (2, 252)
         assert pool["reserved"] == {"gateway": "192.168.0.1", "aux router": "192.168.0.9"}

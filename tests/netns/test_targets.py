@@ -170,8 +170,11 @@ def test_links_addresses_and_routes_are_those_of_the_target(namespaces: Namespac
 
 
 def test_without_a_target_it_is_the_agents_own_namespace(helper: NamespaceHelper) -> None:
-    shown = {line.split(":")[1].strip().split("@")[0] for line in run("ip", "-o", "link").splitlines()}
-    assert {link.name for link in helper.call_sync(ListLinks())} == shown
+    def same() -> bool:  # others may make links here, between the two questions too
+        shown = {line.split(":")[1].strip().split("@")[0] for line in run("ip", "-o", "link").splitlines()}
+        return {link.name for link in helper.call_sync(ListLinks())} == shown
+
+    poll(same, what="the links that iproute2 shows")
 
 
 def test_a_user_without_privilege_gives_a_tap_to_a_container_of_its_own(tmp_path: Path) -> None:
