@@ -45,6 +45,7 @@ UNDERLAY = "192.0.2"
 OUTSIDE = {1: "198.51.100", 2: "203.0.113"}
 SOCKET = Path("/run/vxlanu/agent.sock")
 LOG_TAIL_LINES = 30
+ECHO_S = 3  # for the answer to one echo request, before the next is sent
 
 # A pid 1 that ignores SIGCHLD has its orphans reaped by the kernel; sh would not hand `trap '' CHLD` on.
 INIT = """set -eu
@@ -70,7 +71,7 @@ exec env --ignore-signal=CHLD cat >/dev/null
 # Docker hands out its default subnets one after the other, so a bridge of its own that is made anew for each test would
 # come to 192.168.0.0/20 in the end, which is where the tests' networks are: it stays.
 CLEAN = f"""
-{DOCKER} ps -aq | xargs -r {DOCKER} rm -f
+{DOCKER} ps -aq | xargs -r {DOCKER} rm -f &&
 {DOCKER} network ls --filter type=custom --format '{{{{.Name}}}}' | grep -vx docker_gwbridge |
 	xargs -r {DOCKER} network rm
 """
@@ -230,9 +231,12 @@ class DockerHost:
         """What a program printed in a container; a failure carries all of its output."""
         return self.docker("exec", container, *words, timeout=timeout)
 
-    def pings(self, container: str, address: str, *, wait: int = 10) -> bool:
-        """Whether a container's echo request is answered within `wait` seconds; asked again if it fails before."""
-        command = (DOCKER, "exec", container, "ping", "-q", "-c", "1", "-W", str(wait), address)
+    def pings(self, container: str, address: str, *, wait: int = 30) -> bool:
+        """Whether an echo request of a container is answered, one after the other being sent for `wait` seconds.
+
+        More than one: what comes from a host is dropped until the other has heard of its endpoint.
+        """
+        command = (DOCKER, "exec", container, "ping", "-q", "-c", "1", "-W", str(min(wait, ECHO_S)), address)
         end = time.monotonic() + wait
         while self.call(*command).returncode != 0:
             if time.monotonic() >= end:
@@ -268,6 +272,12 @@ class DockerHost:
     def client(self) -> Client:
         """The agent's API, spoken to from here."""
         return Client(str(self.path(SOCKET)), timeout_s=60)
+
+    def sees_both(self) -> bool:
+        """Whether the agent answers, and knows both hosts to be alive."""
+        if not self.agent_answers():
+            return False
+        return {it.name for it in self.client().members().value.items if it.state == "alive"} == {"h1", "h2"}
 
     def log(self, name: str) -> str:
         """Everything that a program has said: init, dockerd, vxlanu."""
@@ -342,10 +352,7 @@ class DockerHosts:
 
     def wait_joined(self) -> None:
         """Until each agent sees both alive."""
-        poll(self._joined, what="both agents see each other", story=self.story)
-
-    def _joined(self) -> bool:
-        return all(host.agent_answers() and _alive(host) == {"h1", "h2"} for host in self.each)
+        poll(lambda: all(host.sees_both() for host in self.each), what="both agents see each other", story=self.story)
 
     def clean(self) -> None:
         """Everything runs, and nothing is left of what a test made: containers, networks of Docker and of vxlanu."""
@@ -355,7 +362,7 @@ class DockerHosts:
         for host in self.each:
             if not host.runs("dockerd"):
                 host.start_dockerd()
-            host.run("sh", "-c", CLEAN)
+            poll(lambda: _emptied(host), what=f"nothing in {host.name}'s Docker", story=host.story)  # noqa: B023
             host.run("sh", "-c", "ip netns list | cut -d' ' -f1 | xargs -r -n 1 ip netns del")
         self.wait_joined()
         clients = [host.client() for host in self.each]
@@ -377,8 +384,12 @@ def _pruned(clients: list[Client]) -> bool:
     return not any(_global(client) for client in clients)
 
 
-def _alive(host: DockerHost) -> set[str]:
-    return {member.name for member in host.client().members().value.items if member.state == "alive"}
+def _emptied(host: DockerHost) -> bool:
+    """Remove containers and networks; False where one was in use still, or was just being removed by others."""
+    done = host.call("sh", "-c", CLEAN)
+    if done.returncode != 0:
+        print(f"{host.name}: {done.stderr}")
+    return done.returncode == 0
 
 
 def _stopped(pid: int) -> bool:

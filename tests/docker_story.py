@@ -7,7 +7,10 @@ import json
 from docker_hosts import DockerHost
 from lab_ns import poll
 
-__all__ = ["C0", "C1", "C2", "SUBNET", "addresses", "declare", "demonet", "left_over", "links", "on_docker", "tidy"]
+__all__ = [
+    *("C0", "C1", "C2", "SUBNET", "addresses", "declare", "demonet", "in_order", "left_over", "links", "on_docker"),
+    *("on_each", "start_again", "tidy"),
+]
 
 SUBNET = "192.168.0.0/24"
 C0, C1, C2 = "192.168.0.100", "192.168.0.101", "192.168.0.102"
@@ -18,10 +21,15 @@ Pair = tuple[DockerHost, DockerHost]
 
 
 def on_docker(host: DockerHost, name: str, subnet: str, *options: str) -> None:
-    """A network of vxlanu, made if it is not there, and what Docker on this host calls by the same name."""
-    if name not in {row["name"] for row in host.vxlanu("network", "ls")}:
-        host.vxlanu("network", "create", name, "--subnet", subnet)
+    """A new network of vxlanu, and what Docker on this host calls by the same name."""
+    host.vxlanu("network", "create", name, "--subnet", subnet)
     declare(host, name, subnet, *options)
+
+
+def on_each(pair: Pair, name: str, subnet: str, *options: str) -> None:
+    """A new network of vxlanu, and what Docker on either host calls by the same name."""
+    on_docker(pair[0], name, subnet, *options)
+    declare(pair[1], name, subnet, *options)
 
 
 def declare(host: DockerHost, name: str, subnet: str, *options: str) -> None:
@@ -30,7 +38,7 @@ def declare(host: DockerHost, name: str, subnet: str, *options: str) -> None:
     def is_there() -> bool:
         return any(subnet in row["subnets"] for row in host.vxlanu("network", "ls"))
 
-    poll(is_there, timeout=30, what=f"{host.name} to hear of {subnet}", story=host.story)
+    poll(is_there, what=f"{host.name} to hear of {subnet}", story=host.story)
     host.docker("network", "create", "-d", "vxlanu", "--ipam-driver", "vxlanu", "--subnet", subnet, *options, name)
 
 
@@ -39,6 +47,12 @@ def demonet(pair: Pair, *options: str) -> None:
     pair[0].vxlanu("network", "create", "demonet", "--subnet", SUBNET, *options)
     for host in pair:
         declare(host, "demonet", SUBNET)
+
+
+def start_again(pair: Pair, host: DockerHost) -> None:
+    """A host's agent, until both see each other: an address may be the other's to lend."""
+    host.start_agent()
+    poll(lambda: all(it.sees_both() for it in pair), what="both agents see each other", story=host.story)
 
 
 def addresses(host: DockerHost) -> set[str]:
@@ -69,8 +83,17 @@ def tidy(pair: Pair, running: set[str]) -> None:
     def settled() -> bool:
         return all(addresses(host) == running and not left_over(host) for host in pair)
 
+    poll(settled, what=f"only {sorted(running)}", story=story)
+    in_order(pair)
+
+
+def in_order(pair: Pair) -> None:
+    """Until every table is right."""
+
     def differences() -> list[object]:
         return [it for host in pair for it in host.vxlanu("verify")["differences"]]
 
-    poll(settled, what=f"only {sorted(running)}", story=story)
-    poll(lambda: not differences(), what="every table right", story=lambda: f"{differences()}\n{story()}")
+    def story() -> str:
+        return "\n".join([str(differences()), *(host.story() for host in pair)])
+
+    poll(lambda: not differences(), what="every table right", story=story)

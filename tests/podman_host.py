@@ -17,6 +17,7 @@ __all__ = ["IMAGE", "PodmanHost"]
 
 IMAGE = "localhost/busybox"
 SOCKET = "/run/podman/podman.sock"
+AS_PODMAN = ("env", "-u", "DOCKER_CONFIG", "podman")
 
 # What podman needs on a host that is not a machine of its own: no limits to raise, control groups of either version,
 # no journal, locks that are not in the /dev/shm of all hosts, and no network of its own making.
@@ -47,7 +48,11 @@ class PodmanHost:
 
     def __call__(self, *words: str) -> str:
         """What `podman WORDS` printed; a failure carries all of its output."""
-        return self.host.run("env", "-u", "DOCKER_CONFIG", "podman", *words)
+        return self.host.run(*AS_PODMAN, *words)
+
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`podman WORDS` to its end, whatever that is."""
+        return self.host.call(*AS_PODMAN, *words)
 
     def run_container(self, name: str) -> None:
         """One without a network, that ends when it is told to."""
@@ -84,5 +89,6 @@ class PodmanHost:
 
     def close(self) -> None:
         """Remove its containers and its socket."""
-        self("rm", "-f", "-a", "-t", "1")
+        gone = ("rm", "-f", "-a", "-t", "1")  # which may meet podman's own cleaning up
+        poll(lambda: self.call(*gone).returncode == 0, what="no container of podman's", story=self.story)
         self.stop_listening()

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from docker_hosts import DOCKER, IMAGE, DockerHost
-from docker_story import C0, C1, C2, declare, demonet, on_docker, tidy
+from docker_story import C0, C1, C2, declare, demonet, on_docker, start_again, tidy
 from lab_ns import poll
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop("docker")]
@@ -33,7 +33,7 @@ def test_a_container_removed_after_a_crash_of_the_agent_is_forgotten_at_its_star
     h2.kill("vxlanu")
     h2.call(DOCKER, "rm", "-f", "C1", timeout=PATIENCE_S)  # with an error or without: the container goes
     assert not h2.docker("ps", "-aq", "--filter", "name=C1")
-    h2.start_agent()
+    start_again(docker_pair, h2)
     tidy(docker_pair, {C0})
     h2.run_container("C1", "--network", "demonet", "--ip", C1)
     assert h1.pings("C0", C1)
@@ -69,8 +69,8 @@ def test_what_docker_is_asked_while_the_agent_is_stopped_leaves_nothing_and_can_
         started = beside.submit(h1.start_dockerd)
         assert "vxlanu" in ask_while_away(h2)
         started.result()
-    for host in docker_pair:
-        host.start_agent()
+    h1.start_agent()
+    start_again(docker_pair, h2)
     tidy(docker_pair, set())
 
     h2.stop("dockerd")  # Docker itself needs a start to see its half of the removed network gone

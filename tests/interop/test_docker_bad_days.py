@@ -6,7 +6,7 @@ import time
 
 import pytest
 from docker_hosts import DOCKER, IMAGE, DockerHost
-from docker_story import C0, C1, C2, SUBNET, declare, demonet, tidy
+from docker_story import C0, C1, C2, SUBNET, declare, demonet, start_again, tidy
 from lab_ns import poll
 
 from vxlanu.runtimes.docker.absence import standing
@@ -23,6 +23,12 @@ def refusal(host: DockerHost, *flags: str) -> str:
     return done.stderr.splitlines()[-1]
 
 
+def held(host: DockerHost, port: int) -> bool:
+    """Whether anybody has a UDP port on a host, the kernel itself included."""
+    rows = host.run("cat", "/proc/net/udp", "/proc/net/udp6").splitlines()
+    return any(row.split()[1].endswith(f":{port:04X}") for row in rows)
+
+
 def test_an_agent_beside_a_swarm_says_whose_the_port_is_and_names_the_ways_out(docker_pair: Pair) -> None:
     """Swarm's overlay is a kernel vxlan device in a namespace of Docker's, whose socket belongs to no process."""
     h1, _ = docker_pair
@@ -30,6 +36,8 @@ def test_an_agent_beside_a_swarm_says_whose_the_port_is_and_names_the_ways_out(d
     h1.stop("vxlanu")
     h1.docker("swarm", "init", "--advertise-addr", h1.address)
     try:
+        poll(lambda: held(h1, 4789) and held(h1, 7946), what="the Swarm's overlay", story=h1.story)
+        poll(lambda: "vxlan0" in refusal(h1), what="its device named", story=h1.story)  # in its namespace by now
         said = refusal(h1)
         assert "UDP port 4789" in said and "Docker Swarm's overlay" in said and "vxlan0" in said
         assert "--data-path-port 7789" in said and "--data-port N" in said
@@ -40,6 +48,7 @@ def test_an_agent_beside_a_swarm_says_whose_the_port_is_and_names_the_ways_out(d
     finally:
         h1.agent_flags = usual
         h1.docker("swarm", "leave", "--force")
+    poll(lambda: not held(h1, 4789) and not held(h1, 7946), what="both ports free again", story=h1.story)
     h1.start_agent()
 
 
@@ -77,7 +86,7 @@ def test_docker_is_told_at_once_that_the_agent_was_killed_and_goes_on_with_the_n
     h2.docker("rm", "-f", "C2")
     assert time.monotonic() - begin < AT_ONCE_S
     assert h2.log("dockerd").count(f"NetworkDriver.DeleteEndpoint: {GONE}") == 1
-    h2.start_agent()
+    start_again(docker_pair, h2)
     tidy(docker_pair, {C0})
     h2.docker(*run)
     h2.docker(*create)
@@ -100,7 +109,7 @@ def test_a_dockerd_that_starts_when_the_agent_was_killed_starts_at_once(docker_p
     print(f"dockerd answers after {took:.2f} s")
     assert took < 3 * AT_ONCE_S, "with a dead socket it is 45 s and more"
     refused_at_once(h2, "start", "C1")
-    h2.start_agent()
+    start_again(docker_pair, h2)
     h2.docker("start", "C1")
     assert h1.pings("C0", C1)
     tidy(docker_pair, {C0, C1})
@@ -116,7 +125,7 @@ def test_a_network_that_was_removed_while_the_agent_was_killed_can_be_declared_a
     h2.docker("network", "rm", "demonet")
     assert time.monotonic() - begin < AT_ONCE_S
     assert f"NetworkDriver.DeleteNetwork: {GONE}" in h2.log("dockerd")
-    h2.start_agent()
+    start_again(docker_pair, h2)
     declare(h2, "demonet", SUBNET)
     h2.run_container("C1", "--network", "demonet", "--ip", C1)
     assert h1.pings("C0", C1)
@@ -142,7 +151,7 @@ def test_docker_is_told_at_once_that_the_agent_was_stopped_and_goes_on_with_the_
     print(f"dockerd answers after {took:.2f} s")
     assert took < 3 * AT_ONCE_S, "without somebody who answers it is 45 s and more"
     refused_at_once(h2, "start", "C1", why=STOPPED)
-    h2.start_agent()
+    start_again(docker_pair, h2)
     poll(lambda: h2.call(*STAND_INS).stdout.strip() == "1", what="only the new agent's is left", story=h2.story)
     h2.docker("start", "C1")
     assert h1.pings("C0", C1)
@@ -163,7 +172,7 @@ def test_a_stand_in_that_is_started_by_hand_answers_as_well_and_gives_way_to_the
     refused_at_once(h2, "run", "--network", "demonet", IMAGE, "true", why=BY_HAND)
     refused_at_once(h2, "restart", "C1", why=BY_HAND)
     assert process.poll() is None
-    h2.start_agent()
+    start_again(docker_pair, h2)
     assert process.wait(60) == 0
     h2.docker("start", "C1")
     assert h1.pings("C0", C1)
@@ -172,7 +181,7 @@ def test_a_stand_in_that_is_started_by_hand_answers_as_well_and_gives_way_to_the
 
 def test_nothing_stays_after_a_clean_stop_where_docker_has_no_network_of_ours(docker_pair: Pair) -> None:
     _, h2 = docker_pair
-    assert h2.call(*STAND_INS).stdout.strip() == "1", "the control"
+    poll(lambda: h2.call(*STAND_INS).stdout.strip() == "1", what="the control: the agent's", story=h2.story)
     h2.stop("vxlanu")
     assert h2.call(*STAND_INS).stdout.strip() == "0"
     assert not h2.path(SOCKET).exists()

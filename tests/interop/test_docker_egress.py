@@ -32,12 +32,13 @@ def test_the_rules_outlive_dockerds_restart_after_a_flush_and_go_with_the_last_c
     h1.run("ip", "netns", "add", "n0")
     h1.vxlanu("attach", "demonet", "n0")
     expected = ours()
-    assert expected and reaches_outside()
+    assert expected
+    poll(reaches_outside, what="a way out", story=h1.story)
     h1.stop("dockerd")
     h1.run("sh", "-c", FLUSH)
     h1.start_dockerd()
     poll(lambda: ours() == expected, what="the rules to be put back", timeout=AUDIT_S, story=h1.story)
-    assert reaches_outside()
+    poll(reaches_outside, what="a way out again", story=h1.story)
     h1.vxlanu("detach", "demonet", "n0")
     after = sorted(h1.run("iptables", "-S").splitlines())  # a new dockerd takes its bridges in another order
     assert after == before, "nothing of ours, everything of Docker's"

@@ -13,6 +13,7 @@ from ipaddress import ip_interface, ip_network
 
 import pytest
 from docker_hosts import DOCKER, DockerHost
+from docker_story import in_order, left_over
 from lab_ns import poll
 
 from vxlanu.lab.topology import Json
@@ -30,9 +31,8 @@ def pair(docker_pair: Pair) -> Iterator[Pair]:
     yield docker_pair
     for host in docker_pair:
         host.run("sh", "-c", f"{DOCKER} ps -aq | xargs -r {DOCKER} rm -f")
-        shown = json.loads(host.run("ip", "-j", "link"))
-        assert [link["ifname"] for link in shown if link["ifname"].startswith(("vx", "v-"))] in ([], ["vxlanu_gw"])
-        assert host.call("vxlanu", "verify").returncode == 0
+        poll(lambda: not left_over(host), what="none of our interfaces", story=host.story)  # noqa: B023
+    in_order(docker_pair)
 
 
 def links(host: DockerHost, container: str) -> dict[str, Json]:
@@ -46,6 +46,11 @@ def addresses(host: DockerHost, container: str, ifname: str) -> set[str]:
 
 def create(host: DockerHost, name: str, *options: str) -> None:
     host.docker("network", "create", *OURS, *options, name)
+
+
+def known(host: DockerHost) -> set[str]:
+    """The names of all endpoints, as this host has heard of them."""
+    return {row["name"] for row in host.vxlanu("endpoint", "ls")}
 
 
 def listed(host: DockerHost) -> set[str]:
@@ -80,10 +85,12 @@ def test_an_address_held_elsewhere_is_refused_and_leaves_nothing(pair: Pair) -> 
     h1.run("ip", "netns", "add", "plain")
     h1.vxlanu("attach", "demonet", "plain", "--ip", "192.168.0.100")
     create(h2, "demonet", "--subnet", SUBNET)
+    poll(lambda: "plain" in known(h2), what="h2 knows the holder", story=h2.story)
     said = h2.fails(DOCKER, "run", "--name", "C0", "--network", "demonet", "--ip", "192.168.0.100", "busybox", "true")
     assert "192.168.0.100 belongs to plain on h1" in said
     h2.docker("rm", "C0")
     h1.vxlanu("detach", "demonet", "plain")
+    poll(lambda: not known(h2), what="h2 knows that it has gone", story=h2.story)
     h2.run_container("C0", "--network", "demonet", "--ip", "192.168.0.100")
 
 
