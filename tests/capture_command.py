@@ -13,7 +13,7 @@ from lab_ns import poll
 
 from vxlanu.lab.topology import Lab
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class Capturing:

@@ -10,7 +10,7 @@ AS_ROOT = "Running as user"  # tshark says so to root, whatever the file
 
 
 def _run(command: Sequence[str | Path]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     said = [line for line in done.stderr.splitlines() if not line.startswith(AS_ROOT)]
     assert done.returncode == 0 and not said, (command, done.returncode, said)
     return done.stdout

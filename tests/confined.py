@@ -88,9 +88,8 @@ def make_machine(configuration: str) -> None:
     Path("/run/netns").mkdir()
     mount(f"/proc/self/fd/{namespaces}", "/run/netns", None, MS_BIND | MS_REC)
     Path("/run/own-etc").mkdir()
-    subprocess.run(["cp", "-a", "/etc/.", "/run/own-etc"], check=True)
-    for name in ("netns", "vxlanu"):
-        shutil.rmtree(f"/run/own-etc/{name}", ignore_errors=True)
+    kept = [entry for entry in Path("/etc").iterdir() if entry.name not in ("netns", "vxlanu")]  # others' come and go
+    subprocess.run(["cp", "-a", *kept, "/run/own-etc"], check=True)
     mount("/run/own-etc", "/etc", None, MS_BIND)
     Path("/etc/vxlanu").mkdir()
     shutil.copy(configuration, "/etc/vxlanu/agent.toml")

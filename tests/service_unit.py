@@ -85,7 +85,8 @@ class Unit:
 
     def start(self, *more: str, wait: bool = True) -> None:
         """Run the program with what was kept; with `wait`, until it says READY=1."""
-        names, fds = list(self.kept), list(self.kept.values())
+        kept = list(self.kept.items())  # one look: the thread drops what dies
+        names, fds = [name for name, _ in kept], [fd for _, fd in kept]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("VXLANU_")}
         environment |= {"NOTIFY_SOCKET": str(self._address)}
         if fds:

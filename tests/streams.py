@@ -13,6 +13,7 @@ from lab_ns import poll
 
 from vxlanu.lab.topology import Lab
 
+TRY_S = 2  # of a ping, for which there is time for several
 SCRIPT = Path(__file__).with_name("traffic.py")
 Answer = dict[str, int | str | bool]
 
@@ -73,12 +74,17 @@ def exactly(count: int, seen: Callable[[], int]) -> bool:
 
 
 def pings(lab: Lab, place: str, address: str, *, count: int = 1, wait: int = 10) -> bool:
-    """Whether every one of `count` echo requests is answered, each within `wait` seconds.
+    """Whether `count` echo requests are answered, one after the other, each within `wait` seconds.
 
-    One after the other: `ping -c COUNT` gives the last one two round trips only, once others were answered.
+    A neighbour that does not answer ends a ping after three seconds, whatever it was told: so it is asked again.
+    `ping -c COUNT` would give the last one two round trips only, once others were answered.
     """
-    asked = ["ping", "-n", "-q", "-c", "1", "-W", str(wait), address]
-    return all(lab.exec(place, asked, check=False).returncode == 0 for _ in range(count))
+    asked = ["ping", "-n", "-q", "-c", "1", "-W", str(min(wait, TRY_S)), address]
+
+    def answered() -> bool:
+        return any(lab.exec(place, asked, check=False).returncode == 0 for _ in range(max(1, wait // TRY_S)))
+
+    return all(answered() for _ in range(count))
 
 
 def pairs(items: Sequence[str]) -> list[tuple[str, str]]:

@@ -290,7 +290,7 @@ class Lab:
 
     @contextlib.contextmanager
     def running(self, name: str, argv: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-        """Run `argv` in `name` for as long as the block lasts; both of its outputs are pipes."""
+        """Run `argv` in `name` for as long as the block lasts; both of its outputs are pipes. It has ended then."""
         with subprocess.Popen(
             self.command(name, argv), env=self.environment(name), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -298,7 +298,11 @@ class Lab:
             try:
                 yield process
             finally:
+                commands = _children(process.pid)
                 process.kill()
+                for command in commands:
+                    select.select([command], [], [], COMMAND_TIMEOUT_S)
+                    os.close(command)
 
     def vxlanu(self, host: str, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Json:
         """`vxlanu ARGUMENTS --json` on a host, parsed; raises when it fails. A list is its `items`."""
@@ -378,6 +382,16 @@ class Lab:
             raise NotFound("lab", str(reply.get("error", "the supervisor did not answer")))
         assert isinstance(reply, dict)
         return reply
+
+
+def _children(pid: int) -> list[int]:
+    """Descriptors of a process's children, which are readable once they have ended."""
+    found = []
+    with contextlib.suppress(OSError):  # it has ended
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                found.append(os.pidfd_open(int(child)))
+    return found
 
 
 def _status(agent: Json) -> int | None:
