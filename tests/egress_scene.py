@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import AbstractContextManager
+import signal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from subprocess import Popen
 
 from streams import words
@@ -17,7 +19,7 @@ from vxlanu.lab.topology import Json as Body
 
 __all__ = ["AUDIT_S", "Scene"]
 
-AUDIT_S = 30  # what is promised within 10 s, on a machine that is busy
+AUDIT_S = 60  # what is promised within 10 s, on a machine that is busy
 TABLE = ["nft", "list", "table", "inet", "vxlanu"]
 SERVER = """
 import socket, sys
@@ -86,6 +88,15 @@ class Scene:
         )
         [address] = found
         return address
+
+    @contextmanager
+    def unmended(self, host: str) -> Iterator[None]:
+        """The agent of a host does nothing inside the block, so what is broken there stays broken."""
+        self.lab.signal_agent(host, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.lab.signal_agent(host, signal.SIGCONT)
 
     def traces(self, host: str) -> tuple[list[str], bool]:
         """What of egress there is on a host: links, and whether there are rules."""

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+from lab_ns import poll as value_of
 
 from vxlanu.api.client import Client
 from vxlanu.lab.plan import agent_socket
@@ -27,18 +28,30 @@ def pair(make_module_lab: Callable[..., Lab]) -> Iterator[Lab]:
     poll(lambda: [row["name"] for row in lab.vxlanu("h2", "endpoint", "ls")] == ["C1"], "h2 to hear", 60, lab.story)
     for host in ("h1", "h2"):
         poll(lambda: not lab.vxlanu(host, "verify")["differences"], "its tables to be right", 60)  # noqa: B023
+    poll(lambda: "fe80::" in (shown := interfaces(lab, "c1-1")) and "DOWN" not in shown, "its interfaces to be ready")
     yield lab
 
 
+def interfaces(lab: Lab, container: str) -> str:
+    return lab.exec(container, ["ip", "-br", "addr"]).stdout
+
+
 def state(lab: Lab) -> str:
-    """Everything that a failed command must leave as it was."""
+    """Everything that a failed command must leave as it was, while the hosts see each other alive: a slow machine makes
+    suspects."""
+    return value_of(lambda: seen(lab), what="a calm moment", story=lab.story)
+
+
+def seen(lab: Lab) -> str:
+    """Empty, if a host did not see the other alive just then."""
     shown: list[object] = []
     for host in ("h1", "h2"):
         api = Client(str(lab.path(agent_socket(host))))
-        shown += [api.networks().body, api.endpoints().body, api.vteps().body, api.verify().value.differences]
-    for container in ("c1-1", "c1-2", "c2-1", "c2-2"):
-        shown.append(lab.exec(container, ["ip", "-br", "addr"]).stdout)
-    return "\n".join(map(str, shown))
+        endpoints, vteps = api.endpoints(), api.vteps()
+        if {it.state for it in (*vteps.value.items, *endpoints.value.items)} & {"suspect", "dead", "down"}:
+            return ""
+        shown += [api.networks().body, endpoints.body, vteps.body, api.verify().value.differences]
+    return "\n".join(map(str, [*shown, *(interfaces(lab, it) for it in ("c1-1", "c1-2", "c2-1", "c2-2"))]))
 
 
 def one_line(done: Completed, code: int, *mentioned: str) -> None:
@@ -152,6 +165,7 @@ def test_a_second_agent_on_the_same_socket_refuses(pair: Lab) -> None:
 
 def test_a_name_held_by_a_live_node_is_refused_and_the_cluster_is_undisturbed(pair: Lab) -> None:
     peer = pair.vxlanu("h1", "status")["advertise"]
+    poll(lambda: len(members(pair)) == 2, "both to be alive", 60, pair.story)
     before = members(pair)
     other = ["--data-port", "5789", "--control-port", "8946", "--join", peer]
     key = pair.vxlanu("h1", "status")
@@ -190,7 +204,7 @@ def test_a_wrong_cluster_key_never_joins_and_both_sides_say_so(pair: Lab) -> Non
         listed = pair.exec("h2", ["vxlanu", "member", "ls", "--json", "--socket", socket]).stdout
         assert [row["name"] for row in json.loads(listed)["items"]] == ["stranger"]
         assert "stranger" not in [row["name"] for row in pair.vxlanu("h1", "member", "ls")]
-        assert pair.vxlanu("h1", "status")["wrong_key"] > 0
+        poll(lambda: pair.vxlanu("h1", "status")["wrong_key"] > 0, "h1 to notice it, too", 60, pair.story)
 
 
 def test_a_kernel_vxlan_device_that_holds_the_port_is_named(pair: Lab, require: Callable[..., None]) -> None:

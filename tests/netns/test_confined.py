@@ -108,7 +108,7 @@ def test_everything_goes_inside_the_confinement(confined: Callable[..., Confined
     service.attach(one, "--name", "c1", "--publish", "80:8000")
     address = service.attach(two, "--name", "c2")
     poll(lambda: one.pings(address, wait=1), what="a ping between containers", story=service.unit.story)
-    assert dig(one, NAME) == address, service.unit.story()
+    poll(lambda: dig(one, NAME) == address, what="an answer with its address", story=service.unit.story)
     told = service.path(f"/etc/netns/{one.name}/resolv.conf").read_text()
     assert "nameserver 192.168.0.1\n" in told
     poll(lambda: one.pings(OUTSIDE, wait=1), what="a ping to the outside", story=service.unit.story)

@@ -30,6 +30,7 @@ def network(make_module_lab: Callable[..., Lab]) -> Lab:
     lab = make_module_lab(hosts=2, containers=1)
     lab.vxlanu("h1", "network", "create", "blue", "--subnet", SUBNET)
     lab.vxlanu("h2", "attach", "blue", "c2-1", "--ip", FAR)
+    poll(lambda: names(lab, "h1") == {"c2-1"}, "h1 to hear of it", story=lab.story)
     return lab
 
 
@@ -41,11 +42,11 @@ def docker(network: Lab) -> Iterator[Speech]:
         speech.restart_agent(killed=False)
     speech.create_network(SUBNET)
     yield speech
-    assert names(network, "h2") == {"c2-1"}
-    assert links(network) == []
+    poll(lambda: names(network, "h2") == {"c2-1"}, "no endpoint to be left", story=network.story)
+    poll(lambda: links(network) == [], "no interface to be left", story=network.story)
     again = speech.take_address(C0)  # whatever had it has given it back
     speech.release(again)
-    assert network.exec("h1", ["vxlanu", "verify"]).returncode == 0
+    poll(lambda: not network.vxlanu("h1", "verify")["differences"], "the tables to be right", story=network.story)
     speech.remove_network()
 
 
@@ -73,7 +74,7 @@ def test_a_container_lives_and_ends(network: Lab, docker: Speech) -> None:
     assert "02:42:c0:a8:00:64" in shown
     assert pings(network, "c1-1", FAR)
     assert pings(network, "c2-1", C0)
-    assert names(network, "h2") == {"c2-1", started.endpoint[:12]}
+    poll(lambda: names(network, "h2") == {"c2-1", started.endpoint[:12]}, "h2 to hear of it", story=network.story)
     poll(lambda: followed(network, started), "the interface to be followed", story=network.story)
     docker.stop(started)
     assert not pings(network, "c2-1", C0, wait=1)
@@ -94,7 +95,7 @@ def test_the_interface_of_a_container_is_found_again_where_docker_put_it(
     poll(lambda: followed(network, started), "the interface to be followed", story=network.story)
     docker.restart_agent(killed=killed)
     poll(lambda: pings(network, "c2-1", C0, wait=1), "a ping to pass", 60, network.story)
-    assert followed(network, started)
+    poll(lambda: followed(network, started), "the interface to be followed again", story=network.story)
     docker.stop(started)
 
 
@@ -141,7 +142,7 @@ def test_what_a_crash_cut_short_can_be_taken_back(network: Lab, docker: Speech, 
         docker.join(endpoint, "c1-1")
         assert links(network)
     docker.restart_agent()
-    assert links(network) == [], "nobody would ever move it"
+    poll(lambda: links(network) == [], "what nobody would ever move to go", story=network.story)
     if endpoint:
         docker.leave(endpoint)
         docker.delete_endpoint(endpoint)
@@ -321,6 +322,7 @@ def stand_ins(lab: Lab, docker: Speech) -> set[str]:
 
 
 def test_a_killed_stand_in_has_a_successor_which_answers_for_a_killed_agent(network: Lab, docker: Speech) -> None:
+    poll(lambda: len(stand_ins(network, docker)) == 1, "one stand-in, and no earlier one", story=network.story)
     [first] = stand_ins(network, docker)
     network.exec("h1", ["kill", "-9", first])
     poll(lambda: len(stand_ins(network, docker) - {first}) == 1, "another stand-in", story=network.story)

@@ -34,7 +34,7 @@ class Wired:
     ways: tuple[WayOut, ...]
 
     def lacking(self) -> list[str]:
-        return self.helper.call_sync(EgressLook(self.ways))
+        return self.helper.call_sync(EgressLook(self.ways), timeout=60)
 
 
 def wire(namespace: Namespace, tag: str) -> WayOut:

@@ -56,8 +56,9 @@ def gets_out(scene: Scene) -> None:
 
 def test_a_veth_that_was_left_half_made_is_dressed(attached: Scene) -> None:
     address = attached.way_out("c1-1")
-    naked(attached)
-    assert not pings(attached.lab, "c1-1", attached.outside, wait=1)
+    with attached.unmended("h1"):
+        naked(attached)
+        assert not pings(attached.lab, "c1-1", attached.outside, wait=1)
     gets_out(attached)
     assert attached.way_out("c1-1") == address
     assert len(attached.traces("h1")[0]) == 2, "the same veth"
@@ -81,9 +82,10 @@ def test_a_start_dresses_what_a_crash_left_half_made(attached: Scene) -> None:
 )
 def test_what_a_runtime_undid_inside_of_a_target_is_put_back(attached: Scene, lost: str) -> None:
     address = attached.way_out("c1-1")
-    for command in lost.format(address).split(";"):
-        attached.lab.exec("c1-1", ["ip", *command.split()])
-    assert not pings(attached.lab, "c1-1", attached.outside, wait=1)
+    with attached.unmended("h1"):
+        for command in lost.format(address).split(";"):
+            attached.lab.exec("c1-1", ["ip", *command.split()])
+        assert not pings(attached.lab, "c1-1", attached.outside, wait=1)
     gets_out(attached)
 
 
@@ -95,8 +97,9 @@ def test_an_interface_that_a_container_calls_otherwise_is_known_by_its_new_name(
         return str(lab.vxlanu("h1", "endpoint", "inspect", str(row["id"]))["egress"]["ifname"])
 
     assert known() == "eth1"
-    for command in ("link set eth1 down", "link set eth1 name way0", "link set way0 up"):
-        lab.exec("c1-1", ["ip", *command.split()])
+    with attached.unmended("h1"):
+        for command in ("link set eth1 down", "link set eth1 name way0", "link set way0 up"):
+            lab.exec("c1-1", ["ip", *command.split()])
     poll(lambda: known() == "way0", what="the new name", timeout=AUDIT_S)
     assert "default via 172.18.0.1 dev way0" in lab.exec("c1-1", ["ip", "route"]).stdout
 

@@ -31,7 +31,7 @@ def test_a_connection_survives_kill_9_of_an_agent(lab: Lab, where: dict[str, str
         lab.start_agent(host)
 
     transfer(lab, "c1-1", "c2-1", where["c2-1"], disturb)
-    assert {row["name"] for row in lab.vxlanu(host, "endpoint", "ls")} == set(THREE)
+    poll(lambda: {row["name"] for row in lab.vxlanu(host, "endpoint", "ls")} == set(THREE), "all three", 60, lab.story)
     poll(lambda: agree(lab), "all hosts to agree", 60, lab.story)
 
 

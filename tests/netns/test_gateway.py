@@ -44,6 +44,8 @@ def blue(make_module_lab: Callable[..., Lab]) -> Iterator[Lab]:
     lab.vxlanu("h1", "network", "create", "blue", "--internal", *words)
     for name in V4:
         attach(lab, name)
+    for host in ("h1", "h2"):
+        poll(lambda: len(lab.vxlanu(host, "endpoint", "ls")) == 4, f"all four on {host}", 60, lab.story)  # noqa: B023
     yield lab
 
 
@@ -146,7 +148,7 @@ def test_a_capture_of_the_network_has_an_interface_for_it(blue: Lab) -> None:
 
 def test_verify_is_silent(blue: Lab) -> None:
     for host in ("h1", "h2"):
-        assert blue.vxlanu(host, "verify")["differences"] == []
+        poll(lambda: not blue.vxlanu(host, "verify")["differences"], "silence", 60, blue.story)  # noqa: B023
 
 
 def test_the_gateway_is_there_again_after_kill_9_of_the_agent(blue: Lab) -> None:
@@ -200,7 +202,7 @@ def test_nothing_of_it_is_left_when_the_last_endpoint_has_gone(one: Lab) -> None
     def cycle() -> None:
         one.vxlanu("h1", "attach", "blue", "c1-1")
         assert pings(one, "c1-1", "192.168.0.1")
-        assert held.kinds()["net"] == 1
+        poll(lambda: held.kinds()["net"] == 1, "one namespace to be held", 60, one.story)
         one.vxlanu("h1", "detach", "blue", "c1-1")
         poll(lambda: not held.kinds()["net"], "the namespace to be let go", 60, one.story)
 
@@ -210,7 +212,8 @@ def test_nothing_of_it_is_left_when_the_last_endpoint_has_gone(one: Lab) -> None
     before = held.kinds()
     for _ in range(5):
         cycle()
-    poll(lambda: held.kinds() == before, f"the descriptors to be {before}", 60, lambda: str(held.kinds()))
+    # A connection of ours that was just being closed is among what there was before.
+    poll(lambda: held.kinds() <= before, f"no more descriptors than {before}", 60, lambda: str(held.kinds()))
 
 
 def test_a_gateway_whose_device_was_taken_away_is_made_again(one: Lab) -> None:
@@ -219,4 +222,4 @@ def test_a_gateway_whose_device_was_taken_away_is_made_again(one: Lab) -> None:
     one.exec("h1", ["nsenter", f"--net={Held(one).namespace()}", "--", "ip", "link", "del", "eth0"])
     poll(lambda: "making another" in one.log("h1"), "the agent to notice", 60, one.story)
     poll(lambda: pings(one, "c1-1", "192.168.0.1", wait=1), "the gateway to answer again", 60, one.story)
-    assert one.vxlanu("h1", "verify")["differences"] == []
+    poll(lambda: not one.vxlanu("h1", "verify")["differences"], "the tables to be right", 60, one.story)

@@ -44,7 +44,8 @@ def pair(make_module_lab: Callable[..., Lab]) -> Iterator[Lab]:
     lab.vxlanu("h1", "network", "create", "demonet", "--subnet", "192.168.0.0/24", "--vni", "256", "--label", "a=b")
     lab.vxlanu("h1", "attach", "demonet", "c1-1", "--ip", "192.168.0.100", "--name", "C0")
     lab.vxlanu("h2", "attach", "demonet", "c2-1", "--ip", "192.168.0.200", "--name", "C1", "--alias", "web")
-    poll(lambda: len(lab.vxlanu("h1", "endpoint", "ls")) == 2, "both endpoints on h1", 60, lab.story)
+    for host in ("h1", "h2"):
+        poll(lambda: len(lab.vxlanu(host, "endpoint", "ls")) == 2, f"both on {host}", 60, lab.story)  # noqa: B023
     yield lab
 
 
