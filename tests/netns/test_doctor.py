@@ -69,14 +69,17 @@ def test_a_kernel_vxlan_device_is_named_as_the_holder_of_the_data_port(host: Nam
 def test_a_vxlan_device_that_went_to_another_namespace_is_found_there(
     host: Namespace, namespaces: Namespaces, require: Callable
 ) -> None:
+    """Not one that another namespace has for itself."""
     require("kernel-vxlan")
-    other = namespaces.make("away")
+    strangers, other = namespaces.make("a"), namespaces.make("away")
+    strangers.ip("link", "add", "own9", "type", "vxlan", "id", "9", "dstport", "4789")
+    strangers.ip("link", "set", "own9", "up")
     host.ip("link", "add", "vx9", "type", "vxlan", "id", "9", "dstport", "4789", "dev", "u0")
     host.ip("link", "set", "vx9", "netns", other.name)
     other.ip("link", "set", "vx9", "up")
     found = one(examined(host), "data-port")
     assert found["state"] == FAIL
-    assert "vx9" in found["what"] and other.name in found["what"]
+    assert "vx9" in found["what"] and other.name in found["what"], found
 
 
 @contextmanager
@@ -84,7 +87,7 @@ def serf(host: Namespace) -> Iterator[None]:
     """Serf as its users start it: gossip on 7946, UDP and TCP."""
     agent = host.start("serf", "agent", "-node=s1", "-bind=10.89.0.1", "-rpc-addr=127.0.0.1:7373")
     try:
-        poll(lambda: "10.89.0.1:7946" in host.run("ss", "-Hlnt"), what="serf listens")
+        poll(lambda: host.run("ss", "-Hlntu").count("10.89.0.1:7946") == 2, what="serf listens to both")
         yield
     finally:
         agent.send_signal(signal.SIGKILL)
@@ -159,9 +162,13 @@ def test_conntrack_on_the_data_port_is_seen_and_the_advice_for_a_full_table_ends
     tracking = "table inet t {\n chain i {\n type filter hook input priority 0;\n  ct state new accept\n }\n}\n"
     here.run("nft", "-f", "-", stdin=tracking)
     assert "does not track" in one(examined(here), "conntrack")["what"]
-    send = "import socket;socket.socket(2, 2).sendto(b'x', ('10.89.0.1', 4789))"
-    there.run(sys.executable, "-c", send)
-    poll(lambda: "tracks UDP 4789, 1 of" in one(examined(here), "conntrack")["what"], what="the flow is tracked")
+    send = "import socket;s=socket.socket(2, 2);s.bind(('', 40000));s.sendto(b'x', ('10.89.0.1', 4789))"
+
+    def tracked() -> bool:
+        there.run(sys.executable, "-c", send)
+        return "tracks UDP 4789, 1 of" in one(examined(here), "conntrack")["what"]
+
+    poll(tracked, what="the flow is tracked")
     assert states(examined(here), "conntrack") == [OK], "as on every host with a firewall: nothing is lost by it"
     [full] = conntrack(Facts(conntrack=Conntrack(1, 95, 100)))
     follow(here, full.try_.partition("; and ")[2])

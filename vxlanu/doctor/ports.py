@@ -1,7 +1,8 @@
 """A reader: who holds a port here. The kernel's socket tables, the processes behind them, kernel vxlan devices.
 
 A kernel vxlan device's socket belongs to no process. The device may be in another namespace than
-its socket (Docker Swarm's overlay networks are), so named namespaces are looked into for one with that port.
+its socket (Docker Swarm's overlay networks are), so named namespaces are looked into for one with that port that says
+that its socket is elsewhere.
 
 Rules of this file
   1. It reads, and judges nothing. What may not be looked at is left out.
@@ -112,11 +113,12 @@ def _namespaces() -> list[str]:
 
 
 def _vxlan_devices(namespace: str) -> Iterator[tuple[str, int]]:
-    """Names and ports, here or in a namespace by path."""
+    """Names and ports, of those here, or of those in a namespace by path whose sockets are in another one."""
     inside = ["nsenter", f"--net={namespace}"] if namespace else []
     answer, _ = run_json([*inside, "ip", "-json", "-details", "link", "show", "type", "vxlan"])
     for link in listed(answer):
-        yield str(link.get("ifname", "")), _port(link)
+        if not namespace or "link_netnsid" in link:
+            yield str(link.get("ifname", "")), _port(link)
 
 
 def _port(link: dict[str, Json]) -> int:
