@@ -134,7 +134,7 @@ def test_without_its_capability_no_port_below_1024(confined: Callable[..., Confi
     one, two, third = (namespaces.make("c") for _ in range(3))
     service.attach(one, "--name", "c1")
     address = service.attach(two, "--name", "c2")
-    assert one.pings(address)
+    poll(lambda: one.pings(address, wait=1), what="a ping between containers", story=service.unit.story)
     refused = service.call("attach", "blue", third.name, "--publish", "80:8000")
     assert refused.returncode == 6 and refused.stderr.count("\n") == 1 and "80" in refused.stderr, refused
     service.attach(third, "--publish", "8080:8000")
