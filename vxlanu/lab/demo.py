@@ -135,7 +135,7 @@ def _isolation_steps() -> list[Step]:
              "what X0 sent is counted, under the reason for which it was not delivered.",
              (r"\bfdb_miss\b",), patient=True),
         Step("Is everything as the records say?", "h1", "vxlanu verify",
-             "the tables are a function of the records; a difference would be listed here."),
+             "the tables are a function of the records; a difference would be listed here.", patient=True),
     ]  # fmt: skip
 
 
