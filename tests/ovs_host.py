@@ -71,7 +71,7 @@ class OvsHost:
             poll(lambda: self.lab.path(folder / there).exists(), what=f"{program} runs", story=self.story)  # noqa: B023
 
     def vsctl(self, *words: str) -> None:
-        self.lab.exec(self.name, ["ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=20", *words])
+        self.lab.exec(self.name, ["ovs-vsctl", f"--db=unix:{self.folder}/db.sock", "--timeout=50", *words])
 
     def overlay(self, vni: int, remote: str, inner: str, mtu: int = 1450) -> None:
         """A network with one other tunnel end; `inner` (with its prefix length) is this host's own address in it."""

@@ -6,6 +6,8 @@ out. No process is started in a container, and what was sent and what arrived ar
 Rules of this file
   1. An exchange returns what happened; the test says what had to happen.
   2. Bulk is measured in bytes, never in seconds: a slow machine takes longer and proves the same.
+  3. Datagrams may be lost: all namespaces of a processor share a queue (netdev_max_backlog), which others' bulk fills.
+     What does not come is sent again; what comes and was not sent is never excused.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ SOL_UDP, UDP_SEGMENT = 17, 103
 TCP_INFO_TOTAL_RETRANS, TCP_INFO_DATA_SEGS_OUT = 100, 156  # offsets in struct tcp_info (linux/tcp.h)
 WAIT_S = 60.0
 LOST_S = 20.0  # what has not come by then never will
+TRIES = 3  # what is lost each time is lost by us
 BLOCK = random.Random(20).randbytes((1 << 20) - 3)  # odd, so that no part of it repeats at a segment's distance
 
 
@@ -147,19 +150,20 @@ def sizes(
     port: int = 0,
 ) -> tuple[list[int], list[int]]:
     """One datagram of each size from one socket (on `port`) to another: (sizes missing, sizes of what nobody sent)."""
-    missing: list[int] = []
+    missing = list(wanted)
     surplus: list[int] = []
-    left = list(wanted)
     with udp_socket(lab, sender, source, port) as sending, udp_socket(lab, receiver, address) as receiving:
         to = receiving.getsockname()[:2]
         receiving.settimeout(LOST_S)
-        while left:
-            some, left = left[:window], left[window:]
-            for size in some:
-                sending.sendto(datagram(size), to)
-            sent, came = Counter(map(datagram, some)), Counter(_take(receiving, len(some)))
-            missing += sorted(len(data) for data in (sent - came).elements())
-            surplus += sorted(len(data) for data in (came - sent).elements())
+        for _ in range(TRIES):
+            left, missing = missing, []
+            while left:
+                some, left = left[:window], left[window:]
+                for size in some:
+                    sending.sendto(datagram(size), to)
+                sent, came = Counter(map(datagram, some)), Counter(_take(receiving, len(some)))
+                missing += sorted(len(data) for data in (sent - came).elements())
+                surplus += sorted(len(data) for data in (came - sent).elements())
     return missing, surplus
 
 
@@ -194,8 +198,12 @@ def segmented(lab: Lab, sender: str, receiver: str, source: str, address: str, s
     with udp_socket(lab, sender, source) as sending, udp_socket(lab, receiver, address) as receiving:
         sending.setsockopt(SOL_UDP, UDP_SEGMENT, segment)
         receiving.settimeout(LOST_S)
-        sending.sendto(data, receiving.getsockname()[:2])
-        came = _take(receiving, len(wanted))
-    if came == wanted:
-        return []
+        for _ in range(TRIES):
+            sending.sendto(data, receiving.getsockname()[:2])
+            came = _take(receiving, len(wanted))
+            if came == wanted:
+                return []
+            rest = iter(wanted)
+            if not all(datagram in rest for datagram in came):
+                break  # not only fewer, but others, or in another order
     return [f"{segment}: {len(came)} of {len(wanted)} datagrams, lengths {sorted(set(map(len, came)))}"]

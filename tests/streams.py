@@ -14,6 +14,7 @@ from lab_ns import poll
 from vxlanu.lab.topology import Lab
 
 TRY_S = 2  # of a ping, for which there is time for several
+UDP_TRIES = 3  # what is lost each time is lost by us
 SCRIPT = Path(__file__).with_name("traffic.py")
 Answer = dict[str, int | str | bool]
 
@@ -45,6 +46,21 @@ def ready(lab: Lab, place: str, *arguments: object) -> Iterator[Popen[str]]:
     with lab.running(place, words(*arguments)) as process:
         assert answer_of(process) == {"ready": True}
         yield process
+
+
+def all_arrive(lab: Lab, sender: str, receiver: str, address: str, count: int, size: int) -> bool:
+    """Whether `count` UDP datagrams of random bytes arrive, each as it was sent.
+
+    Again if some did not: a queue that all namespaces share may have been full (sockets.py). With others, or too many,
+    nothing is tried again.
+    """
+    for _ in range(UDP_TRIES):
+        with ready(lab, receiver, "receive", "udp", address, 5002, 60) as listening:
+            sent = once(lab, sender, "send", "udp", address, 5002, count, size, size)
+            came = answer_of(listening)
+        if came == sent or int(came["bytes"]) >= int(sent["bytes"]):
+            return came == sent
+    return False
 
 
 @contextmanager

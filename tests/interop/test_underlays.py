@@ -55,7 +55,7 @@ RETRANSMITTED = 0.05 if os.environ.get("VXLANU_TEST_OFFLOAD") else 0.01
 """Of the segments. Without TSO a slot of the TAP's queue holds one segment, not forty: slow start overshoots once."""
 HALF_A_SECOND = 0.5
 """The longest time in which nothing of a bulk transfer may arrive."""
-TRIES = 4
+TRIES = 10
 """A busy machine pauses, too; a pause of ours is in every transfer of its kind."""
 
 

@@ -170,7 +170,7 @@ def test_tshark_finds_every_datagram_to_be_vxlan_with_good_checksums(captured: C
     assert [(number, what) for number, what in enumerate(found, 1) if what] == []
     kinds = {tuple(row["frame.protocols"][0].split(":")[-2:]) for row in dissected(captured.datagrams)}
     assert {("icmp", "data"), ("icmpv6", "data"), ("tcp", "data"), ("udp", "data")} <= kinds
-    assert captured.echoes() == 2 * ECHOES
+    assert captured.echoes() >= 2 * ECHOES, "a reply that came late was asked for again"
 
 
 def test_a_flow_keeps_its_source_port_and_flows_differ(captured: Capture) -> None:
