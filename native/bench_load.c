@@ -390,7 +390,7 @@ static void check_train(void *context, struct vx_train *train)
 		merged->wrong |= !is_super(train, &bench->super[merged->next].frame);
 	}
 	if (train->parts > 1)
-		vx_gro_undo(train);
+		vx_train_undo(train);
 }
 
 /** check_merges() - Merge everything once, and undo it: the arena is afterwards what it was. Return: 0, -errno */

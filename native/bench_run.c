@@ -3,7 +3,7 @@
  * How it works
  *   A pass takes the frames in vectors of VX_BATCH, fills in what a read from a TAP or a socket would have filled in,
  *   and calls the rooms of the fast path. It leaves the arena as it found it: a VXLAN header is written where the
- *   same one stood, an answer is built in a spare, and what merging overwrites is given back (vx_gro_undo(), which is
+ *   same one stood, an answer is built in a spare, and what merging overwrites is given back (vx_train_undo(), which is
  *   in the time that coalescing is said to take: a store per frame and a few per train).
  *   The clock of the decision moves on between vectors, so that storm control decides alike in every pass.
  *
@@ -146,7 +146,7 @@ void vx_bench_take_train(void *context, struct vx_train *train)
 	bench->merged += train->bytes + ((uint64_t)train->parts << 32) + ((uint64_t)train->vnet.gso_size << 40);
 	seen(train);
 	if (train->parts > 1)
-		vx_gro_undo(train);
+		vx_train_undo(train);
 }
 
 /** pass_of_merges() - A receive batch is what VX_RX_DATAGRAMS super-frames were cut into */

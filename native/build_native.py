@@ -12,7 +12,7 @@ from cffi import FFI
 
 HERE = Path("native")
 
-PURE = ("vxlan", "eth", "arp", "nd", "ecn", "csum", "probe", "gso", "partial", "gro", "toobig", "burst")
+PURE = ("vxlan", "eth", "arp", "nd", "ecn", "csum", "probe", "gso", "partial", "train", "gro", "toobig", "burst")
 TABLES = ("qsbr", "table", "soft", "storm", "flood", "fdb", "nbr", "net")
 DECISION = ("guard", "proxy", "switch")
 WIRE = ("tap", "sock", "steer", "receive", "transmit")

@@ -2,7 +2,7 @@
 #ifndef VX_CSUM_H
 #define VX_CSUM_H
 
-#include "vx.h"
+#include "eth.h"
 
 /* What the transport checksum of a packet is */
 enum vx_csum {
@@ -10,6 +10,12 @@ enum vx_csum {
 	VX_CSUM_OTHER,		/* valid or corrupt: whoever gets the packet finds out */
 	VX_CSUM_PARTIAL,	/* only the pseudo-header is summed: the rest was left to hardware that never saw it */
 };
+
+/** vx_csum_offset() - Where the checksum is in a transport header, of VX_PROTO_TCP or VX_PROTO_UDP */
+static inline uint16_t vx_csum_offset(uint8_t protocol)
+{
+	return protocol == VX_PROTO_TCP ? 16 : 6;
+}
 
 uint32_t vx_csum_add(const uint8_t *data, uint32_t len, uint32_t sum);
 uint32_t vx_csum_copy(uint8_t *to, const uint8_t *data, uint32_t len, uint32_t sum);

@@ -24,9 +24,6 @@
  *   but for sequence number, IPv4 ID and checksums, so the switch would decide the same. vx_gro_follow() lets such
  *   frames join behind the one that was decided, and leaves every other to the long way.
  *
- *   Later frames stay where they are: the train refers to their payload. Of the first, the headers are rewritten in
- *   place when the chain leaves, and what that overwrites is kept, so that vx_gro_undo() gives all of them back.
- *
  * Departures from the kernel
  *   CWR never merges, not even as the first frame: it would need the type GSO_ECN for no gain. A fixed IPv4 ID
  *   merges only with DF set: without it the ID matters (RFC 6864), and cutting makes it count. IPv6 extension
@@ -45,12 +42,12 @@
 
 #define IP_MAX		65535u	/* of a merged packet, header included */
 #define IPV4_LEN	20
+#define IPV4_ID		4
 #define IPV6_LEN	40
 #define IPV4_DF		0x4000
 #define IPV4_PLAIN	0x45	/* version 4, no options */
 
 #define TCP_LEN		20
-#define TCP_CSUM	16
 #define TCP_FIN		0x01
 #define TCP_SYN		0x02
 #define TCP_RST		0x04
@@ -58,7 +55,6 @@
 #define TCP_URG		0x20
 #define TCP_CWR		0x80
 #define UDP_LEN		8
-#define UDP_CSUM	6
 
 static_assert(VX_GRO_CHAINS < NO_CHAIN, "a chain is known by a byte");
 
@@ -82,11 +78,6 @@ struct segment {
  * @younger:	Neighbours by age
  * @verified:	The first frame's checksum has been found right
  * @id_step:	By how much the IPv4 ID grows: 0 or 1, known from the second frame on
- * @headers:	Of the first frame
- * @size:	Payload of the first frame, hence gso_size
- * @payload:	Of all frames
- * @tcp_flags:	FIN and PSH of any of them
- * @eth:	Of the first frame
  * @train:	What leaves; part[0] is the first frame as it came until then
  */
 struct chain {
@@ -96,11 +87,6 @@ struct chain {
 	uint8_t younger;
 	bool verified;
 	uint8_t id_step;
-	uint8_t tcp_flags;
-	uint32_t headers;
-	uint32_t size;
-	uint32_t payload;
-	struct vx_eth eth;
 	struct vx_train train;
 };
 
@@ -118,58 +104,7 @@ struct vx_gro {
 	struct chain chains[VX_GRO_CHAINS];
 };
 
-static uint16_t csum_offset(const struct vx_eth *eth)
-{
-	return eth->protocol == VX_PROTO_TCP ? TCP_CSUM : UDP_CSUM;
-}
-
-/** first_of() - The first frame of a chain */
-static uint8_t *first_of(const struct chain *chain)
-{
-	return chain->train.part[0].iov_base;
-}
-
 /* -- leaving ------------------------------------------------------------------------------------------------------ */
-
-/** rewrite() - Make the first frame's headers those of the merged frame, keeping what they were */
-static void rewrite(struct chain *chain)
-{
-	struct vx_train *train = &chain->train;
-	const struct vx_eth *eth = &chain->eth;
-	uint8_t *ip = first_of(chain) + eth->l3, *l4 = first_of(chain) + eth->l4;
-	uint16_t before, l4_len = (uint16_t)(chain->headers - eth->l4 + chain->payload);
-	bool tcp = eth->protocol == VX_PROTO_TCP;
-
-	train->first.l3 = eth->l3;
-	train->first.l4_csum = vx_get16(l4 + csum_offset(eth));
-	if (eth->version == 4) {
-		before = train->first.ip_len = vx_get16(ip + 2);
-		train->first.ip_csum = vx_get16(ip + 10);
-		vx_put16(ip + 2, (uint16_t)(IPV4_LEN + l4_len));
-		vx_put16(ip + 10, vx_csum_adjust(train->first.ip_csum, before, (uint16_t)(IPV4_LEN + l4_len)));
-	} else {
-		train->first.ip_len = vx_get16(ip + 4);
-		vx_put16(ip + 4, l4_len);
-	}
-	if (tcp) {
-		train->first.tcp_flags = l4[13];
-		l4[13] |= chain->tcp_flags;
-	} else {
-		train->first.udp_len = vx_get16(l4 + 4);
-		vx_put16(l4 + 4, l4_len);
-	}
-	vx_put16(l4 + csum_offset(eth), vx_csum_fold(vx_csum_pseudo(ip, eth->version, eth->protocol, l4_len)));
-
-	train->part[0].iov_len = chain->headers + chain->size;
-	train->vnet = (struct vx_vnet){
-		.flags = VX_VNET_NEEDS_CSUM,
-		.gso_type = !tcp ? VX_GSO_UDP_L4 : eth->version == 4 ? VX_GSO_TCPV4 : VX_GSO_TCPV6,
-		.hdr_len = (uint16_t)chain->headers,
-		.gso_size = (uint16_t)chain->size,
-		.csum_start = eth->l4,
-		.csum_offset = csum_offset(eth),
-	};
-}
 
 /** unlink_chain() - Take a chain out of its bucket and out of the order by age */
 static void unlink_chain(struct vx_gro *gro, uint8_t at)
@@ -192,30 +127,16 @@ static void leave(struct vx_gro *gro, uint8_t at)
 	unlink_chain(gro, at);
 	gro->last_chain = gro->last_chain == at ? NO_CHAIN : gro->last_chain;
 	if (chain->train.parts > 1)
-		rewrite(chain);
+		vx_train_merge(&chain->train);
 	gro->emit(gro->context, &chain->train);
 	chain->next = gro->free;
 	gro->free = at;
 }
 
-/** load() - Make a train of one frame, exactly as it is */
-static void load(struct vx_train *train, const struct vx_frame *frame, uint32_t port)
-{
-	train->port = port;
-	train->network = frame->network ? frame->network->id : VX_NONE;
-	train->vnet = frame->vnet;
-	train->parts = 1;
-	train->frames = frame->segments;
-	train->packet = frame->packet;
-	train->bytes = vx_wire_bytes(frame);
-	train->partial = (frame->vnet.flags & VX_VNET_NEEDS_CSUM) != 0;
-	train->part[0] = (struct iovec){ frame->data, frame->len };
-}
-
 /** pass() - Emit a frame that opens no chain */
 static void pass(struct vx_gro *gro, const struct vx_frame *frame, uint32_t port)
 {
-	load(&gro->lone, frame, port);
+	vx_train_load(&gro->lone, frame, port);
 	gro->emit(gro->context, &gro->lone);
 }
 
@@ -231,10 +152,11 @@ static bool has_flow(const struct vx_eth *eth)
 /** same_flow() - Whether a frame has the port, protocol, addresses and ports of a chain */
 static bool same_flow(const struct chain *chain, const struct vx_frame *frame, uint32_t port)
 {
-	const struct vx_eth *a = &chain->eth, *b = &frame->eth;
-	const uint8_t *first = first_of(chain), *data = frame->data;
+	const struct vx_train *train = &chain->train;
+	const struct vx_eth *a = &train->eth, *b = &frame->eth;
+	const uint8_t *first = vx_train_first(train), *data = frame->data;
 
-	if (chain->train.port != port || a->version != b->version || a->protocol != b->protocol)
+	if (train->port != port || a->version != b->version || a->protocol != b->protocol)
 		return false;
 	if (memcmp(first + a->l4, data + b->l4, 4) != 0)
 		return false;
@@ -277,11 +199,8 @@ static void open_chain(struct vx_gro *gro, const struct segment *segment, uint32
 	gro->youngest = at;
 
 	chain->verified = false;
-	chain->tcp_flags = 0;
-	chain->headers = segment->headers;
-	chain->size = chain->payload = segment->payload;
-	chain->eth = segment->frame->eth;
-	load(&chain->train, segment->frame, port);
+	vx_train_load(&chain->train, segment->frame, port);
+	vx_train_open(&chain->train, segment->frame, segment->headers, segment->payload);
 	gro->last = segment->frame->data;
 	gro->last_chain = at;
 }
@@ -307,7 +226,7 @@ static bool read_segment(struct segment *segment, const struct vx_frame *frame, 
 	if (!(may_merge & (tcp ? VX_GRO_TCP : VX_GRO_UDP)) || frame->vnet.gso_type != VX_GSO_NONE)
 		return false;
 	if ((frame->vnet.flags & VX_VNET_NEEDS_CSUM) &&
-	    (frame->vnet.csum_start != eth->l4 || frame->vnet.csum_offset != csum_offset(eth)))
+	    (frame->vnet.csum_start != eth->l4 || frame->vnet.csum_offset != vx_csum_offset(eth->protocol)))
 		return false;
 	if (l4_len <= (tcp ? TCP_LEN : UDP_LEN) || !plain_ip(frame->data + eth->l3, eth))
 		return false;
@@ -317,7 +236,7 @@ static bool read_segment(struct segment *segment, const struct vx_frame *frame, 
 			return false;
 	} else {
 		header = UDP_LEN;
-		if (vx_get16(l4 + 4) != l4_len || !vx_get16(l4 + UDP_CSUM))
+		if (vx_get16(l4 + 4) != l4_len || !vx_get16(l4 + vx_csum_offset(VX_PROTO_UDP)))
 			return false;
 	}
 	if (header >= l4_len)
@@ -334,7 +253,7 @@ static bool ip_follows(const struct chain *chain, const uint8_t *a, const uint8_
 {
 	uint16_t step;
 
-	if (chain->eth.version == 6)	/* version, traffic class, flow label; hop limit */
+	if (chain->train.eth.version == 6)	/* version, traffic class, flow label; hop limit */
 		return vx_get32(a) == vx_get32(b) && a[7] == b[7];
 	if (a[1] != b[1] || vx_get16(a + 6) != vx_get16(b + 6) || a[8] != b[8])	/* TOS, flags, TTL */
 		return false;
@@ -344,38 +263,46 @@ static bool ip_follows(const struct chain *chain, const uint8_t *a, const uint8_
 	return step == 1 || (step == 0 && (vx_get16(a + 6) & IPV4_DF));
 }
 
-/** tcp_follows() - Whether a TCP header is what the next frame of a chain has */
-static bool tcp_follows(const struct chain *chain, const uint8_t *a, const uint8_t *b)
+/** tcp_follows() - Whether a TCP header is what the next frame of a train has */
+static bool tcp_follows(const struct vx_train *train, const uint8_t *a, const uint8_t *b)
 {
-	uint32_t options = chain->headers - chain->eth.l4 - TCP_LEN;
+	uint32_t options = train->headers - train->eth.l4 - TCP_LEN;
 
 	/* acknowledgement; data offset, flags and window; urgent pointer; options, timestamps among them */
-	return vx_get32(b + 4) == vx_get32(a + 4) + chain->payload && vx_get32(a + 8) == vx_get32(b + 8) &&
+	return vx_get32(b + 4) == vx_get32(a + 4) + train->payload && vx_get32(a + 8) == vx_get32(b + 8) &&
 	       !((vx_get32(a + 12) ^ vx_get32(b + 12)) & ~((uint32_t)(TCP_FIN | TCP_PSH) << 16)) &&
 	       vx_get16(a + 18) == vx_get16(b + 18) && memcmp(a + TCP_LEN, b + TCP_LEN, options) == 0;
+}
+
+/** has_room() - Whether a merged packet with @payload more bytes is still one */
+static bool has_room(const struct vx_train *train, uint32_t payload)
+{
+	return train->headers - train->eth.l3 + train->payload + payload <= IP_MAX;
 }
 
 /** follows() - Whether a segment is the next one of a chain */
 static bool follows(const struct chain *chain, const struct segment *segment)
 {
-	const struct vx_eth *a = &chain->eth, *b = &segment->frame->eth;
-	const uint8_t *first = first_of(chain), *data = segment->frame->data;
+	const struct vx_train *train = &chain->train;
+	const struct vx_eth *a = &train->eth, *b = &segment->frame->eth;
+	const uint8_t *first = vx_train_first(train), *data = segment->frame->data;
 
-	if (segment->payload > chain->size ||
-	    chain->headers - a->l3 + chain->payload + segment->payload > IP_MAX)
+	if (segment->payload > train->size || !has_room(train, segment->payload))
 		return false;
 	if (a->l3 != b->l3 || memcmp(first, data, a->l3) != 0)	/* Ethernet header and VLAN tags */
 		return false;
 	if (!ip_follows(chain, first + a->l3, data + b->l3))
 		return false;
-	return b->protocol == VX_PROTO_UDP || tcp_follows(chain, first + a->l4, data + b->l4);
+	return b->protocol == VX_PROTO_UDP || tcp_follows(train, first + a->l4, data + b->l4);
 }
 
 /** is_first_right() - Whether the checksum of a chain's first frame is right; asked once it matters */
 static bool is_first_right(struct chain *chain)
 {
+	const struct vx_train *train = &chain->train;
+
 	if (!chain->verified)
-		chain->verified = chain->train.partial || vx_csum_valid(first_of(chain), &chain->eth);
+		chain->verified = train->partial || vx_csum_valid(vx_train_first(train), &train->eth);
 	return chain->verified;
 }
 
@@ -384,16 +311,14 @@ static void append(struct vx_gro *gro, uint8_t at, uint8_t *frame, uint32_t len,
 {
 	struct chain *chain = &gro->chains[at];
 	struct vx_train *train = &chain->train;
+	uint32_t id = train->eth.l3 + IPV4_ID;
 
-	if (train->parts == 1 && chain->eth.version == 4)
-		chain->id_step = vx_get16(first_of(chain) + chain->eth.l3 + 4) != vx_get16(frame + chain->eth.l3 + 4);
-	train->part[train->parts++] = (struct iovec){ frame + chain->headers, payload };
-	train->frames++;
-	train->bytes += len;
-	chain->payload += payload;
+	if (train->parts == 1 && train->eth.version == 4)
+		chain->id_step = vx_get16(vx_train_first(train) + id) != vx_get16(frame + id);
+	vx_train_add(train, frame, len, payload);
 	gro->last = frame;
 	gro->last_chain = at;
-	if (payload < chain->size || train->parts == VX_GRO_FRAMES)
+	if (payload < train->size || train->parts == VX_TRAIN_FRAMES)
 		leave(gro, at);
 }
 
@@ -404,7 +329,7 @@ static void join(struct vx_gro *gro, uint8_t at, const struct segment *segment)
 	const struct vx_frame *frame = segment->frame;
 
 	if (segment->last)
-		chain->tcp_flags |= frame->data[frame->eth.l4 + 13] & (TCP_FIN | TCP_PSH);
+		chain->train.tcp_flags |= frame->data[frame->eth.l4 + 13] & (TCP_FIN | TCP_PSH);
 	if (frame->vnet.flags & VX_VNET_NEEDS_CSUM)
 		chain->train.partial |= 1ull << chain->train.parts;
 	append(gro, at, frame->data, frame->len, segment->payload);
@@ -415,16 +340,16 @@ static void join(struct vx_gro *gro, uint8_t at, const struct segment *segment)
 /** mask_headers() - Which bytes the next datagram of a flow has the same: all up to the payload, but for these */
 static void mask_headers(uint8_t *mask, const struct chain *chain)
 {
-	const struct vx_eth *eth = &chain->eth;
+	const struct vx_eth *eth = &chain->train.eth;
 	uint8_t *ip = mask + VX_VXLAN_LEN + eth->l3, *l4 = mask + VX_VXLAN_LEN + eth->l4;
 
 	memset(mask, 0, VX_GRO_ALIKE);
-	memset(mask, 0xff, VX_VXLAN_LEN + chain->headers);
+	memset(mask, 0xff, VX_VXLAN_LEN + chain->train.headers);
 	if (eth->version == 4)
 		ip[4] = ip[5] = ip[10] = ip[11] = 0;	/* ID, checksum */
 	if (eth->protocol == VX_PROTO_TCP)
 		vx_put32(l4 + 4, 0);			/* sequence number */
-	vx_put16(l4 + csum_offset(eth), 0);
+	vx_put16(l4 + vx_csum_offset(eth->protocol), 0);
 }
 
 static bool alike(const uint8_t *a, const uint8_t *b, const uint8_t *mask)
@@ -439,15 +364,16 @@ static bool alike(const uint8_t *a, const uint8_t *b, const uint8_t *mask)
 /** is_next() - Whether a frame that is like the last of its chain is the next one, and right; @pseudo: of both */
 static bool is_next(const struct chain *chain, const uint8_t *frame, uint32_t pseudo)
 {
-	const struct vx_eth *eth = &chain->eth;
-	const uint8_t *first = first_of(chain), *l4 = frame + eth->l4;
-	uint32_t l4_len = chain->headers - eth->l4 + chain->size;
-	uint16_t csum = vx_get16(l4 + csum_offset(eth));
+	const struct vx_train *train = &chain->train;
+	const struct vx_eth *eth = &train->eth;
+	const uint8_t *first = vx_train_first(train), *l4 = frame + eth->l4;
+	uint32_t l4_len = train->headers - eth->l4 + train->size;
+	uint16_t csum = vx_get16(l4 + vx_csum_offset(eth->protocol));
 
-	if (chain->headers - eth->l3 + chain->payload + chain->size > IP_MAX ||
-	    !plain_ip(frame + eth->l3, eth) || !ip_follows(chain, first + eth->l3, frame + eth->l3))
+	if (!has_room(train, train->size) || !plain_ip(frame + eth->l3, eth) ||
+	    !ip_follows(chain, first + eth->l3, frame + eth->l3))
 		return false;
-	if (eth->protocol == VX_PROTO_TCP && !tcp_follows(chain, first + eth->l4, l4))
+	if (eth->protocol == VX_PROTO_TCP && !tcp_follows(train, first + eth->l4, l4))
 		return false;
 	if (csum == vx_csum_fold(pseudo) || (!csum && eth->protocol == VX_PROTO_UDP))	/* perhaps partial; none */
 		return false;
@@ -534,15 +460,15 @@ unsigned vx_gro_follow(struct vx_gro *gro, const struct vx_frame *frame, uint8_t
 	    (frame->vnet.flags & VX_VNET_NEEDS_CSUM))	/* padding was cut off; theirs may be partial, too */
 		return 0;
 	chain = &gro->chains[at];
-	if (stride < VX_GRO_ALIKE || VX_VXLAN_LEN + chain->headers > VX_GRO_ALIKE || !is_first_right(chain))
+	if (stride < VX_GRO_ALIKE || VX_VXLAN_LEN + chain->train.headers > VX_GRO_ALIKE || !is_first_right(chain))
 		return 0;
 	mask_headers(mask, chain);
-	pseudo = vx_csum_pseudo(frame->data + chain->eth.l3, chain->eth.version, chain->eth.protocol,
-				chain->headers - chain->eth.l4 + chain->size);
+	pseudo = vx_csum_pseudo(frame->data + chain->train.eth.l3, chain->train.eth.version, chain->train.eth.protocol,
+				chain->train.headers - chain->train.eth.l4 + chain->train.size);
 	for (joined = 0; joined < count && gro->last_chain == at; joined++, next += stride) {
 		if (!alike(frame->data - VX_VXLAN_LEN, next, mask) || !is_next(chain, next + VX_VXLAN_LEN, pseudo))
 			break;
-		append(gro, at, next + VX_VXLAN_LEN, frame->len, chain->size);
+		append(gro, at, next + VX_VXLAN_LEN, frame->len, chain->train.size);
 	}
 	return joined;
 }
@@ -564,37 +490,4 @@ void vx_gro_flush(struct vx_gro *gro)
 {
 	while (gro->oldest != NO_CHAIN)
 		leave(gro, gro->oldest);
-}
-
-/**
- * vx_gro_undo() - Give the frames of a merged train back: part[i] becomes frame i whole, as it came but for padding
- * @train:	Train with more than one part, not undone yet. Its vnet stays that of the merged frame; that of each
- *		single one is vx_gro_single()
- */
-void vx_gro_undo(struct vx_train *train)
-{
-	uint8_t *first = train->part[0].iov_base, *ip = first + train->first.l3, *l4 = first + train->vnet.csum_start;
-	bool ipv4 = train->vnet.csum_start - train->first.l3 == IPV4_LEN;
-
-	vx_put16(ip + (ipv4 ? 2 : 4), train->first.ip_len);
-	if (ipv4)
-		vx_put16(ip + 10, train->first.ip_csum);
-	if (train->vnet.gso_type == VX_GSO_UDP_L4)
-		vx_put16(l4 + 4, train->first.udp_len);
-	else
-		l4[13] = train->first.tcp_flags;
-	vx_put16(l4 + train->vnet.csum_offset, train->first.l4_csum);
-	for (unsigned i = 1; i < train->parts; i++) {
-		train->part[i].iov_base = (uint8_t *)train->part[i].iov_base - train->vnet.hdr_len;
-		train->part[i].iov_len += train->vnet.hdr_len;
-	}
-}
-
-/** vx_gro_single() - The virtio header of one frame of a merged train */
-struct vx_vnet vx_gro_single(const struct vx_train *train, unsigned part)
-{
-	struct vx_vnet vnet = { .csum_start = train->vnet.csum_start, .csum_offset = train->vnet.csum_offset };
-
-	vnet.flags = VX_VNET_NEEDS_CSUM;
-	return train->partial >> part & 1 ? vnet : (struct vx_vnet){ 0 };
 }

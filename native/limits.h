@@ -25,7 +25,7 @@
 #define VX_GSO_HEADERS_MAX	320	/* Ethernet, tags, IPv6 with extension headers, TCP with options */
 #define VX_GRO_CHAINS		64	/* flows that a receive batch merges at a time */
 #define VX_GRO_ALIKE		128	/* bytes compared of frames that may follow each other: all headers */
-#define VX_GRO_FRAMES		64	/* frames of one merged frame (kernel: UDP_GRO_CNT_MAX) */
+#define VX_TRAIN_FRAMES		64	/* frames of one merged frame (kernel: UDP_GRO_CNT_MAX) */
 
 /* A turn of one endpoint ends at whichever comes first, so that nobody starves the others. */
 #define VX_VECTOR_BYTES		(48u * 1024) /* read before any leaves: one super-frame, still in the cache then */

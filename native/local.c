@@ -211,9 +211,9 @@ static void put_whole(const struct outlet *outlet, const struct vx_vnet *vnet, s
 /** put_undone() - Write the frames of a train one by one */
 static void put_undone(const struct outlet *outlet, struct vx_train *train)
 {
-	vx_gro_undo(train);
+	vx_train_undo(train);
 	for (unsigned i = 0; i < train->parts; i++) {
-		struct vx_vnet vnet = vx_gro_single(train, i);
+		struct vx_vnet vnet = vx_train_single(train, i);
 
 		put_whole(outlet, &vnet, train->part[i], (struct load){ 1, (uint32_t)train->part[i].iov_len });
 	}

@@ -82,14 +82,14 @@ int vx_tap_read(int fd, uint8_t *buffer, struct vx_frame *frame, bool vnet_hdr)
  * @fd:		Queue of a TAP
  * @vnet:	Its virtio header, NULL for a TAP that has none
  * @parts:	Its bytes
- * @count:	How many parts, at most VX_GRO_FRAMES
+ * @count:	How many parts, at most VX_TRAIN_FRAMES
  *
  * Return: 0 or -errno
  */
 int vx_tap_write(int fd, const struct vx_vnet *vnet, const struct iovec *parts, unsigned count)
 {
 	uint8_t header[VX_VNET_LEN];
-	struct iovec all[1 + VX_GRO_FRAMES];
+	struct iovec all[1 + VX_TRAIN_FRAMES];
 	ssize_t put;
 
 	if (vnet)

@@ -95,7 +95,7 @@ static void hold_against(uint8_t *cut, const uint8_t *bytes, uint32_t len, const
 static void take(void *context, struct vx_train *train)
 {
 	static uint8_t packets[1 << 20];
-	uint32_t lens[VX_GRO_FRAMES];
+	uint32_t lens[VX_TRAIN_FRAMES];
 	uint8_t *cut = packets;
 
 	(void)context;
@@ -103,11 +103,11 @@ static void take(void *context, struct vx_train *train)
 		claim(train->part[0].iov_base, (uint32_t)train->part[0].iov_len, train->port, false);
 		return;
 	}
-	if (wire_cut(train, packets, lens, VX_GRO_FRAMES) != train->frames)
+	if (wire_cut(train, packets, lens, VX_TRAIN_FRAMES) != train->frames)
 		abort();
-	vx_gro_undo(train);
+	vx_train_undo(train);
 	for (unsigned i = 0; i < train->parts; cut += lens[i++]) {
-		struct vx_vnet vnet = vx_gro_single(train, i);
+		struct vx_vnet vnet = vx_train_single(train, i);
 
 		if (lens[i] != train->part[i].iov_len)
 			abort();

@@ -26,7 +26,7 @@ static void count_parts(void *context, struct vx_train *train)
 	(void)context;
 	parts += train->parts;
 	if (train->parts > 1)
-		vx_gro_undo(train);
+		vx_train_undo(train);
 }
 
 /** load() - A datagram of COUNT frames that one super-frame was cut into, and its first one as the switch leaves it */

@@ -107,9 +107,9 @@ static void expect(struct queue *queue, unsigned ahead, const uint8_t *packet, u
 /** expect_undone() - The frames of a train that is taken apart are those that came, each in its own checksum's form */
 static void expect_undone(struct queue *queue, struct vx_train *train)
 {
-	vx_gro_undo(train);
+	vx_train_undo(train);
 	for (unsigned i = 0; i < train->parts; i++) {
-		struct vx_vnet vnet = vx_gro_single(train, i);
+		struct vx_vnet vnet = vx_train_single(train, i);
 		static uint8_t packet[FRAME];
 		uint32_t len = (uint32_t)train->part[i].iov_len;
 
@@ -137,9 +137,9 @@ static void expect_no_overtaking(const struct queue *queue, uint32_t port)
 
 static void take(void *context, struct vx_train *train)
 {
-	static uint8_t packets[VX_GRO_FRAMES * FRAME];
-	uint32_t lens[VX_GRO_FRAMES], at = 0;
-	unsigned count = wire_cut(train, packets, lens, VX_GRO_FRAMES);
+	static uint8_t packets[VX_TRAIN_FRAMES * FRAME];
+	uint32_t lens[VX_TRAIN_FRAMES], at = 0;
+	unsigned count = wire_cut(train, packets, lens, VX_TRAIN_FRAMES);
 	struct queue *queue = queue_of(packets, lens[0], train->port);
 
 	(void)context;

@@ -37,7 +37,7 @@ NATIVE_DOORS = ("vxlanu/dataplane.py", "vxlanu/dataplane/", "vxlanu/nsopen.py", 
 HOT = [
     f"native/{room}.c"
     for room in (
-        *("vxlan", "eth", "arp", "nd", "ecn", "csum", "gso", "gro", "toobig", "burst"),  # pure
+        *("vxlan", "eth", "arp", "nd", "ecn", "csum", "gso", "train", "gro", "toobig", "burst"),  # pure
         *("guard", "switch", "tap", "sock", "transmit", "worker"),
     )
 ]
