@@ -17,6 +17,12 @@ static inline uint16_t vx_csum_offset(uint8_t protocol)
 	return protocol == VX_PROTO_TCP ? 16 : 6;
 }
 
+/** vx_csum_but() - Take a 16-bit word out of a sum, by adding its complement (RFC 1624) */
+static inline uint32_t vx_csum_but(uint32_t sum, uint32_t word)
+{
+	return sum + (uint16_t)~word;
+}
+
 uint32_t vx_csum_add(const uint8_t *data, uint32_t len, uint32_t sum);
 uint32_t vx_csum_copy(uint8_t *to, const uint8_t *data, uint32_t len, uint32_t sum);
 uint32_t vx_csum_add_portable(const uint8_t *data, uint32_t len, uint32_t sum);

@@ -22,7 +22,8 @@
  *
  *   Frames of a train that UDP_GRO brought are mostly one super-frame of the sender's, cut: each is like the one before
  *   but for sequence number, IPv4 ID and checksums, so the switch would decide the same. vx_gro_follow() lets such
- *   frames join behind the one that was decided, and leaves every other to the long way.
+ *   frames join behind the one that was decided, and leaves every other to the long way. A train that grows so is
+ *   gathered in one of VX_TRAIN_ROOMS rooms (train.c), unless all are taken or its frames are large.
  *
  * Departures from the kernel
  *   CWR never merges, not even as the first frame: it would need the type GSO_ECN for no gain. A fixed IPv4 ID
@@ -43,6 +44,7 @@
 #define IP_MAX		65535u	/* of a merged packet, header included */
 #define IPV4_LEN	20
 #define IPV4_ID		4
+#define IPV4_CSUM	10
 #define IPV6_LEN	40
 #define IPV4_DF		0x4000
 #define IPV4_PLAIN	0x45	/* version 4, no options */
@@ -57,6 +59,8 @@
 #define UDP_LEN		8
 
 static_assert(VX_GRO_CHAINS < NO_CHAIN, "a chain is known by a byte");
+static_assert(VX_TRAIN_ROOMS <= 8, "vx_gro.rooms_taken has a bit for each");
+static_assert(VX_GRO_ALIKE - VX_VXLAN_LEN <= VX_TRAIN_HEAD, "headers that were compared fit before the payload");
 
 /** struct segment - A frame that may be merged
  * @frame:	The frame
@@ -90,6 +94,20 @@ struct chain {
 	struct vx_train train;
 };
 
+/** struct like - What the frames that follow one have in common with it
+ * @mask:	Which bytes, from the VXLAN header on, the next datagram has the same: those of all headers but for
+ *		IPv4 ID, sequence number and checksums
+ * @pseudo:	Sum of the pseudo-header
+ * @l4_sum:	Of the pseudo-header and those bytes of the transport header
+ * @ip_sum:	Of those bytes of the IPv4 header
+ */
+struct like {
+	uint8_t mask[VX_GRO_ALIKE];
+	uint32_t pseudo;
+	uint32_t l4_sum;
+	uint32_t ip_sum;
+};
+
 struct vx_gro {
 	vx_gro_emit *emit;
 	void *context;
@@ -100,8 +118,10 @@ struct vx_gro {
 	uint8_t last_chain;	/* that the last frame opened or joined, if it waits */
 	const uint8_t *last;	/* that frame */
 	uint8_t bucket[BUCKETS];
+	uint8_t rooms_taken;	/* a bit for each */
 	struct vx_train lone;
 	struct chain chains[VX_GRO_CHAINS];
+	uint8_t room[VX_TRAIN_ROOMS][VX_TRAIN_ROOM];
 };
 
 /* -- leaving ------------------------------------------------------------------------------------------------------ */
@@ -119,6 +139,27 @@ static void unlink_chain(struct vx_gro *gro, uint8_t at)
 	*(chain->younger == NO_CHAIN ? &gro->youngest : &gro->chains[chain->younger].older) = chain->older;
 }
 
+/** take_room() - Have a train of one frame gathered, if small frames follow and there is a room */
+static void take_room(struct vx_gro *gro, struct vx_train *train)
+{
+	if (train->room || train->parts > 1 || train->size > VX_TRAIN_GATHER)
+		return;
+	for (unsigned i = 0; i < VX_TRAIN_ROOMS; i++) {
+		if (gro->rooms_taken >> i & 1)
+			continue;
+		gro->rooms_taken |= (uint8_t)(1 << i);
+		vx_train_gather(train, gro->room[i]);
+		return;
+	}
+}
+
+static void leave_room(struct vx_gro *gro, const struct vx_train *train)
+{
+	for (unsigned i = 0; i < VX_TRAIN_ROOMS; i++)
+		if (train->room == gro->room[i])
+			gro->rooms_taken &= (uint8_t)~(1 << i);
+}
+
 /** leave() - Emit a chain, and free it */
 static void leave(struct vx_gro *gro, uint8_t at)
 {
@@ -129,6 +170,7 @@ static void leave(struct vx_gro *gro, uint8_t at)
 	if (chain->train.parts > 1)
 		vx_train_merge(&chain->train);
 	gro->emit(gro->context, &chain->train);
+	leave_room(gro, &chain->train);
 	chain->next = gro->free;
 	gro->free = at;
 }
@@ -248,19 +290,24 @@ static bool read_segment(struct segment *segment, const struct vx_frame *frame, 
 	return true;
 }
 
+/** id_follows() - Whether the ID of an IPv4 header is what the next frame of a chain has */
+static bool id_follows(const struct chain *chain, const uint8_t *a, const uint8_t *b)
+{
+	uint16_t step = (uint16_t)(vx_get16(b + IPV4_ID) - vx_get16(a + IPV4_ID));
+
+	if (chain->train.parts > 1)
+		return step == (uint16_t)(chain->id_step * chain->train.parts);
+	return step == 1 || (step == 0 && (vx_get16(a + 6) & IPV4_DF));
+}
+
 /** ip_follows() - Whether an IP header is what the next frame of a chain has */
 static bool ip_follows(const struct chain *chain, const uint8_t *a, const uint8_t *b)
 {
-	uint16_t step;
-
 	if (chain->train.eth.version == 6)	/* version, traffic class, flow label; hop limit */
 		return vx_get32(a) == vx_get32(b) && a[7] == b[7];
 	if (a[1] != b[1] || vx_get16(a + 6) != vx_get16(b + 6) || a[8] != b[8])	/* TOS, flags, TTL */
 		return false;
-	step = (uint16_t)(vx_get16(b + 4) - vx_get16(a + 4));
-	if (chain->train.parts > 1)
-		return step == (uint16_t)(chain->id_step * chain->train.parts);
-	return step == 1 || (step == 0 && (vx_get16(a + 6) & IPV4_DF));
+	return id_follows(chain, a, b);
 }
 
 /** tcp_follows() - Whether a TCP header is what the next frame of a train has */
@@ -274,8 +321,8 @@ static bool tcp_follows(const struct vx_train *train, const uint8_t *a, const ui
 	       vx_get16(a + 18) == vx_get16(b + 18) && memcmp(a + TCP_LEN, b + TCP_LEN, options) == 0;
 }
 
-/** has_room() - Whether a merged packet with @payload more bytes is still one */
-static bool has_room(const struct vx_train *train, uint32_t payload)
+/** fits() - Whether a merged packet with @payload more bytes is still one */
+static bool fits(const struct vx_train *train, uint32_t payload)
 {
 	return train->headers - train->eth.l3 + train->payload + payload <= IP_MAX;
 }
@@ -287,7 +334,7 @@ static bool follows(const struct chain *chain, const struct segment *segment)
 	const struct vx_eth *a = &train->eth, *b = &segment->frame->eth;
 	const uint8_t *first = vx_train_first(train), *data = segment->frame->data;
 
-	if (segment->payload > train->size || !has_room(train, segment->payload))
+	if (segment->payload > train->size || !fits(train, segment->payload))
 		return false;
 	if (a->l3 != b->l3 || memcmp(first, data, a->l3) != 0)	/* Ethernet header and VLAN tags */
 		return false;
@@ -332,57 +379,87 @@ static void join(struct vx_gro *gro, uint8_t at, const struct segment *segment)
 		chain->train.tcp_flags |= frame->data[frame->eth.l4 + 13] & (TCP_FIN | TCP_PSH);
 	if (frame->vnet.flags & VX_VNET_NEEDS_CSUM)
 		chain->train.partial |= 1ull << chain->train.parts;
+	if (chain->train.room)
+		memcpy(vx_train_end(&chain->train), frame->data + segment->headers, segment->payload);
 	append(gro, at, frame->data, frame->len, segment->payload);
 	if (segment->last && gro->last_chain == at)
 		leave(gro, at);
 }
 
-/** mask_headers() - Which bytes the next datagram of a flow has the same: all up to the payload, but for these */
-static void mask_headers(uint8_t *mask, const struct chain *chain)
+/** compare_with() - Note what frames have in common with @frame that follow it in its chain */
+static void compare_with(struct like *like, const struct vx_train *train, const uint8_t *frame)
 {
-	const struct vx_eth *eth = &chain->train.eth;
-	uint8_t *ip = mask + VX_VXLAN_LEN + eth->l3, *l4 = mask + VX_VXLAN_LEN + eth->l4;
+	const struct vx_eth *eth = &train->eth;
+	const uint8_t *ip = frame + eth->l3, *l4 = frame + eth->l4;
+	uint8_t *ip_mask = like->mask + VX_VXLAN_LEN + eth->l3, *l4_mask = like->mask + VX_VXLAN_LEN + eth->l4;
+	uint16_t csum = vx_csum_offset(eth->protocol);
+	uint32_t l4_headers = train->headers - eth->l4;
 
-	memset(mask, 0, VX_GRO_ALIKE);
-	memset(mask, 0xff, VX_VXLAN_LEN + chain->train.headers);
-	if (eth->version == 4)
-		ip[4] = ip[5] = ip[10] = ip[11] = 0;	/* ID, checksum */
-	if (eth->protocol == VX_PROTO_TCP)
-		vx_put32(l4 + 4, 0);			/* sequence number */
-	vx_put16(l4 + vx_csum_offset(eth->protocol), 0);
+	memset(like->mask, 0, VX_GRO_ALIKE);
+	memset(like->mask, 0xff, VX_VXLAN_LEN + train->headers);
+	if (eth->version == 4) {
+		vx_put16(ip_mask + IPV4_ID, 0);
+		vx_put16(ip_mask + IPV4_CSUM, 0);
+		like->ip_sum = vx_csum_add(ip, IPV4_LEN, 0);
+		like->ip_sum = vx_csum_but(like->ip_sum, vx_get16(ip + IPV4_ID));
+		like->ip_sum = vx_csum_but(like->ip_sum, vx_get16(ip + IPV4_CSUM));
+	}
+	like->pseudo = vx_csum_pseudo(ip, eth->version, eth->protocol, l4_headers + train->size);
+	like->l4_sum = vx_csum_but(vx_csum_add(l4, l4_headers, like->pseudo), vx_get16(l4 + csum));
+	if (eth->protocol == VX_PROTO_TCP) {
+		vx_put32(l4_mask + 4, 0);					/* sequence number */
+		like->l4_sum = vx_csum_but(vx_csum_but(like->l4_sum, vx_get16(l4 + 4)), vx_get16(l4 + 6));
+	}
+	vx_put16(l4_mask + csum, 0);
 }
 
-static bool alike(const uint8_t *a, const uint8_t *b, const uint8_t *mask)
+static bool is_alike(const struct like *like, const uint8_t *a, const uint8_t *b)
 {
 	uint8_t differs = 0;
 
 	for (unsigned i = 0; i < VX_GRO_ALIKE; i++)
-		differs |= (a[i] ^ b[i]) & mask[i];
+		differs |= (a[i] ^ b[i]) & like->mask[i];
 	return !differs;
 }
 
-/** is_next() - Whether a frame that is like the last of its chain is the next one, and right; @pseudo: of both */
-static bool is_next(const struct chain *chain, const uint8_t *frame, uint32_t pseudo)
+/** is_next() - Whether a frame that is like the last of its chain is the next one */
+static bool is_next(const struct chain *chain, const struct like *like, const uint8_t *frame)
 {
 	const struct vx_train *train = &chain->train;
-	const struct vx_eth *eth = &train->eth;
-	const uint8_t *first = vx_train_first(train), *l4 = frame + eth->l4;
-	uint32_t l4_len = train->headers - eth->l4 + train->size;
-	uint16_t csum = vx_get16(l4 + vx_csum_offset(eth->protocol));
+	const uint8_t *first = vx_train_first(train), *ip = frame + train->eth.l3, *l4 = frame + train->eth.l4;
 
-	if (!has_room(train, train->size) || !plain_ip(frame + eth->l3, eth) ||
-	    !ip_follows(chain, first + eth->l3, frame + eth->l3))
+	if (!fits(train, train->size))
 		return false;
-	if (eth->protocol == VX_PROTO_TCP && !tcp_follows(train, first + eth->l4, l4))
+	if (train->eth.version == 4) {
+		uint32_t ip_sum = like->ip_sum + vx_get16(ip + IPV4_ID) + vx_get16(ip + IPV4_CSUM);
+
+		if (vx_csum_fold(ip_sum) != 0xffff || !id_follows(chain, first + train->eth.l3, ip))
+			return false;
+	}
+	return train->eth.protocol == VX_PROTO_UDP ||
+	       vx_get32(l4 + 4) == vx_get32(first + train->eth.l4 + 4) + train->payload;
+}
+
+/** is_right() - Whether the checksum of a frame that is the next one is right; its payload is gathered on the way */
+static bool is_right(const struct vx_train *train, const struct like *like, const uint8_t *frame)
+{
+	const uint8_t *l4 = frame + train->eth.l4, *payload = frame + train->headers;
+	uint16_t csum = vx_get16(l4 + vx_csum_offset(train->eth.protocol));
+	bool tcp = train->eth.protocol == VX_PROTO_TCP;
+	uint32_t sum = like->l4_sum + csum;
+
+	if (csum == vx_csum_fold(like->pseudo) || (!csum && !tcp))	/* perhaps partial: not worth a sum; none */
 		return false;
-	if (csum == vx_csum_fold(pseudo) || (!csum && eth->protocol == VX_PROTO_UDP))	/* perhaps partial; none */
-		return false;
-	return vx_csum_fold(vx_csum_add(l4, l4_len, pseudo)) == 0xffff;
+	if (tcp)
+		sum += (uint32_t)vx_get16(l4 + 4) + vx_get16(l4 + 6);
+	sum = train->room ? vx_csum_copy(vx_train_end(train), payload, train->size, sum)
+			  : vx_csum_add(payload, train->size, sum);
+	return vx_csum_fold(sum) == 0xffff;
 }
 
 /* -- the room's doors --------------------------------------------------------------------------------------------- */
 
-/** vx_gro_size() - How much zeroed memory a coalescer needs; most of it is never touched unless many flows meet */
+/** vx_gro_size() - How much zeroed memory a coalescer needs: rooms, and chains that are touched when many flows meet */
 size_t vx_gro_size(void)
 {
 	return sizeof(struct vx_gro);
@@ -393,6 +470,7 @@ void vx_gro_init(struct vx_gro *gro, vx_gro_emit *emit, void *context)
 {
 	gro->emit = emit;
 	gro->context = context;
+	gro->used = gro->rooms_taken = 0;
 	gro->free = gro->oldest = gro->youngest = gro->last_chain = NO_CHAIN;
 	memset(gro->bucket, NO_CHAIN, sizeof(gro->bucket));
 }
@@ -451,9 +529,10 @@ enum vx_reason vx_gro_add(struct vx_gro *gro, const struct vx_frame *frame, uint
  */
 unsigned vx_gro_follow(struct vx_gro *gro, const struct vx_frame *frame, uint8_t *next, unsigned count)
 {
-	uint8_t mask[VX_GRO_ALIKE], at = gro->last_chain;
-	uint32_t stride = VX_VXLAN_LEN + frame->len, pseudo;
+	uint32_t stride = VX_VXLAN_LEN + frame->len;
+	uint8_t at = gro->last_chain;
 	struct chain *chain;
+	struct like like;
 	unsigned joined;
 
 	if (at == NO_CHAIN || gro->last != frame->data || next != frame->data + frame->len ||
@@ -462,13 +541,16 @@ unsigned vx_gro_follow(struct vx_gro *gro, const struct vx_frame *frame, uint8_t
 	chain = &gro->chains[at];
 	if (stride < VX_GRO_ALIKE || VX_VXLAN_LEN + chain->train.headers > VX_GRO_ALIKE || !is_first_right(chain))
 		return 0;
-	mask_headers(mask, chain);
-	pseudo = vx_csum_pseudo(frame->data + chain->train.eth.l3, chain->train.eth.version, chain->train.eth.protocol,
-				chain->train.headers - chain->train.eth.l4 + chain->train.size);
+	compare_with(&like, &chain->train, frame->data);
 	for (joined = 0; joined < count && gro->last_chain == at; joined++, next += stride) {
-		if (!alike(frame->data - VX_VXLAN_LEN, next, mask) || !is_next(chain, next + VX_VXLAN_LEN, pseudo))
+		uint8_t *data = next + VX_VXLAN_LEN;
+
+		if (!is_alike(&like, frame->data - VX_VXLAN_LEN, next) || !is_next(chain, &like, data))
 			break;
-		append(gro, at, next + VX_VXLAN_LEN, frame->len, chain->train.size);
+		take_room(gro, &chain->train);
+		if (!is_right(&chain->train, &like, data))
+			break;
+		append(gro, at, data, frame->len, chain->train.size);
 	}
 	return joined;
 }

@@ -155,20 +155,14 @@ enum vx_reason vx_gso_check(struct vx_frame *frame)
 	return VX_OK;
 }
 
-/** but() - Take a 16-bit word out of a sum, by adding its complement (RFC 1624) */
-static uint32_t but(uint32_t sum, uint32_t word)
-{
-	return sum + (uint16_t)~word;
-}
-
 /** sum_ipv4() - Sum of an IPv4 header without what differs per segment and without its checksum */
 static uint32_t sum_ipv4(const uint8_t *ip, uint32_t len)
 {
 	uint32_t sum = vx_csum_fold(vx_csum_add(ip, len, 0));
 
-	sum = but(sum, vx_get16(ip + IPV4_TOTAL));
-	sum = but(sum, vx_get16(ip + IPV4_ID));
-	return but(sum, vx_get16(ip + IPV4_CSUM));
+	sum = vx_csum_but(sum, vx_get16(ip + IPV4_TOTAL));
+	sum = vx_csum_but(sum, vx_get16(ip + IPV4_ID));
+	return vx_csum_but(sum, vx_get16(ip + IPV4_CSUM));
 }
 
 /** sum_l4() - Sum of a transport header, and of the pseudo-header that its checksum field stands for, without what
@@ -179,12 +173,12 @@ static uint32_t sum_l4(const struct vx_gso *gso, uint32_t whole)
 	const uint8_t *l4 = gso->data + gso->l4;
 	uint32_t sum = vx_csum_fold(vx_csum_add(l4, gso->headers - (uint32_t)gso->l4, 0));
 
-	sum = but(sum, whole);
+	sum = vx_csum_but(sum, whole);
 	if (!gso->tcp)
-		return but(sum, vx_get16(l4 + UDP_LENGTH));
-	sum = but(sum, vx_get16(l4 + TCP_SEQ));
-	sum = but(sum, vx_get16(l4 + TCP_SEQ + 2));
-	return but(sum, vx_get16(l4 + TCP_OFFSET));
+		return vx_csum_but(sum, vx_get16(l4 + UDP_LENGTH));
+	sum = vx_csum_but(sum, vx_get16(l4 + TCP_SEQ));
+	sum = vx_csum_but(sum, vx_get16(l4 + TCP_SEQ + 2));
+	return vx_csum_but(sum, vx_get16(l4 + TCP_OFFSET));
 }
 
 /**

@@ -224,7 +224,9 @@ void vx_local_train(void *context, struct vx_train *train)
 {
 	struct vx_worker *worker = context;
 	struct load load = { train->frames, train->bytes };
+	const struct iovec *pieces;
 	struct outlet outlet;
+	unsigned count;
 	int error = EINVAL;
 
 	if (!find(&outlet, worker, train->port, train->network, train->packet)) {
@@ -235,15 +237,16 @@ void vx_local_train(void *context, struct vx_train *train)
 		put_whole(&outlet, &train->vnet, train->part[0], load);
 		return;
 	}
+	pieces = vx_train_pieces(train, &count);
 	if (takes(&outlet, &train->vnet)) {
-		error = put(&outlet, &train->vnet, train->part, train->parts);
+		error = put(&outlet, &train->vnet, pieces, count);
 		if (error == EINVAL)
 			vx_refused(&worker->tables->offloads, offload_of(train->vnet.gso_type));
 	}
 	if (error == EINVAL)
 		put_undone(&outlet, train);
 	else
-		settle(&outlet, &train->vnet, train->part, train->parts, load, error);
+		settle(&outlet, &train->vnet, pieces, count, load, error);
 }
 
 /** vx_local_merge() - A frame from the tunnel for a port: written at the latest when the receive batch is over */

@@ -5,6 +5,11 @@
  *   payload. Of the first, the headers are rewritten in place when the train leaves, and what that overwrites is kept,
  *   so that vx_train_undo() gives all of them back to a TAP that does not take the merged frame.
  *
+ *   A write of 46 small pieces takes the kernel 1.4 to 1.8 times as long as one of the same 64 KB in one piece, and
+ *   summing for the checksum reads the payload anyway. So a train may be gathered: payloads are copied, in the pass
+ *   that sums them, end to end into a room, and the headers before them when the train leaves. The frames themselves
+ *   still stay where and as they are, for vx_train_undo().
+ *
  *   The merged frame has a GSO type, and NEEDS_CSUM: the field of its checksum holds the sum of the pseudo-header.
  *
  * Pure: no system call, no global, no allocation.
@@ -28,6 +33,7 @@ void vx_train_load(struct vx_train *train, const struct vx_frame *frame, uint32_
 	train->packet = frame->packet;
 	train->bytes = vx_wire_bytes(frame);
 	train->partial = (frame->vnet.flags & VX_VNET_NEEDS_CSUM) != 0;
+	train->room = NULL;
 	train->part[0] = (struct iovec){ frame->data, frame->len };
 }
 
@@ -38,6 +44,13 @@ void vx_train_open(struct vx_train *train, const struct vx_frame *frame, uint32_
 	train->size = train->payload = payload;
 	train->tcp_flags = 0;
 	train->eth = frame->eth;
+}
+
+/** vx_train_gather() - Gather a train of one frame in @room, of VX_TRAIN_ROOM bytes. Who adds to it copies it there */
+void vx_train_gather(struct vx_train *train, uint8_t *room)
+{
+	train->room = room;
+	memcpy(room + VX_TRAIN_HEAD, vx_train_first(train) + train->headers, train->size);
 }
 
 /** vx_train_add() - Add a frame of @len bytes, @payload of them payload behind headers as long as the first one's */
@@ -80,6 +93,12 @@ void vx_train_merge(struct vx_train *train)
 	vx_put16(l4 + offset, vx_csum_fold(vx_csum_pseudo(ip, eth->version, eth->protocol, l4_len)));
 
 	train->part[0].iov_len = train->headers + train->size;
+	if (train->room) {
+		uint8_t *begin = train->room + VX_TRAIN_HEAD - train->headers;
+
+		memcpy(begin, vx_train_first(train), train->headers);
+		train->whole = (struct iovec){ begin, train->headers + train->payload };
+	}
 	train->vnet = (struct vx_vnet){
 		.flags = VX_VNET_NEEDS_CSUM,
 		.gso_type = !tcp ? VX_GSO_UDP_L4 : eth->version == 4 ? VX_GSO_TCPV4 : VX_GSO_TCPV6,

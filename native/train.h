@@ -6,6 +6,9 @@
 
 #include "vx.h"
 
+#define VX_TRAIN_HEAD	128	/* of headers at most: two tags, IPv6, TCP with options */
+#define VX_TRAIN_ROOM	(VX_TRAIN_HEAD + 65536)
+
 /** struct vx_train_first - What merging overwrites in the headers of the first frame */
 struct vx_train_first {
 	uint16_t ip_len;
@@ -30,6 +33,8 @@ struct vx_train_first {
  * @tcp_flags:	FIN and PSH of any of them
  * @eth:	Headers of the first frame
  * @first:	For vx_train_undo()
+ * @room:	Where the payloads lie end to end, behind VX_TRAIN_HEAD bytes for the headers; NULL: in the parts only
+ * @whole:	The merged frame in it, from merging to undoing
  * @part:	part[0] begins at the Ethernet header; the rest are payload slices of later frames. They refer to the
  *		receive buffers, which therefore stay as they are until the train has left
  */
@@ -48,6 +53,8 @@ struct vx_train {
 	uint8_t tcp_flags;
 	struct vx_eth eth;
 	struct vx_train_first first;
+	uint8_t *room;
+	struct iovec whole;
 	struct iovec part[VX_TRAIN_FRAMES];
 };
 
@@ -59,8 +66,24 @@ static inline uint8_t *vx_train_first(const struct vx_train *train)
 	return train->part[0].iov_base;
 }
 
+/** vx_train_end() - Where the next payload of a gathered train belongs */
+static inline uint8_t *vx_train_end(const struct vx_train *train)
+{
+	return train->room + VX_TRAIN_HEAD + train->payload;
+}
+
+/** vx_train_pieces() - What to write, a gathered train in one piece; until it is undone. @count is set */
+static inline const struct iovec *vx_train_pieces(const struct vx_train *train, unsigned *count)
+{
+	bool whole = train->room && train->parts > 1;
+
+	*count = whole ? 1 : train->parts;
+	return whole ? &train->whole : train->part;
+}
+
 void vx_train_load(struct vx_train *train, const struct vx_frame *frame, uint32_t port);
 void vx_train_open(struct vx_train *train, const struct vx_frame *frame, uint32_t headers, uint32_t payload);
+void vx_train_gather(struct vx_train *train, uint8_t *room);
 void vx_train_add(struct vx_train *train, uint8_t *frame, uint32_t len, uint32_t payload);
 void vx_train_merge(struct vx_train *train);
 void vx_train_undo(struct vx_train *train);

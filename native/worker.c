@@ -212,6 +212,8 @@ static void rest(struct vx_worker *worker)
 	if (worker->rested)
 		return;
 	vx_receiver_rest(&worker->receiver);
+	madvise(worker->gro, vx_gro_size(), MADV_DONTNEED);
+	vx_gro_init(worker->gro, vx_local_train, worker);
 	if (!worker->jobs_active)
 		madvise(worker->tap_buffers, MAP_LEN, MADV_DONTNEED);
 	worker->rested = true;

@@ -26,6 +26,7 @@ ssize_t __wrap_writev(int fd, const struct iovec *parts, int count)
 
 	CHECK(now->writes < RIG_WRITES);
 	*write = (struct write){ .port = -1, .has_vnet = parts[0].iov_len == VX_VNET_LEN };
+	write->pieces = (unsigned)count - 1;
 	for (int id = now->scene->a; id <= now->scene->b; id++)
 		if (vx_net_port(now->scene->tables, (uint32_t)id)->fds[0] == fd)
 			write->port = id;
@@ -141,6 +142,28 @@ void rig_segments_arrive(struct rig *rig, const struct flow *flow)
 
 	for (uint32_t i = 0; i < flow_segments(flow); i++)
 		REASON(rig_arrives(rig, frame, flow_segment(frame, flow, i), 0), VX_OK);
+}
+
+/** rig_datagram_arrives() - As rig_segments_arrive(), in one datagram: those that can follow the first do so */
+void rig_datagram_arrives(struct rig *rig, const struct flow *flow)
+{
+	static uint8_t segment[FLOW_ROOM];
+	struct vx_frame first;
+	uint32_t i, len;
+	uint8_t *next;
+
+	REASON(rig_arrives(rig, segment, flow_segment(segment, flow, 0), 0), VX_OK);
+	first = rig->scene->frame;
+	next = first.data + first.len;
+	for (i = 1; (len = flow_segment(segment, flow, i)) == first.len && i + 1 < flow_segments(flow); i++) {
+		CHECK(rig->used + VX_VXLAN_LEN + len <= ROOM);
+		vx_vxlan_put(rig->room + rig->used, VNI);
+		memcpy(rig->room + rig->used + VX_VXLAN_LEN, segment, len);
+		rig->used += VX_VXLAN_LEN + len;
+	}
+	EQUAL(vx_deliver_followers(&rig->worker, &first, next, i - 1), i - 1);
+	for (; i < flow_segments(flow); i++)
+		REASON(rig_arrives(rig, segment, flow_segment(segment, flow, i), 0), VX_OK);
 }
 
 void rig_batch_ends(struct rig *rig)

@@ -16,6 +16,7 @@ struct write {
 	int port;
 	uint8_t vnet[VX_VNET_LEN];
 	bool has_vnet;
+	unsigned pieces;		/* behind the virtio header */
 	uint8_t *data;
 	uint32_t len;
 };
@@ -40,6 +41,7 @@ void rig_send_local(struct rig *rig);
 struct flow rig_flow(bool tcp, unsigned version, uint32_t len, uint32_t size);
 enum vx_reason rig_arrives(struct rig *rig, const uint8_t *inner, uint32_t len, uint16_t train);
 void rig_segments_arrive(struct rig *rig, const struct flow *flow);
+void rig_datagram_arrives(struct rig *rig, const struct flow *flow);
 void rig_batch_ends(struct rig *rig);
 const vx_counters *rig_port(const struct rig *rig, int port);
 const vx_counters *rig_vtep(const struct rig *rig, int vtep);

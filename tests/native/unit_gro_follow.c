@@ -19,12 +19,15 @@ static struct kind {
 static uint8_t datagram[COUNT * 2048];
 static uint32_t stride;
 static struct vx_gro *gro;
-static unsigned parts;
+static unsigned parts, gathered;
 
 static void count_parts(void *context, struct vx_train *train)
 {
+	unsigned pieces;
+
 	(void)context;
 	parts += train->parts;
+	gathered += vx_train_pieces(train, &pieces) == &train->whole;
 	if (train->parts > 1)
 		vx_train_undo(train);
 }
@@ -169,6 +172,56 @@ static void only_behind_the_last_that_was_added(void)
 	EQUAL(vx_gro_follow(gro, &frame, datagram + stride, 1), 0);	/* it has left */
 }
 
+/* As many trains are gathered as there are rooms; the next is written in pieces, and who comes later finds room. */
+static void trains_are_gathered_while_there_is_room(void)
+{
+	static uint8_t datagrams[VX_TRAIN_ROOMS + 1][sizeof(datagram)];
+
+	for (unsigned round = 0; round < 2; round++) {
+		gathered = 0;
+		for (unsigned i = 0; i <= VX_TRAIN_ROOMS; i++) {
+			struct flow flow = flow_of(kinds[i % 4]);
+			struct vx_frame frame;
+
+			flow.random[160] = (uint8_t)i;	/* of the source port: more rooms than kinds */
+			frame = load(flow);
+			memcpy(datagrams[i], datagram, sizeof(datagram));
+			frame.data = datagrams[i] + VX_VXLAN_LEN;
+			REASON(vx_gro_add(gro, &frame, 3, VX_GRO_TCP | VX_GRO_UDP), VX_OK);
+			EQUAL(vx_gro_follow(gro, &frame, datagrams[i] + stride, COUNT - 1), COUNT - 1);
+		}
+		parts = 0;
+		vx_gro_flush(gro);
+		EQUAL(parts, COUNT * (VX_TRAIN_ROOMS + 1));
+		EQUAL(gathered, VX_TRAIN_ROOMS);
+	}
+}
+
+/* A large frame is cheaper to refer to than to copy. */
+static void large_frames_are_not_gathered(void)
+{
+	static uint8_t large[3 * 8192];
+
+	for (uint32_t size = VX_TRAIN_GATHER; size <= VX_TRAIN_GATHER + 1; size++) {
+		struct flow flow = flow_plain(true, 4, 2 * size, size);
+		struct vx_frame frame = { .data = large + VX_VXLAN_LEN, .segments = 1 };
+
+		flow.tcp_flags = 0x010;
+		for (unsigned i = 0; i < 2; i++) {
+			uint8_t *begin = large + i * (VX_VXLAN_LEN + frame.len);
+
+			vx_vxlan_put(begin, 77);
+			frame.len = (uint32_t)flow_segment(begin + VX_VXLAN_LEN, &flow, i);
+		}
+		REASON(vx_eth_parse(frame.data, frame.len, &frame.eth), VX_OK);
+		gathered = 0;
+		REASON(vx_gro_add(gro, &frame, 3, VX_GRO_TCP), VX_OK);
+		EQUAL(vx_gro_follow(gro, &frame, frame.data + frame.len, 1), 1);
+		vx_gro_flush(gro);
+		EQUAL(gathered, size == VX_TRAIN_GATHER);
+	}
+}
+
 static void short_frames_go_the_long_way(void)
 {
 	struct vx_frame frame = load(flow_plain(false, 4, COUNT * 40, 40));
@@ -184,4 +237,6 @@ CASES(CASE(what_is_like_it_follows),
       CASE(nothing_follows_a_frame_that_lost_its_padding),
       CASE(no_checksum_is_none),
       CASE(only_behind_the_last_that_was_added),
+      CASE(trains_are_gathered_while_there_is_room),
+      CASE(large_frames_are_not_gathered),
       CASE(short_frames_go_the_long_way))

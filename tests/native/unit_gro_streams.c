@@ -38,7 +38,7 @@ static struct queue {
 } queues[QUEUES];
 
 static struct tally {
-	unsigned in, out, merged, refused, damaged_alone, undone, followed;
+	unsigned in, out, merged, refused, damaged_alone, undone, followed, gathered;
 } tally;
 
 static struct vx_gro *gro;
@@ -152,6 +152,7 @@ static void take(void *context, struct vx_train *train)
 	tally.damaged_alone += count == 1 && queue->sent[queue->head].damaged;
 	tally.merged += count > 1 ? count : 0;
 	tally.out += count;
+	tally.gathered += train->room && count > 1 ? count : 0;
 	if (count > 1 && one_in(2))
 		expect_undone(queue, train);
 	queue->head += count;
@@ -345,6 +346,7 @@ static void per_flow_what_comes_out_is_what_went_in(void)
 	CHECK(tally.merged > tally.in / 2);		/* otherwise all of this would prove little */
 	CHECK(tally.undone > 1000 && tally.refused > 1000 && tally.damaged_alone > 100);
 	CHECK(tally.followed > tally.in / 8);
+	CHECK(tally.gathered > tally.in / 16);		/* rooms come back */
 }
 
 /* -- with the segmenter -------------------------------------------------------------------------------------------- */

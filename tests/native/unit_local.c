@@ -76,6 +76,29 @@ static void a_train_is_one_write_at_the_end_of_the_batch(void)
 		}
 }
 
+/* What follows in a datagram is gathered: the same write in one piece. */
+static void a_train_that_came_as_one_datagram_is_one_piece(void)
+{
+	for (unsigned tcp = 0; tcp < 2; tcp++)
+		for (unsigned version = 4; version <= 6; version += 2) {
+			struct rig *rig = rig_new(VX_OFFLOAD_ALL);
+			struct flow flow = rig_flow(tcp, version, 9500, 1000);
+			const struct write *write = rig->write;
+
+			rig_segments_arrive(rig, &flow);
+			rig_batch_ends(rig);
+			rig_datagram_arrives(rig, &flow);
+			rig_batch_ends(rig);
+			EQUAL(rig->writes, 2);
+			EQUAL(write[0].pieces, flow_segments(&flow));
+			EQUAL(write[1].pieces, 1);
+			EQUAL(write[1].len, write[0].len);
+			EQUAL(memcmp(write[1].data, write[0].data, write[0].len), 0);
+			EQUAL(memcmp(write[1].vnet, write[0].vnet, sizeof(write[0].vnet)), 0);
+			rig_free(rig);
+		}
+}
+
 static void what_is_sent_to_a_port_at_once_does_not_overtake_its_train(void)
 {
 	struct flow flow = rig_flow(true, 4, 3000, 1000);
@@ -108,13 +131,14 @@ static int einval_for_super_frames(const struct write *write)
 
 static void a_kernel_that_refuses_super_frames_gets_singles_from_then_on(void)
 {
-	for (unsigned tcp = 0; tcp < 2; tcp++) {
+	for (unsigned i = 0; i < 4; i++) {
+		bool tcp = i & 1, gathered = i & 2;
 		struct rig *rig = rig_new(VX_OFFLOAD_ALL);
 		struct flow flow = rig_flow(tcp, 4, 9500, 1000);
 		uint32_t lost = tcp ? VX_OFFLOAD_TSO : VX_OFFLOAD_USO;
 
 		rig->judge = einval_for_super_frames;
-		rig_segments_arrive(rig, &flow);
+		(gathered ? rig_datagram_arrives : rig_segments_arrive)(rig, &flow);
 		rig_batch_ends(rig);
 		EQUAL(rig->attempts, 1 + flow_segments(&flow));
 		EQUAL(rig->writes, flow_segments(&flow));
@@ -414,6 +438,7 @@ static void each_segment_of_a_super_frame_is_fragmented(void)
 }
 
 CASES(CASE(own_namespace), CASE(a_train_is_one_write_at_the_end_of_the_batch),
+      CASE(a_train_that_came_as_one_datagram_is_one_piece),
       CASE(what_is_sent_to_a_port_at_once_does_not_overtake_its_train),
       CASE(a_kernel_that_refuses_super_frames_gets_singles_from_then_on),
       CASE(a_train_that_is_lost_counts_all_its_frames_under_one_reason),

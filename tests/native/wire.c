@@ -172,15 +172,26 @@ void wire_finish(uint8_t *frame, const struct vx_vnet *vnet, uint32_t len)
 	vx_put16(frame + vnet->csum_start + vnet->csum_offset, !sum && vnet->csum_offset == 6 ? 0xffff : sum);
 }
 
-/** wire_flatten() - A train as the bytes of one write, without the virtio header. Return: how many */
+/** wire_flatten() - A train as the bytes of one write, without the virtio header. Return: how many
+ *
+ * A gathered one is in its parts, too, which it is taken apart into: they have to say the same.
+ */
 uint32_t wire_flatten(const struct vx_train *train, uint8_t *out)
 {
-	uint32_t len = 0;
+	unsigned count;
+	const struct iovec *pieces = vx_train_pieces(train, &count);
+	uint32_t len = 0, at = 0;
 
-	for (unsigned i = 0; i < train->parts; i++) {
-		memcpy(out + len, train->part[i].iov_base, train->part[i].iov_len);
-		len += (uint32_t)train->part[i].iov_len;
+	for (unsigned i = 0; i < count; i++) {
+		memcpy(out + len, pieces[i].iov_base, pieces[i].iov_len);
+		len += (uint32_t)pieces[i].iov_len;
 	}
+	for (unsigned i = 0; i < train->parts; i++) {
+		CHECK(at + train->part[i].iov_len <= len);
+		CHECK(memcmp(out + at, train->part[i].iov_base, train->part[i].iov_len) == 0);
+		at += (uint32_t)train->part[i].iov_len;
+	}
+	EQUAL(at, len);
 	return len;
 }
 
