@@ -10,8 +10,10 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from subprocess import Popen
 
+from lab_ns import poll
 from streams import words
 
 from vxlanu.lab.topology import Completed, Lab
@@ -91,12 +93,45 @@ class Scene:
 
     @contextmanager
     def unmended(self, host: str) -> Iterator[None]:
-        """The agent of a host does nothing inside the block, so what is broken there stays broken."""
+        """What is broken on a host inside the block stays broken: its agent stands, and whatever it began is done.
+
+        Who stands for some seconds is dead for the others; nobody is any more when this ends.
+        """
+        agent = int(self.lab.vxlanu(host, "status")["pid"])
         self.lab.signal_agent(host, signal.SIGSTOP)
         try:
+            poll(lambda: self._stands(host, agent), what=f"the agent of {host} to stand", story=self.lab.story)
             yield
         finally:
             self.lab.signal_agent(host, signal.SIGCONT)
+        poll(self._all_alive, what="every member to be alive", story=self.lab.story)
+
+    def _stands(self, host: str, agent: int) -> bool:
+        """Whether an agent is stopped, its helper waits for a request, and nobody is at work for either.
+
+        Asked in this order: who stands asks for nothing more, and whom the helper had forked by then is seen.
+        """
+        if self._state(agent) != "T":
+            return False
+        [helper] = self.lab.exec(host, ["pgrep", "-P", str(agent), "-x", "vxlanu-ns"]).stdout.split()
+        waits = self._state(int(helper)) == "S"
+        others = [child for child in (*self._children(agent), *self._children(int(helper))) if child != int(helper)]
+        return waits and all(self._state(child) in ("", "Z") for child in others)
+
+    def _state(self, process: int) -> str:
+        """As in proc(5); empty: it is gone."""
+        try:
+            return self.lab.path(Path(f"/proc/{process}/stat")).read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return ""
+
+    def _children(self, process: int) -> list[int]:
+        tasks = self.lab.path(Path(f"/proc/{process}/task"))
+        return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+
+    def _all_alive(self) -> bool:
+        seen = [row for host in self.lab.hosts() for row in self.lab.vxlanu(host, "member", "ls")]
+        return all(row["state"] == "alive" for row in seen)
 
     def traces(self, host: str) -> tuple[list[str], bool]:
         """What of egress there is on a host: links, and whether there are rules."""

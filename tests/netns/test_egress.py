@@ -223,6 +223,7 @@ def test_what_a_firewall_or_an_administrator_removed_is_put_back(scene: Scene, a
     attached("c1-1", "--publish", "8080:80")
     before = scene.way_out("c1-1")
     with scene.unmended("h1"):
+        assert pings(lab, "c1-1", scene.outside), "the way is there while the agent stands"
         lab.exec("h1", ["nft", "flush", "ruleset"])
         assert not pings(lab, "c1-1", scene.outside, wait=1), "nothing is masqueraded"
     poll(lambda: pings(lab, "c1-1", scene.outside, wait=1), what="the rules to be put back", timeout=AUDIT_S)

@@ -57,6 +57,7 @@ def gets_out(scene: Scene) -> None:
 def test_a_veth_that_was_left_half_made_is_dressed(attached: Scene) -> None:
     address = attached.way_out("c1-1")
     with attached.unmended("h1"):
+        assert pings(attached.lab, "c1-1", attached.outside), "the way is there while the agent stands"
         naked(attached)
         assert not pings(attached.lab, "c1-1", attached.outside, wait=1)
     gets_out(attached)
@@ -83,6 +84,7 @@ def test_a_start_dresses_what_a_crash_left_half_made(attached: Scene) -> None:
 def test_what_a_runtime_undid_inside_of_a_target_is_put_back(attached: Scene, lost: str) -> None:
     address = attached.way_out("c1-1")
     with attached.unmended("h1"):
+        assert pings(attached.lab, "c1-1", attached.outside), "the way is there while the agent stands"
         for command in lost.format(address).split(";"):
             attached.lab.exec("c1-1", ["ip", *command.split()])
         assert not pings(attached.lab, "c1-1", attached.outside, wait=1)
