@@ -10,6 +10,7 @@ Rules of this file
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -65,10 +66,14 @@ def entries_with(endpoints: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What may not grow: interfaces of the whole lab, and by host the descriptors of each process and table entries."""
+    """What may not grow: interfaces of the whole lab, and by host the descriptors of each process and table entries.
+
+    `passing` are the descriptors of the helper's children, each of which ends with the request that it is for.
+    """
 
     links: int
     descriptors: dict[str, list[int]]
+    passing: dict[str, list[int]]
     entries: dict[str, int]
 
 
@@ -79,6 +84,11 @@ def client(lab: Lab, host: str) -> Client:
 
 def processes(lab: Lab, host: str) -> list[int]:
     """The agent of a host and its children, as the machine numbers them; not their children, which come and go."""
+    return _lasting_and_passing(lab, host)[0]
+
+
+def _lasting_and_passing(lab: Lab, host: str) -> tuple[list[int], list[int]]:
+    """The agent of a host and its children, and the children of these."""
     parents, inside = {}, Path(f"/proc/{lab.pid}/ns/mnt").readlink()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -89,7 +99,8 @@ def processes(lab: Lab, host: str) -> list[int]:
             continue
         if space == inside and str(agent_socket(host)).encode() in words:
             parents[int(entry.name)] = parent
-    return sorted(pid for pid, parent in parents.items() if parents.get(parent) not in parents)
+    lasting = sorted(pid for pid, parent in parents.items() if parents.get(parent) not in parents)
+    return lasting, sorted(parents.keys() - set(lasting))
 
 
 class Crowd:
@@ -127,21 +138,23 @@ class Crowd:
         poll(all_reached, timeout=GIVE_UP_S, what="everyone to answer", story=lambda: f"{missing}\n{self.lab.story()}")
 
     def settled_footprint(self) -> Footprint:
-        """Twice the same: an exchange between the agents, say, is a descriptor more for a moment."""
+        """Twice the same, and no child at work: an exchange between the agents is a descriptor more for a moment."""
         seen = [self.footprint()]
 
         def still() -> bool:
             seen.append(self.footprint())
-            return seen[-2] == seen[-1]
+            return seen[-2] == seen[-1] and not any(seen[-1].passing.values())
 
         poll(still, timeout=GIVE_UP_S, what="two looks alike", story=lambda: f"{seen}\n{self.lab.story()}")
         return seen[-1]
 
     def footprint(self) -> Footprint:
         counted = self.lab.exec(UNDERLAY, [sys.executable, "-I", "-S", "-c", COUNT_LINKS]).stdout
+        pids = {host: _lasting_and_passing(self.lab, host) for host in HOSTS}
         return Footprint(
             links=int(counted),
-            descriptors={host: [_descriptors(pid) for pid in processes(self.lab, host)] for host in HOSTS},
+            descriptors={host: _descriptors(lasting) for host, (lasting, _) in pids.items()},
+            passing={host: _descriptors(passing) for host, (_, passing) in pids.items()},
             entries={host: self._entries(host) for host in HOSTS},
         )
 
@@ -161,8 +174,13 @@ class Crowd:
         return {host: [_resident_kb(pid) for pid in processes(self.lab, host)] for host in HOSTS}
 
 
-def _descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+def _descriptors(pids: list[int]) -> list[int]:
+    """Of each process that has not ended meanwhile."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.append(len(list(Path(f"/proc/{pid}/fd").iterdir())))
+    return found
 
 
 def _resident_kb(pid: int) -> int:
