@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from lab_ns import poll
 
 from vxlanu.dns.limits import MUTED_MAX
 from vxlanu.dns.muted import Muted
 
-WAIT_S = 0.25
+SO_MEMINFO, MEMINFO = 55, struct.Struct("=9I")  # asm-generic/socket.h; linux/sock_diag.h: the last are the drops
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
@@ -29,20 +31,33 @@ class Room:
         self.muted = Muted([self.datagrams, self.listener])
 
     def hears(self, client: str) -> tuple[bool, bool]:
-        """A datagram of this client, and a connection. On the loopback both arrive before the call returns, or some
-        milliseconds later where ksoftirqd has much to do."""
+        """A datagram of this client, and a connection: the kernel has queued each, or counted it as dropped."""
+        both = (self.datagrams, self.listener)
+        before = {it: dropped(it) for it in both}
         with socket.socket(self._family, socket.SOCK_DGRAM) as asking, socket.socket(self._family) as connecting:
             asking.bind((client, 0))
             asking.sendto(client.encode(), self.datagrams.getsockname())
             connecting.bind((client, 0))
             connecting.setblocking(False)
             connecting.connect_ex(self.listener.getsockname())
-            heard = [bool(select.select([it], [], [], WAIT_S)[0]) for it in (self.datagrams, self.listener)]
+            for it in both:
+                poll(lambda it=it: came(it) or dropped(it) > before[it], what=f"{client} to be heard or dropped")
+            heard = came(self.datagrams), came(self.listener)
             if heard[0]:
                 assert self.datagrams.recv(100) == client.encode()
             if heard[1]:
                 self.listener.accept()[0].close()
-        return heard[0], heard[1]
+        return heard
+
+
+def came(to: socket.socket) -> bool:
+    return bool(select.select([to], [], [], 0)[0])
+
+
+def dropped(to: socket.socket) -> int:
+    """What the kernel has dropped instead of queueing it to a socket."""
+    *_, drops = MEMINFO.unpack(to.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size))
+    return int(drops)
 
 
 @pytest.fixture
