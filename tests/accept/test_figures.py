@@ -143,6 +143,22 @@ def test_a_vanished_namespace_is_noticed_and_forgotten(blue: Lab) -> None:
     assert pings(blue, "c3-1", "192.168.9.10")
 
 
+@pytest.mark.interop("dig")
+def test_a_name_is_gone_on_another_host_soon_after_its_namespace(blue: Lab) -> None:
+    took = []
+    for number in range(5):
+        name = f"c2-n{number}"
+        until = f"until dig +tries=1 +time=1 {name}.blue.vxlanu.internal | grep -q $0; do :; done"
+        blue.create_container(name)
+        client(blue, "h2").attach(Attach(network="blue", target=name))
+        blue.exec("c3-1", ["sh", "-c", until, "NOERROR"], timeout_s=20)
+        begun = time.monotonic()
+        blue.delete_container(name)
+        blue.exec("c3-1", ["sh", "-c", until, "NXDOMAIN"], timeout_s=20)
+        took.append(time.monotonic() - begun)
+    report("a namespace that ends, its name gone on another host", took, 2.0, "s")
+
+
 def test_a_partition_of_15_seconds_heals(blue: Lab) -> None:
     everyone = [client(blue, host) for host in HOSTS]
 
