@@ -3,6 +3,7 @@
 send ADDRESS PORT FLOWS SEED     datagrams of FLOWS flows, sizes mixed, a round every millisecond until end of input;
                                  {"ready": true} after the first round
 check ADDRESS PORT               {"ready": true}; at end of input {"received": n, "flows": n, "late": n, "first": …}
+                                 once nothing has come for a tenth of a second: the senders have to have ended before
 
 Each flow is a socket of its own, so a source port. A datagram begins with its flow and its number in the flow. One that
 comes after a higher number of its flow is late; losses are no matter here. Standard library only.
@@ -58,12 +59,13 @@ def check(address: str, port: int) -> None:
         sock.bind((address, port))
         sock.settimeout(0.05)
         print(json.dumps({"ready": True}), flush=True)
-        while True:  # to the last that waits: who got no time is behind when it is told to end
+        silent = 0
+        while silent < 2:  # to the last that waits: who got no time is behind when it is told to end
             try:
                 order.see(sock.recv(65536))
+                silent = 0
             except TimeoutError:
-                if ended():
-                    break
+                silent += ended()
     told = {"received": order.received, "flows": len(order.newest), "late": order.late, "first": order.first}
     print(json.dumps(told), flush=True)
 

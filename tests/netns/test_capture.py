@@ -192,6 +192,12 @@ def test_what_did_not_fit_is_counted_to_the_frame(pair: Lab, tmp_path: Path) -> 
         return int(rows[0]["sent_frames"])
 
     frame = bytes.fromhex("0242c0a80014" "0242c0a8000a" "88b5") + bytes(1400)
+
+    def more_than_fits() -> bool:
+        """With another burst, of which the agent never gets what the TAP's own ring has no room for."""
+        once(pair, "c1-1", "burst", "eth0", frame.hex(), 6000)
+        return came() - before >= MORE_THAN_FITS
+
     for quiet in (  # A says nothing by itself from here on: neither router solicitations nor ARP probes
         ["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6"],
         ["ip", "neigh", "replace", "192.168.0.20", "lladdr", "02:42:c0:a8:00:14", "dev", "eth0"],
@@ -200,8 +206,7 @@ def test_what_did_not_fit_is_counted_to_the_frame(pair: Lab, tmp_path: Path) -> 
     with capturing(pair, "A", "--direction", "out", "-w", file) as running:
         before = came()
         running.signal(signal.SIGSTOP)
-        while came() - before < MORE_THAN_FITS:  # what the TAP's own ring had no room for, the agent never got
-            once(pair, "c1-1", "burst", "eth0", frame.hex(), 6000)
+        poll(more_than_fits, "the agent to get more than fits", 60, pair.story)
         poll(lambda: pings(pair, "c1-1", "192.168.0.20", wait=1), "the ring to be read to its end", 60)
         sent = poll_value(lambda: (now := came()) == came() and now - before, what="the counters to come to rest")
         running.signal(signal.SIGCONT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -34,13 +35,19 @@ def test_the_demo_tells_its_whole_story(dissector: str, tmp_path: Path, require:
             (tmp_path / tool).symlink_to(found)
         path = str(tmp_path)
     program = "import sys; from vxlanu.cli.main import main; sys.exit(main(['lab', 'demo']))"
-    command, environment = [sys.executable, "-c", program], os.environ | {"PATH": path}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+    command, environment = [sys.executable, "-u", "-c", program], os.environ | {"PATH": path}
+    spoken, complaints = tmp_path / "said.txt", tmp_path / "complained.txt"  # there also after one that did not end
+    with (
+        spoken.open("w") as out, complaints.open("w") as err,
+        subprocess.Popen(command, env=environment, stdout=out, stderr=err) as demo,
+    ):
         try:
-            said, complained = demo.communicate(timeout=LIMIT_S)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                demo.wait(LIMIT_S)
         finally:
             demo.kill()
-    assert demo.returncode == 0, said[-6000:] + complained
+    said = spoken.read_text()
+    assert demo.returncode == 0, said[-6000:] + complaints.read_text()
     told = re.findall(r"^(\d+)\. (.*)$", said, re.MULTILINE)
     assert [title for _, title in told] == [step.title for step in steps()]
     assert "Every step of the demo held" in said.splitlines()[-1]

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from crowd import client
-from egress_scene import AUDIT_S
 from lab_ns import poll
 
 from vxlanu.api.schema import Attach
@@ -24,7 +23,9 @@ from vxlanu.lab.topology import Lab
 pytestmark = [pytest.mark.accept, pytest.mark.netns, pytest.mark.interop("nft")]
 
 SIZE = 60
-"""A look at four of them in five seconds, as it was once, takes 75 s to come round: more than AUDIT_S."""
+"""A look at four of them in five seconds, as it was once, takes 75 s to come round: more than WITHIN_S."""
+
+WITHIN_S = 20  # promised are 10 s: of this, and of a machine that is busy with sixty containers
 
 LOSSES = {
     "address": "ip -n $name addr flush dev eth1",
@@ -86,5 +87,5 @@ def test_what_several_of_many_containers_lose_inside_is_put_back(crowd: Crowd) -
     def differing() -> dict[str, str]:
         return {name: it for name, it in crowd.state(*victims).items() if it != before[name]}
 
-    poll(lambda: not differing(), what=f"{len(victims)} ways out", timeout=AUDIT_S, story=lambda: f"{differing()}")
+    poll(lambda: not differing(), what=f"{len(victims)} ways out", timeout=WITHIN_S, story=lambda: f"{differing()}")
     print(f"{len(victims)} of {SIZE} were put back after {time.monotonic() - since:.1f} s")
