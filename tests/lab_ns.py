@@ -120,10 +120,13 @@ class Namespace:
         return run("ip", "-n", self.name, *arguments, check=check)
 
     def pings(self, address: str, *, wait: int = 10) -> bool:
-        """Whether an echo request to `address` is answered within `wait` seconds; one of several, if there is time."""
+        """Whether an echo comes back from `address`, asked for again until `wait` seconds have passed."""
         asked = self.command("ping", "-n", "-q", "-c", "1", "-W", str(min(wait, 2)), address)
-        tries = range(max(1, wait // 2))
-        return any(subprocess.run(asked, capture_output=True, env=_environment).returncode == 0 for _ in tries)
+        end = time.monotonic() + wait
+        while subprocess.run(asked, capture_output=True, env=_environment, check=False).returncode != 0:
+            if time.monotonic() >= end:
+                return False
+        return True
 
     def story(self) -> str:
         """Links, addresses and neighbours, for a test that failed."""

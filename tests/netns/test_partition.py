@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from streams import pings
+from streams import echoes, pings
 from trio import agree, differences, joined, member_state, transfer
 
 from vxlanu.lab.topology import Lab, poll
@@ -50,7 +50,7 @@ def test_a_blocked_control_port_disturbs_no_traffic_also_across_a_restart(
         assert lost(said) == [], said
         lab.kill_agent("h2")
         lab.start_agent("h2")
-        assert pings(lab, "c1-1", where["c2-1"], count=5)
+        assert echoes(lab, "c1-1", where["c2-1"], 5) >= 4
         transfer(lab, "c2-1", "c1-1", where["c1-1"], lambda: None)
         shown = next(r for r in lab.vxlanu("h1", "endpoint", "ls") if r["name"] == "c2-1")
         assert shown["state"] == "down"
