@@ -20,7 +20,6 @@ import socket
 import struct
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +36,8 @@ SOL_UDP, UDP_SEGMENT = 17, 103
 TCP_INFO_TOTAL_RETRANS, TCP_INFO_DATA_SEGS_OUT = 100, 156  # offsets in struct tcp_info (linux/tcp.h)
 WAIT_S = 60.0
 LOST_S = 20.0  # what has not come by then never will
-TRIES = 3  # what is lost each time is lost by us
+TRIES_S = (3.0, 3.0, LOST_S)  # how long each is waited for; what is lost each time is lost by us
+SHORT_WINDOWS_MAX = 10  # a queue that is full for a moment makes one or two
 BLOCK = random.Random(20).randbytes((1 << 20) - 3)  # odd, so that no part of it repeats at a segment's distance
 
 
@@ -149,22 +149,46 @@ def sizes(
     window: int = 32,
     port: int = 0,
 ) -> tuple[list[int], list[int]]:
-    """One datagram of each size from one socket (on `port`) to another: (sizes missing, sizes of what nobody sent)."""
+    """One datagram of each size from one socket (on `port`) to another: (sizes missing, sizes of what nobody sent).
+
+    Not to its end when too many windows lack something: that is no accident, and each of them is waited for.
+    """
     missing = list(wanted)
     surplus: list[int] = []
+    late: list[bytes] = []  # given up; one that comes after all was sent
     with udp_socket(lab, sender, source, port) as sending, udp_socket(lab, receiver, address) as receiving:
-        to = receiving.getsockname()[:2]
-        receiving.settimeout(LOST_S)
-        for _ in range(TRIES):
-            left, missing = missing, []
-            while left:
+        for seconds in TRIES_S:
+            receiving.settimeout(seconds)
+            left, missing, short = missing, [], 0
+            while left and short <= SHORT_WINDOWS_MAX:
                 some, left = left[:window], left[window:]
-                for size in some:
-                    sending.sendto(datagram(size), to)
-                sent, came = Counter(map(datagram, some)), Counter(_take(receiving, len(some)))
-                missing += sorted(len(data) for data in (sent - came).elements())
-                surplus += sorted(len(data) for data in (came - sent).elements())
+                lost, others = _window(sending, receiving, [datagram(size) for size in some])
+                missing += map(len, lost)
+                short += bool(lost)
+                for data in others:
+                    if data in late:
+                        late.remove(data)
+                    else:
+                        surplus.append(len(data))
+                late += lost
+            if short > SHORT_WINDOWS_MAX:
+                break
     return missing, surplus
+
+
+def _window(sending: socket.socket, receiving: socket.socket, sent: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """Send some datagrams: which did not come within the socket's time limit, and what came besides."""
+    lost, others = list(sent), []
+    for data in sent:
+        sending.sendto(data, receiving.getsockname()[:2])
+    with contextlib.suppress(TimeoutError):
+        while lost:
+            data = receiving.recv(1 << 16)
+            if data in lost:
+                lost.remove(data)
+            else:
+                others.append(data)
+    return lost, others
 
 
 def _take(receiving: socket.socket, count: int) -> list[bytes]:
@@ -195,15 +219,15 @@ def segmented(lab: Lab, sender: str, receiver: str, source: str, address: str, s
     """One send with UDP_SEGMENT of `octets` as datagrams of `segment`. What is wrong with what arrived."""
     data = os.urandom(octets)
     wanted = [data[at : at + segment] for at in range(0, octets, segment)]
-    with udp_socket(lab, sender, source) as sending, udp_socket(lab, receiver, address) as receiving:
-        sending.setsockopt(SOL_UDP, UDP_SEGMENT, segment)
-        receiving.settimeout(LOST_S)
-        for _ in range(TRIES):
+    for seconds in TRIES_S:  # each with sockets of its own, which hear nothing late of the last try
+        with udp_socket(lab, sender, source) as sending, udp_socket(lab, receiver, address) as receiving:
+            sending.setsockopt(SOL_UDP, UDP_SEGMENT, segment)
+            receiving.settimeout(seconds)
             sending.sendto(data, receiving.getsockname()[:2])
             came = _take(receiving, len(wanted))
-            if came == wanted:
-                return []
-            rest = iter(wanted)
-            if not all(datagram in rest for datagram in came):
-                break  # not only fewer, but others, or in another order
+        if came == wanted:
+            return []
+        rest = iter(wanted)
+        if not all(datagram in rest for datagram in came):
+            break  # not only fewer, but others, or in another order
     return [f"{segment}: {len(came)} of {len(wanted)} datagrams, lengths {sorted(set(map(len, came)))}"]

@@ -55,8 +55,8 @@ RETRANSMITTED = 0.05 if os.environ.get("VXLANU_TEST_OFFLOAD") else 0.01
 """Of the segments. Without TSO a slot of the TAP's queue holds one segment, not forty: slow start overshoots once."""
 HALF_A_SECOND = 0.5
 """The longest time in which nothing of a bulk transfer may arrive."""
-TRIES = 10
-"""A busy machine pauses, too; a pause of ours is in every transfer of its kind."""
+UNSTEADY_MAX = 2
+"""A busy machine pauses, too, but not in most transfers (of 48 beside three busy loops: in none)."""
 
 
 @dataclass
@@ -118,11 +118,12 @@ def test_each_pings_the_other(over: Pair) -> None:
 def test_bulk_arrives_intact_and_without_a_pause(over: Pair, way: tuple[str, str]) -> None:
     for version, octets in BULK_BYTES.items():
         tried: list[Bulk] = []
-        while len(tried) < TRIES and not (tried and steady(tried[-1])):
+        unsteady = 0
+        while len(tried) <= 2 * unsteady:  # until most are steady
             tried.append(bulk(over.lab, *way, over.addresses[way[1], version], octets))
-            assert tried[-1].intact, (tried, over.story())
+            unsteady += not steady(tried[-1])
+            assert tried[-1].intact and unsteady <= UNSTEADY_MAX, (version, tried, over.story())
         print(version, tried)
-        assert steady(tried[-1]), (version, tried, over.story())
 
 
 def steady(done: Bulk) -> bool:
