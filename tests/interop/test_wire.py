@@ -10,7 +10,8 @@ so both ends have them switched off: then every byte of the capture is as it wou
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from kernel_peer import set_underlay
 from lab_ns import poll
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet
@@ -35,6 +36,7 @@ pytestmark = [pytest.mark.netns, pytest.mark.interop("tshark", "dumpcap", "ethto
 VNI = 0xABCDEF
 WAY = ("c1-1", "c2-1")
 ECHOES = 5
+ECHO_TYPES = {8, 0, 128, 129}
 FLOWS = 32
 LONGEST = 1514
 CHECKS = [word for layer in ("ip", "udp", "tcp") for word in ("-o", f"{layer}.check_checksum:TRUE")]
@@ -121,9 +123,11 @@ class Capture:
         """All datagrams, as scapy has them."""
         return rdpcap(str(self.datagrams))
 
-    def echoes(self) -> int:
-        """Echo replies on the wire by now; the file may still be growing."""
-        return len(tshark(self.raw, "-Y", "vxlan && (icmp.type == 0 || icmpv6.type == 129)", check=False).splitlines())
+    def replies(self) -> int:
+        """Echo replies of each version, at least, on the wire by now; the file may still be growing."""
+        wanted = "vxlan && (icmp.type == 0 || icmpv6.type == 129)"
+        said = tshark(self.raw, "-Y", wanted, "-T", "fields", "-e", "icmpv6.type", check=False).splitlines()
+        return min(said.count(""), said.count("129"))
 
     def record(self) -> None:
         """Capture until all of the traffic, and then a last ping, are in the file."""
@@ -131,7 +135,7 @@ class Capture:
         with self.lab.running("underlay", command) as dumpcap:
             poll(lambda: self.raw.exists() and self.raw.stat().st_size > 24, what="dumpcap captures")
             self._traffic()
-            poll(lambda: self.echoes() >= 2 * ECHOES, what="all echo replies are in the file")
+            poll(lambda: self.replies() >= ECHOES, what="all echo replies are in the file")
             dumpcap.terminate()
             assert dumpcap.wait(60) == 0, dumpcap.stderr and dumpcap.stderr.read()
         tshark(self.raw, "-Y", "udp.port == 4789", "-F", "pcap", "-w", str(self.datagrams))
@@ -170,7 +174,26 @@ def test_tshark_finds_every_datagram_to_be_vxlan_with_good_checksums(captured: C
     assert [(number, what) for number, what in enumerate(found, 1) if what] == []
     kinds = {tuple(row["frame.protocols"][0].split(":")[-2:]) for row in dissected(captured.datagrams)}
     assert {("icmp", "data"), ("icmpv6", "data"), ("tcp", "data"), ("udp", "data")} <= kinds
-    assert captured.echoes() >= 2 * ECHOES, "a reply that came late was asked for again"
+
+
+def echoes(packets: Iterable[Packet]) -> Counter[bytes]:
+    """Every echo request and reply, as it is: ident, number and the time in it make each another. Its type is first."""
+    kinds = (ICMP, ICMPv6EchoRequest, ICMPv6EchoReply)
+    return Counter(bytes(packet[kind]) for packet in packets for kind in kinds if kind in packet)
+
+
+def repeated(packets: Iterable[Packet]) -> list[bytes]:
+    return [message for message, times in echoes(packets).items() if times > 1]
+
+
+def test_each_echo_request_and_reply_crosses_the_wire_once(captured: Capture) -> None:
+    """A request whose reply came late was sent again by another ping: there may be more than were counted."""
+    heard = [packet for packet in captured.packets if echoes([packet])]
+    assert repeated(heard) == []
+    types = Counter(message[0] for message in echoes(heard))
+    assert set(types) == ECHO_TYPES and min(types.values()) >= ECHOES, types
+    for again in heard:
+        assert repeated([*heard, again]) == list(echoes([again])), "the control: the same once more is found"
 
 
 def test_a_flow_keeps_its_source_port_and_flows_differ(captured: Capture) -> None:

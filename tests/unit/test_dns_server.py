@@ -221,7 +221,7 @@ def test_without_any_answer_the_client_hears_servfail_while_it_still_listens() -
             async with serving(resolver) as bench:
                 assert (await bench.udp("www.example.org")).rcode() == dns.rcode.SERVFAIL
                 assert bench.counters.failed == 1
-                poll(lambda: len(resolver.asked) == limits.TRIES_MAX, what="the resolver's thread to have its turn")
+            poll(lambda: len(resolver.asked) == limits.TRIES_MAX, what="the resolver's thread to have its turn")
         async with serving() as bench:
             assert (await bench.udp("www.example.org")).rcode() == dns.rcode.SERVFAIL, "a host without resolvers"
 
