@@ -37,6 +37,7 @@ from .ways import ask_by_stream, try_stream
 __all__ = ["ControlPlane", "Journal"]
 
 _JOIN_SECONDS = 5.0
+_CONFIRM_SECONDS = 1.0  # at most, for networks and VTEPs, which are rare; for endpoints the profile says
 _POLL_SECONDS = 0.02
 _SLACK_SECONDS = 5.0  # beyond a deadline of the core, for a slow disk; only a bug or a dead disk gets there
 _EffectT = TypeVar("_EffectT", bound=Effect)
@@ -134,13 +135,13 @@ class ControlPlane:
 
     # records
 
-    async def create_network(self, network: Network, timeout: float = 1.0) -> Published:
+    async def create_network(self, network: Network) -> Published:
         """Durable here, then pushed to every alive member. Raises Refusal."""
-        return await self._publish([self.core.create_network(network, time.monotonic())], None, timeout)
+        return await self._publish([self.core.create_network(network, time.monotonic())], None, _CONFIRM_SECONDS)
 
-    async def remove_network(self, network: NetworkId, timeout: float = 1.0) -> Published:
+    async def remove_network(self, network: NetworkId) -> Published:
         """Raises Refusal."""
-        return await self._publish([self.core.remove_network(network, time.monotonic())], None, timeout)
+        return await self._publish([self.core.remove_network(network, time.monotonic())], None, _CONFIRM_SECONDS)
 
     async def put_endpoint(self, endpoint: Endpoint) -> Published:
         """Durable here, then pushed; returns after the hosts of its network confirmed, or the profile's `confirm`."""
@@ -159,13 +160,13 @@ class ControlPlane:
             self.core.release(network, endpoint, now)
         return await self._publish([record], network, self._config.profile.confirm)
 
-    async def put_vtep(self, vtep: Vtep, timeout: float = 1.0) -> Published:
+    async def put_vtep(self, vtep: Vtep) -> Published:
         """Raises Refusal."""
-        return await self._publish([self.core.put_vtep(vtep, time.monotonic())], None, timeout)
+        return await self._publish([self.core.put_vtep(vtep, time.monotonic())], None, _CONFIRM_SECONDS)
 
-    async def remove_vtep(self, network: NetworkId, address: str, port: int, timeout: float = 1.0) -> Published:
+    async def remove_vtep(self, network: NetworkId, address: str, port: int) -> Published:
         """Raises Refusal."""
-        return await self._publish([self.core.remove_vtep(network, address, port, time.monotonic())], None, timeout)
+        return await self._publish([self.core.remove_vtep(network, address, port, time.monotonic())], None, _CONFIRM_SECONDS)
 
     # addresses
 

@@ -465,7 +465,7 @@ size_t vx_gro_size(void)
 	return sizeof(struct vx_gro);
 }
 
-/** vx_gro_init() - Make zeroed memory a coalescer, of one worker; @emit gets every train with @context */
+/** vx_gro_init() - Make a coalescer of zeroed memory, or empty one anew; @emit gets every train with @context */
 void vx_gro_init(struct vx_gro *gro, vx_gro_emit *emit, void *context)
 {
 	gro->emit = emit;

@@ -25,6 +25,8 @@
 #define VX_GSO_HEADERS_MAX	320	/* Ethernet, tags, IPv6 with extension headers, TCP with options */
 #define VX_GRO_CHAINS		64	/* flows that a receive batch merges at a time */
 #define VX_GRO_ALIKE		128	/* bytes compared of frames that may follow each other: all headers */
+#define VX_TRAIN_HEAD		128	/* of headers at most: two tags, IPv6, TCP with options */
+#define VX_TRAIN_ROOM		(VX_TRAIN_HEAD + 65536) /* and an IP packet's payload, rounded up */
 #define VX_TRAIN_ROOMS		2	/* as many trains as a receive batch is to bring: VX_RX_BYTES */
 #define VX_TRAIN_GATHER		4096	/* payload of a frame up to which a copy costs less than a piece of a write */
 #define VX_TRAIN_FRAMES		64	/* frames of one merged frame (kernel: UDP_GRO_CNT_MAX) */

@@ -6,9 +6,6 @@
 
 #include "vx.h"
 
-#define VX_TRAIN_HEAD	128	/* of headers at most: two tags, IPv6, TCP with options */
-#define VX_TRAIN_ROOM	(VX_TRAIN_HEAD + 65536)
-
 /** struct vx_train_first - What merging overwrites in the headers of the first frame */
 struct vx_train_first {
 	uint16_t ip_len;

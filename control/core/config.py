@@ -69,7 +69,7 @@ class Profile:
     claim_deadline: float = 5.0  # one try to claim a block or borrow an address
     allocate_deadline: float = 12.0  # longer than it takes to declare a crashed member dead in a small cluster
     address_cooldown: float = 60.0
-    confirm: float = 0.2  # an endpoint's record is waited for that long at most, by whoever attaches or detaches it
+    confirm: float = 0.2  # whoever writes or deletes an endpoint's record waits that long for the others, at most
 
 
 LAN = Profile()

@@ -117,8 +117,8 @@ async def _run_until_told(
     for key in agent.ended:
         agent.spawn(end(agent, key))
     agent.intents.begin(attach)
+    on_hangup(agent, reread)  # before anybody hears of it: a manager may ask for a reload in that very moment
     await _serve(agent, server, http, open_things)
-    on_hangup(agent, reread)  # before anybody is told: a manager may ask for a reload in that very moment
     _announce(agent)
     await agent.stopping.wait()
     deadline.begin()

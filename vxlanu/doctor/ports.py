@@ -1,8 +1,8 @@
 """A reader: who holds a port here. The kernel's socket tables, the processes behind them, kernel vxlan devices.
 
 A kernel vxlan device's socket belongs to no process. The device may be in another namespace than
-its socket (Docker Swarm's overlay networks are), so named namespaces are looked into for one with that port that says
-that its socket is elsewhere.
+its socket (Docker Swarm's overlay networks are), so named namespaces are looked into for one with that port and its
+socket elsewhere (IFLA_LINK_NETNSID).
 
 Rules of this file
   1. It reads, and judges nothing. What may not be looked at is left out.

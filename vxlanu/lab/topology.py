@@ -290,7 +290,8 @@ class Lab:
 
     @contextlib.contextmanager
     def running(self, name: str, argv: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-        """Run `argv` in `name` for as long as the block lasts; both of its outputs are pipes. It has ended then."""
+        """Run `argv` in `name` for as long as the block lasts; both of its outputs are pipes. Then it is ended, and
+        waited for: the command itself, not what that has started."""
         with subprocess.Popen(
             self.command(name, argv), env=self.environment(name), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -298,11 +299,10 @@ class Lab:
             try:
                 yield process
             finally:
-                commands = _children(process.pid)
+                commands = _children(process)
                 process.kill()
                 for command in commands:
-                    select.select([command], [], [], COMMAND_TIMEOUT_S)
-                    os.close(command)
+                    _wait_for_end(command, argv)
 
     def vxlanu(self, host: str, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> Json:
         """`vxlanu ARGUMENTS --json` on a host, parsed; raises when it fails. A list is its `items`."""
@@ -384,11 +384,24 @@ class Lab:
         return reply
 
 
-def _children(pid: int) -> list[int]:
-    """Descriptors of a process's children, which are readable once they have ended."""
-    found = []
-    with contextlib.suppress(OSError):  # it has ended
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+def _wait_for_end(command: int, argv: Sequence[str]) -> None:
+    """Wait until a process, by its descriptor, has ended, and close that."""
+    ends = select.poll()
+    ends.register(command, select.POLLIN)
+    try:
+        if not ends.poll(COMMAND_TIMEOUT_S * 1000):
+            raise TryAgain(" ".join(argv), f"was killed and has not ended after {COMMAND_TIMEOUT_S:.0f} s")
+    finally:
+        os.close(command)
+
+
+def _children(process: subprocess.Popen[str]) -> list[int]:
+    """Descriptors of a process's children, which are readable once they have ended; none if it has ended itself."""
+    found: list[int] = []
+    if process.poll() is not None:  # its number may be another's by now
+        return found
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
             with contextlib.suppress(ProcessLookupError):
                 found.append(os.pidfd_open(int(child)))
     return found
