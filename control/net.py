@@ -166,7 +166,8 @@ class ControlPlane:
 
     async def remove_vtep(self, network: NetworkId, address: str, port: int) -> Published:
         """Raises Refusal."""
-        return await self._publish([self.core.remove_vtep(network, address, port, time.monotonic())], None, _CONFIRM_SECONDS)
+        record = self.core.remove_vtep(network, address, port, time.monotonic())
+        return await self._publish([record], None, _CONFIRM_SECONDS)
 
     # addresses
 
