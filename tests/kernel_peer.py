@@ -1,8 +1,6 @@
 """A host without an agent on a lab's underlay, whose overlay is the kernel's: a vxlan device.
 
-It is set up by nothing but the commands that `vxlanu vtep add` prints. Underlays: veth devices as they are, as a
-network card without tunnel offloads would be, and as one without any (DESIGN.md 8); switched with ethtool on both ends
-of every cable.
+It is set up by nothing but the commands that `vxlanu vtep add` prints.
 """
 
 from __future__ import annotations
@@ -14,29 +12,11 @@ from lab_ns import poll
 
 from vxlanu.lab.topology import Lab
 
-__all__ = ["INNER", "OUTER", "UNDERLAYS", "KernelPeer", "set_underlay"]
+__all__ = ["INNER", "OUTER", "KernelPeer"]
 
 OUTER = {"ipv4": "10.97.0.50", "ipv6": "fd97::50"}
 INNER = {"v4": "192.168.7.250", "v6": "fd07::250"}
 SUBNETS = ("192.168.7.0/24", "fd07::/64")
-
-_TUNNEL = ("tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation", "tx-udp-segmentation", "tso")
-_CHECKSUM = "tx-checksum-ip-generic"
-UNDERLAYS: dict[str, dict[str, str]] = {
-    "offload": dict.fromkeys((_CHECKSUM, *_TUNNEL), "on") | {"gro": "off"},
-    "nic": {_CHECKSUM: "on"} | dict.fromkeys(_TUNNEL, "off") | {"gro": "on"},
-    "plain": dict.fromkeys((*_TUNNEL, _CHECKSUM), "off") | {"gro": "on"},
-    "wire": dict.fromkeys(("tx", "tx-udp-segmentation", "tso", "gro"), "off"),
-}
-"""`wire`: every byte of a capture is as it would be on copper."""
-
-
-def set_underlay(lab: Lab, kind: str, hosts: tuple[str, ...]) -> None:
-    """Give both ends of the cables of `hosts` the features of one of UNDERLAYS."""
-    words = [word for pair in UNDERLAYS[kind].items() for word in pair]
-    for host in hosts:
-        for place, device in ((host, "eth0"), ("underlay", host)):
-            lab.exec(place, ["ethtool", "-K", device, *words])
 
 
 class KernelPeer:

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from kernel_peer import set_underlay
 from lab_ns import poll
 
+from benchmarks.underlay import set_underlay
 from vxlanu.lab.topology import Lab
 
 NEEDS = ("ovs-vswitchd", "ovsdb-server", "ovsdb-tool", "ovs-vsctl")

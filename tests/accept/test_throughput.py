@@ -16,11 +16,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
-from kernel_peer import set_underlay
 from lab_ns import poll
 from ovs_host import NEEDS, OvsHost
 from streams import pings
 
+from benchmarks.underlay import set_underlay
 from vxlanu.lab.topology import Lab
 
 pytestmark = [pytest.mark.accept, pytest.mark.netns, pytest.mark.interop("iperf3", "ethtool", "kernel-vxlan")]

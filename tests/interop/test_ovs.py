@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from kernel_peer import set_underlay
 from lab_ns import poll
 from ovs_host import NEEDS, OvsHost
 from sockets import bulk, sizes
 from streams import echoes, pings
 
+from benchmarks.underlay import set_underlay
 from vxlanu.lab.topology import Lab
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop(*NEEDS, "ethtool")]

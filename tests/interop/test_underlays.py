@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
-from kernel_peer import INNER, KernelPeer, set_underlay
+from kernel_peer import INNER, KernelPeer
 from lab_ns import poll
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
@@ -41,6 +41,7 @@ from sockets import (
 )
 from streams import pings
 
+from benchmarks.underlay import set_underlay
 from vxlanu.lab.topology import Lab
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop("kernel-vxlan", "bridge", "ethtool")]

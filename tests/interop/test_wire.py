@@ -17,7 +17,6 @@ from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
-from kernel_peer import set_underlay
 from lab_ns import poll
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
@@ -29,6 +28,7 @@ from scapy.utils import rdpcap, wrpcap
 from sockets import bulk, segmented, sizes
 from streams import pings
 
+from benchmarks.underlay import set_underlay
 from vxlanu.lab.topology import Lab
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop("tshark", "dumpcap", "ethtool")]

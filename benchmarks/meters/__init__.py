@@ -1,0 +1,51 @@
+"""The meters: each measures one thing of a path, with the same client whatever the peer.
+
+A meter raises `MeterFailed` when it has no figure; it never returns one that it does not believe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from benchmarks.scene import Path
+
+__all__ = ["Meter", "MeterFailed", "Reading"]
+
+
+class MeterFailed(Exception):
+    """No figure: what was run, and what it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One figure of one path."""
+
+    value: float
+    octets: int = 0
+    """Payload bytes that the path must have carried for it, for its witnesses to confirm; 0: not to be checked."""
+    detail: dict[str, object] = field(default_factory=dict)
+    """What else the tool said and a reader or a plot may want: percentiles, loss, raw samples."""
+
+
+class Meter(Protocol):
+    """One quantity. Frozen and hashable, so that settings are part of its identity."""
+
+    @property
+    def name(self) -> str:
+        """Short and stable, for files and options: `tcp-4`, `udp-64`."""
+
+    @property
+    def title(self) -> str:
+        """For tables: `TCP, 4 streams`."""
+
+    @property
+    def unit(self) -> str:
+        """`Gbit/s`, `µs`, ..."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """What a ratio above one means."""
+
+    def read(self, path: Path) -> Reading:
+        """Measure once. Raises MeterFailed."""
