@@ -21,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest
 PROCESSES ?= $(shell echo $$(( $$(nproc) < 6 ? $$(nproc) + 2 : 8 )))
 PYTEST_FLAGS ?=
 # The unit tests run once, on the wheel: what passes there is what a user gets. Those about the sources run in the tree.
-UNIT_SOURCES := $(addprefix tests/unit/test_,tidy.py control_purity.py benchmarks.py)
+UNIT_SOURCES := $(addprefix tests/unit/test_,tidy.py control_purity.py) $(wildcard tests/unit/test_benchmarks*.py)
 UNIT_WHEEL := $(filter-out $(UNIT_SOURCES),$(wildcard tests/unit/test_*.py))
 NATIVE := $(wildcard native/*.c native/*.h native/*.py) setup.py
 

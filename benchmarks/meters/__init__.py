@@ -26,6 +26,9 @@ class Reading:
     """Payload bytes that the path must have carried for it, for its witnesses to confirm; 0: not to be checked."""
     detail: dict[str, object] = field(default_factory=dict)
     """What else the tool said and a reader or a plot may want: percentiles, loss, raw samples."""
+    also: dict[str, float] = field(default_factory=dict)
+    """Further figures of the same measurement, in the meter's unit and of its sense, each a row of its own in tables:
+    `{"p99": 81.0}` of the meter `rtt-tcp` is the row `rtt-tcp-p99`, titled like the meter with `, p99` behind it."""
 
 
 class Meter(Protocol):
