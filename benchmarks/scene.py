@@ -11,7 +11,7 @@ Rules of this file
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -48,6 +48,10 @@ class Path:
     witnesses: tuple[Witness, ...]
     overlay: bool = True
     """False for the underlay by itself, which is a ceiling and no peer."""
+    processes: tuple[int, ...] = ()
+    """Process ids, as they are out here, of the peer's own programs, for what it costs; none: it is the kernel's."""
+    logs: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    """The end of what its programs have said, for a failure; without it, the lab's story."""
 
     def reversed(self) -> Path:
         """The other direction."""
@@ -56,11 +60,11 @@ class Path:
         )
 
     def ready(self) -> None:
-        """Wait until an echo comes back."""
+        """Wait until an echo comes back. Raises TryAgain, with the logs in its `detail`."""
         asked = ["ping", "-n", "-q", "-c", "1", "-W", "2", self.address]
         poll(
             lambda: self.lab.exec(self.sender, asked, check=False).returncode == 0,
-            f"{self.peer}: {self.sender} to reach {self.address}", READY_S, self.lab.story,
+            f"{self.peer}: {self.sender} to reach {self.address}", READY_S, self.logs or self.lab.story,
         )  # fmt: skip
 
     def passed(self) -> Mapping[Witness, int]:

@@ -27,4 +27,5 @@ def bring_up(scene: Scene, stack: ExitStack) -> Path:
         assert isinstance(attached, dict) and isinstance(attached["addresses"], list)
         addresses.append(str(attached["addresses"][0]).split("/")[0])
     witnesses = (Witness("c1-1", "eth0"), Witness("h1", "eth0"), Witness("h2", "eth0"), Witness("c2-1", "eth0"))
-    return Path("vxlanu", lab, "c1-1", "c2-1", addresses[1], addresses[0], witnesses)
+    agents = tuple(lab.agent_pids().values())
+    return Path("vxlanu", lab, "c1-1", "c2-1", addresses[1], addresses[0], witnesses, processes=agents)

@@ -141,6 +141,14 @@ def test_agents_are_killed_and_started_again(small: Lab) -> None:
     assert "h1: ended with -15" in small.story()
 
 
+def test_the_pid_of_a_running_agent_is_told_as_it_is_out_here(small: Lab) -> None:
+    poll(lambda: small.log("h1") + small.log("h2") == "started\n" * 2, "both agents to speak", 60, story=small.story)
+    networks = {host: small.path(Path("/run/netns") / host).stat().st_ino for host in ("h1", "h2")}
+    assert {host: Path(f"/proc/{pid}/ns/net").stat().st_ino for host, pid in small.agent_pids().items()} == networks
+    small.kill_agent("h1")
+    assert set(small.agent_pids()) == {"h2"}
+
+
 def test_a_partition_cuts_one_host_off_and_heals(small: Lab) -> None:
     assert will_reach(small, "h1", "10.97.0.2")
     small.partition("h2")

@@ -43,7 +43,7 @@ from vxlanu.lab.plan import (
     partition_rules,
 )
 
-__all__ = ["COMMAND_TIMEOUT_S", "READY_TIMEOUT_S", "Json", "Lab", "parsed", "poll", "running_labs"]
+__all__ = ["COMMAND_TIMEOUT_S", "READY_TIMEOUT_S", "Json", "Lab", "children_of", "parsed", "poll", "running_labs"]
 
 COMMAND_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 60.0
@@ -234,6 +234,14 @@ class Lab:
         assert isinstance(agents, dict)
         return {host: _status(agent) for host, agent in agents.items()}
 
+    def agent_pids(self) -> dict[str, int]:
+        """The process id of each host's running agent as it is out here; inside the lab it has another."""
+        agents = self._request(op="state")["agents"]
+        assert isinstance(agents, dict)
+        hosts = {agent["pid"]: host for host, agent in agents.items() if isinstance(agent, dict)}
+        inside = {child: _pid_inside(child) for child in children_of(self.pid)}
+        return {host: child for child, pid in inside.items() if (host := hosts.get(pid))}
+
     def path(self, inside: Path) -> Path:
         """A file of the lab, as seen from outside."""
         return Path(f"/proc/{self.pid}/root") / inside.relative_to("/")
@@ -401,10 +409,24 @@ def _children(process: subprocess.Popen[str]) -> list[int]:
     if process.poll() is not None:  # its number may be another's by now
         return found
     with contextlib.suppress(OSError):
-        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        for child in children_of(process.pid):
             with contextlib.suppress(ProcessLookupError):
-                found.append(os.pidfd_open(int(child)))
+                found.append(os.pidfd_open(child))
     return found
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process of one thread has started and that have not been waited for."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _pid_inside(pid: int) -> int:
+    """The process id that a process has in its own pid namespace; 0 if it has ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("NSpid:"):
+                return int(line.split()[-1])
+    return 0
 
 
 def _status(agent: Json) -> int | None:
