@@ -1,33 +1,63 @@
-"""`python -m benchmarks pcap [--size BYTES|imix|tso]... [OPTION...] [FILE...]`: `vxlanu bench pcap` over made captures.
-
-Without FILE the captures are made, one for each --size: a number for UDP frames of so many bytes, `imix` for the simple
-IMIX, `tso` for super-frames of 64 KB; all three kinds unless said. They are kept in the cache folder
-(vxlanu/benchmarks in $XDG_CACHE_HOME or ~/.cache) and made once. All else is handed on; see `vxlanu bench pcap --help`.
-"""
+"""`python -m benchmarks`: what there is to measure, from a clone."""
 
 from __future__ import annotations
 
-import argparse
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypedDict, Unpack
 
+import click
+
+from benchmarks.choice import METERS, SETS, Unknown, chosen, meters
+from benchmarks.compare import Comparison, measure
+from benchmarks.peers import PEERS
+from benchmarks.results import Run, Settings, Unreadable, load, save
+from benchmarks.table import text
 from benchmarks.traffic import DEFAULTS, capture_of
+from benchmarks.underlay import UNDERLAYS
 from vxlanu.cli.main import main
+from vxlanu.errors import VxlanuError
 
 __all__ = ["run"]
 
+ROUNDS = 5
+Command = Callable[..., int]
 
-def run(arguments: Sequence[str]) -> int:
-    """The exit code."""
-    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__, add_help=False)
-    parser.add_argument("bench", choices=["pcap"])
-    parser.add_argument("--size", action="append", default=[])
-    known, others = parser.parse_known_args(arguments)
+
+class Options(TypedDict):
+    """Of `scene_options`."""
+
+    underlay: str
+    mtu: int
+    ipv6: bool
+    offload: str | None
+    rounds: int
+    seconds: int | None
+    json_file: Path | None
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def benchmarks() -> None:
+    """Benchmarks of vxlanu: ratios inside one run count, never figures by themselves."""
+
+
+@benchmarks.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.option("--size", "sizes", multiple=True, metavar="BYTES|imix|tso")
+@click.argument("others", nargs=-1, type=click.UNPROCESSED)
+def pcap(sizes: tuple[str, ...], others: tuple[str, ...]) -> int:
+    """The C fast path over captures: `vxlanu bench pcap`, whose options and files it takes.
+
+    Without a file the captures are made, one for each --size: a number for UDP frames of so many bytes, `imix` for
+    the simple IMIX, `tso` for super-frames of 64 KB; all three kinds unless said. They are kept in the cache folder
+    (vxlanu/benchmarks in $XDG_CACHE_HOME or ~/.cache) and made once.
+    """
     given = any(not word.startswith("-") for word in _without_values(others))
     try:
-        made = [] if given else [str(capture_of(size)) for size in known.size or DEFAULTS]
+        made = [] if given else [str(capture_of(size)) for size in sizes or DEFAULTS]
     except ValueError as error:
-        parser.error(str(error))
+        raise click.UsageError(str(error)) from error
     return main(["bench", "pcap", *others, *made])
 
 
@@ -38,5 +68,118 @@ def _without_values(words: Sequence[str]) -> list[str]:
     return [word for i, word in enumerate(words) if i not in valued - plain]
 
 
+def scene_options(command: Command) -> Command:
+    """What `net` and `compare` have alike."""
+    for option in (
+        click.option("--underlay", type=click.Choice(list(UNDERLAYS)), default="offload", show_default=True,
+                     help="What the cables can do: veth as it is, a card without tunnel offloads, one without any."),
+        click.option("--mtu", type=click.IntRange(1280, 65535), default=1500, show_default=True,
+                     help="Of the underlay."),
+        click.option("--ipv6", is_flag=True, help="IPv6 underlay."),
+        click.option("--offload", metavar="RUNG", help="Of the agents, as in `vxlanu agent --offload`."),
+        click.option("--rounds", type=click.IntRange(1, 1000), default=ROUNDS, show_default=True),
+        click.option("--seconds", type=click.IntRange(1, 600), metavar="S",
+                     help="How long each reading of a meter with a duration lasts; unless said, each its own."),
+        click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+                     help="Keep raw samples, machine and versions there, also after Ctrl-C."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@benchmarks.command()
+@click.option("--peers", default="", metavar="NAMES", help="To stand beside it, by comma; `all`. Unless said, none.")
+@click.option("--meters", "names", default="", metavar="NAMES", help="By comma; `all` unless said.")
+@scene_options
+def net(peers: str, names: str, **options: Unpack[Options]) -> int:
+    """vxlanu through the whole: two hosts in a lab, their containers, and every meter.
+
+    \b
+    python -m benchmarks net --rounds 3 --underlay nic
+    """
+    beside = chosen("peer", peers, PEERS)
+    taken = [name for name in PEERS if name == "vxlanu" or name in beside]
+    return _compared(taken, chosen("meter", names, METERS, SETS["net"]), again=bool(beside), **options)
+
+
+@benchmarks.command()
+@click.option("--peers", default="all", metavar="NAMES", help=f"By comma: {', '.join(PEERS)}. Unless said, all.")
+@click.option("--meters", "names", default="", metavar="NAMES",
+              help=f"By comma, or `all`, or `short`. Unless said: {', '.join(SETS['compare'])}.")  # fmt: skip
+@scene_options
+def compare(peers: str, names: str, **options: Unpack[Options]) -> int:
+    """vxlanu and its peers alternately in one run, and the table of ratios.
+
+    \b
+    python -m benchmarks compare --peers kernel,ovs,tinc --rounds 7 --json run.json
+    """
+    return _compared(chosen("peer", peers, PEERS), _meter_names(names), again=True, **options)
+
+
+def _meter_names(names: str) -> list[str]:
+    return list(SETS[names]) if names in SETS else chosen("meter", names, METERS, SETS["compare"])
+
+
+def _compared(peers: list[str], names: list[str], *, again: bool, **options: Unpack[Options]) -> int:
+    seconds, file, offload = options["seconds"] or 0, options["json_file"], options["offload"]
+    settings = Settings(
+        underlay=options["underlay"],
+        family="ipv6" if options["ipv6"] else "ipv4",
+        mtu=options["mtu"],
+        rounds=options["rounds"],
+        seconds=seconds,
+        agent_flags=("--offload", offload) if offload else (),
+    )
+    asked = Comparison(peers, meters(names, seconds), settings, again)
+    done = measure(asked, _progress, lambda run: save(run, file) if file else None)
+    _progress("\n")
+    return shown(done)
+
+
+def shown(done: Run) -> int:
+    """Print a run. Return: the exit code."""
+    for line in text(done):
+        click.echo(line)
+    if not done.complete:
+        return 130
+    return 1 if any(True for _ in done.failures()) else 0
+
+
+def _progress(what: str) -> None:
+    """One line that is written over on a terminal, else a line each; text with a line's end stays."""
+    sys.stderr.write(f"\r\033[K{what}" if sys.stderr.isatty() else what if what.endswith("\n") else f"{what}\n")
+    sys.stderr.flush()
+
+
+@benchmarks.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+def table(files: tuple[Path, ...]) -> int:
+    """Print kept runs again.
+
+    \b
+    python -m benchmarks table run.json
+    """
+    return max([shown(load(path)) for path in files])
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code. What is wrong with the arguments is one line, and 2."""
+    try:
+        done = benchmarks.main(list(arguments), prog_name="python -m benchmarks", standalone_mode=False)
+    except click.ClickException as error:
+        click.echo(f"python -m benchmarks: {error.format_message()}", err=True)
+        return 2
+    except (Unknown, Unreadable) as error:
+        click.echo(f"python -m benchmarks: {error}", err=True)
+        return 2
+    except VxlanuError as error:
+        click.echo(f"python -m benchmarks: {error}", err=True)
+        return 1
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    return int(done or 0)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))

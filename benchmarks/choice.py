@@ -1,0 +1,55 @@
+"""Which meters there are, and which of them a command takes unless told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+
+from benchmarks.meters import Meter
+from benchmarks.meters.tcp import Bulk
+
+__all__ = ["METERS", "SETS", "Unknown", "chosen", "meters"]
+
+_ALL: tuple[Meter, ...] = (
+    *(Bulk(streams, direction) for direction in ("forth", "back", "both") for streams in (1, 4, 16)),
+)
+METERS: Mapping[str, Meter] = {it.name: it for it in _ALL}
+
+SETS: Mapping[str, tuple[str, ...]] = {
+    "short": ("tcp-1", "tcp-4"),
+    "compare": ("tcp-1", "tcp-4", "tcp-16", "tcp-4-back", "tcp-4-both"),
+    "net": tuple(METERS),
+}
+"""`short` is `make bench`, `compare` what bars and plots need, `net` everything."""
+
+
+class Unknown(ValueError):
+    """A name that there is not; the text has those that there are."""
+
+
+def chosen(what: str, names: str, known: Iterable[str], usual: Iterable[str] = ()) -> list[str]:
+    """Names of a comma-separated option in the order of `known`; `all` is all of them, and nothing `usual`.
+
+    Raises:
+        Unknown: one of them is none.
+    """
+    there = list(known)
+    if not names:
+        return list(usual)
+    wanted = set(there) if names == "all" else {name.strip() for name in names.split(",")} - {""}
+    if strangers := sorted(wanted - set(there)):
+        raise Unknown(f"no {what} {', '.join(strangers)}; there are: {', '.join(there)}")
+    return [name for name in there if name in wanted]
+
+
+def meters(names: Iterable[str], seconds: int = 0) -> list[Meter]:
+    """Those of that name; with `seconds`, each that has a duration lasts so long."""
+    found = [METERS[name] for name in names]
+    return [_lasting(it, seconds) for it in found] if seconds else found
+
+
+def _lasting(meter: Meter, seconds: int) -> Meter:
+    if is_dataclass(meter) and "seconds" in {field.name for field in fields(meter)}:
+        lasting: Meter = replace(meter, seconds=seconds)
+        return lasting
+    return meter

@@ -1,0 +1,94 @@
+"""A comparison: the scene is set up, the peers come up on it, the rounds are measured; a Run is what comes of it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from benchmarks.machine import commit, machine, offloads, tools
+from benchmarks.meters import Meter
+from benchmarks.peers import PEERS
+from benchmarks.results import MeterInfo, PeerInfo, Run, Settings
+from benchmarks.rounds import Progress, Rounds, with_again
+from benchmarks.scene import HOSTS, Path, Scene
+from vxlanu.errors import VxlanuError
+
+__all__ = ["Comparison", "measure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is asked for."""
+
+    peers: Sequence[str]
+    meters: Sequence[Meter]
+    settings: Settings
+    again: bool = True
+    """vxlanu a second time, as the noise floor."""
+
+
+def measure(asked: Comparison, progress: Progress, keep: Callable[[Run], None]) -> Run:
+    """Measure, and hand what there is to `keep`, whatever ends it.
+
+    Raises:
+        VxlanuError: the lab cannot be made here.
+    """
+    settings = asked.settings
+    began = datetime.now(UTC).isoformat(timespec="seconds")
+    progress("setting up the lab")
+    scene_up = Scene.up(settings.underlay, family=settings.family, mtu=settings.mtu, agent_flags=settings.agent_flags)
+    with scene_up as scene, ExitStack() as stack:
+        peers, paths = _bring_up(asked.peers, scene, stack, progress)
+        rounds = Rounds(with_again(paths) if asked.again else paths, asked.meters, settings.rounds, progress)
+        run = _empty(asked, scene, peers, began)
+        try:
+            run.complete = rounds.run()
+        finally:
+            run.series = list(rounds.series.values())
+            keep(run)
+    return run
+
+
+def _bring_up(
+    names: Iterable[str], scene: Scene, stack: ExitStack, progress: Progress
+) -> tuple[list[PeerInfo], Mapping[str, Path]]:
+    """All that can be: a peer that is not installed, or does not come up, is missing by name."""
+    infos: list[PeerInfo] = []
+    paths: dict[str, Path] = {}
+    for name in names:
+        progress(f"bringing up {name}")
+        peer = PEERS[name]
+        try:
+            version = peer.version()
+            path = peer.bring_up(scene, stack)
+            path.ready()
+        except FileNotFoundError as error:
+            infos.append(PeerInfo(name, peer.TITLE, missing=str(error)))
+        except (VxlanuError, OSError, subprocess.SubprocessError) as error:
+            infos.append(PeerInfo(name, peer.TITLE, missing=f"did not come up: {error}"))
+        else:
+            infos.append(PeerInfo(name, peer.TITLE, version))
+            paths[name] = path
+        if infos[-1].missing:
+            progress(f"{name}: {infos[-1].missing}\n")
+    return infos, paths
+
+
+def _empty(asked: Comparison, scene: Scene, peers: list[PeerInfo], began: str) -> Run:
+    version, clone = commit()
+    return Run(
+        date=began,
+        version=version,
+        commit=clone,
+        machine=machine(),
+        offloads=offloads(scene.lab, HOSTS[0]),
+        tools=tools(),
+        settings=asked.settings,
+        peers=peers,
+        meters=[MeterInfo(it.name, it.title, it.unit, it.higher_is_better) for it in asked.meters],
+        series=[],
+        complete=False,
+    )
