@@ -16,6 +16,8 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from scapy.utils import PcapWriter
 
+from benchmarks.cache import cache_folder
+
 __all__ = ["DEFAULTS", "capture_of"]
 
 DEFAULTS = ("64", "imix", "tso")
@@ -33,10 +35,8 @@ def capture_of(size: str) -> Path:
         ValueError: a size that is none.
     """
     _check(size)
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vxlanu" / "benchmarks"
-    path = folder / f"{size}-{VERSION}.pcap"
+    path = cache_folder() / f"{size}-{VERSION}.pcap"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
         with PcapWriter(str(partial), snaplen=262144) as writer:
             for number, packet in enumerate(_packets(size)):

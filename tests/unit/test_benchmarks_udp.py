@@ -1,0 +1,76 @@
+"""The search for the highest rate without loss: what it finds of paths whose capacity is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from benchmarks.meters import MeterFailed
+from benchmarks.meters.udp import CLOSE, FIRST, TRIALS, Search, Trial, search, trial_of
+
+
+def path(capacity: float, fastest: float = 1e9, overflow: float = 0.0) -> Callable[[float], Trial]:
+    """It loses what is above `capacity`, `overflow` of it in the receiver's socket; the sender offers `fastest`."""
+
+    def offer(rate: float) -> Trial:
+        offered = min(rate, fastest)
+        loss = max(0.0, 1 - capacity / offered)
+        return Trial(rate, offered, loss, overflow * loss, min(offered, capacity))
+
+    return offer
+
+
+@pytest.mark.parametrize("capacity", [5_000.0, 49_000.0, 50_001.0, 333_333.0, 2e6])
+def test_the_rate_found_is_just_below_the_capacity(capacity: float) -> None:
+    found = search(path(capacity))
+    assert capacity / CLOSE <= found.best.goodput <= capacity
+    assert found.best.clean and found.limit == "path" and len(found.trials) <= TRIALS + 1
+
+
+def test_a_rate_remembered_from_the_round_before_makes_the_search_short() -> None:
+    new, known = search(path(333_333)), search(path(333_333), 330_000, 1.15)
+    assert len(known.trials) < len(new.trials) and known.best.goodput >= 333_333 / CLOSE
+
+
+def test_a_path_that_only_slows_its_sender_has_the_rate_of_the_sender() -> None:
+    found = search(path(1e9, fastest=120_000))
+    assert found.limit == "sender" and found.best.goodput == 120_000
+    assert found.trials[-1].asked > 2 * 120_000
+
+
+def test_what_the_receivers_own_socket_loses_is_called_its_limit() -> None:
+    assert search(path(100_000, overflow=0.9)).limit == "receiver"
+    assert search(path(100_000, overflow=0.1)).limit == "path"
+
+
+def test_one_hiccup_does_not_decide_but_two_do() -> None:
+    def hiccups(times: int) -> Search:
+        steady = path(400_000)
+        left = [times]
+
+        def offer(rate: float) -> Trial:
+            trial = steady(rate)
+            if trial.clean and rate > 1.9 * FIRST and left[0]:
+                left[0] -= 1
+                return Trial(rate, rate, 0.05, 0.0, 0.95 * rate)
+            return trial
+
+        return search(offer)
+
+    assert hiccups(1).best.goodput >= 400_000 / CLOSE
+    assert hiccups(2).best.goodput < 400_000 / CLOSE
+
+
+def test_a_path_that_always_loses_has_no_figure() -> None:
+    with pytest.raises(MeterFailed, match=r"5\.0% are lost"):
+        search(lambda rate: Trial(rate, rate, 0.05, 0.0, 0.95 * rate))
+
+
+def test_what_the_sender_prints_becomes_rates() -> None:
+    said = {"sent": 1000, "seconds": 0.5, "received": 900, "overflow": 50, "span": 0.6, "bytes": 57_600,
+            "duplicates": 1, "reordered": 2, "buffer": 33_554_432}  # fmt: skip
+    trial = trial_of(2500, said)
+    assert (trial.asked, trial.offered, trial.goodput) == (2500, 2000, 1500)
+    assert trial.loss == pytest.approx(0.1) and trial.overflow == 0.05 and not trial.clean and not trial.saturated
+    assert (trial.octets, trial.duplicates, trial.reordered) == (57_600, 1, 2)
