@@ -63,12 +63,16 @@ def _bring_up(
         peer = PEERS[name]
         try:
             version = peer.version()
-            path = peer.bring_up(scene, stack)
-            path.ready()
+            with ExitStack() as own:
+                path = peer.bring_up(scene, own)
+                path.ready()
+                stack.enter_context(own.pop_all())
         except FileNotFoundError as error:
             infos.append(PeerInfo(name, peer.TITLE, missing=str(error)))
         except (VxlanuError, OSError, subprocess.SubprocessError) as error:
             infos.append(PeerInfo(name, peer.TITLE, missing=f"did not come up: {error}"))
+            if isinstance(error, VxlanuError) and error.detail:
+                progress("\n".join(error.detail.values()) + "\n")
         else:
             infos.append(PeerInfo(name, peer.TITLE, version))
             paths[name] = path

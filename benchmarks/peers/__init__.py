@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Protocol
 
-from benchmarks.peers import kernel, veth, vxlanu
+from benchmarks.peers import kernel, nebula, ovs, tinc, veth, vxlanu, wireguard_go
 from benchmarks.scene import Path, Scene
 
 __all__ = ["PEERS", "Peer"]
@@ -29,4 +29,12 @@ class Peer(Protocol):
         """Start it on the scene and give its path; what it started ends with the stack."""
 
 
-PEERS: Mapping[str, Peer] = {"vxlanu": vxlanu, "veth": veth, "kernel": kernel}
+PEERS: Mapping[str, Peer] = {
+    "vxlanu": vxlanu,
+    "veth": veth,
+    "kernel": kernel,
+    "ovs": ovs,
+    "tinc": tinc,
+    "nebula": nebula,
+    "wireguard-go": wireguard_go,
+}

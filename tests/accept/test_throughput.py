@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import pytest
 from lab_ns import poll
-from ovs_host import NEEDS, OvsHost
 from streams import pings
 
+from benchmarks.peers.ovs import PROGRAMS, OvsHost
 from benchmarks.underlay import set_underlay
 from vxlanu.lab.topology import Lab
 
@@ -120,7 +120,7 @@ def test_bulk_tcp_beside_kernel_vxlan(both: dict[str, Path], underlay: str, prom
     assert compared(f"underlay {underlay}, promised {promised}", both, streams) >= promised
 
 
-@pytest.mark.interop(*NEEDS)
+@pytest.mark.interop(*PROGRAMS)
 @pytest.mark.parametrize("underlay", ["offload", "wire"])
 def test_without_any_offload_it_is_no_slower_than_open_vswitch(make_lab: Callable[..., Lab], underlay: str) -> None:
     lab = make_lab(hosts=2, containers=1, agent_flags=("--offload", "off"))

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from lab_ns import poll
-from ovs_host import NEEDS, OvsHost
 from sockets import bulk, sizes
 from streams import echoes, pings
 
+from benchmarks.peers.ovs import PROGRAMS, OvsHost
 from benchmarks.underlay import set_underlay
 from vxlanu.lab.topology import Lab
 
-pytestmark = [pytest.mark.netns, pytest.mark.interop(*NEEDS, "ethtool")]
+pytestmark = [pytest.mark.netns, pytest.mark.interop(*PROGRAMS, "ethtool")]
 
 OVS, OURS = "ovs", "c1-1"
 OUTER, INNER = "10.97.0.50", "192.168.7.250"
