@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmarks.meters import MeterFailed, Reading
 from benchmarks.scene import Path
 
-__all__ = ["Bulk", "iperf3"]
+__all__ = ["Bulk", "Said", "iperf3", "steady"]
+
+SETTLE_S = 0.5
+"""For a stream to get up to its rate."""
+
+Said = dict[str, dict[str, dict[str, float]]]
+"""Of what iperf3 -J says, the part that is read here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
@@ -44,20 +54,50 @@ class Bulk:
         return Reading(sum(it["bits_per_second"] for it in sums) / 1e9, sum(int(it["bytes"]) for it in sums), detail)
 
 
-def iperf3(path: Path, flags: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """Run a server and one client over the path. Return: what the client said (iperf3 -J). Raises MeterFailed."""
+@contextmanager
+def iperf3_server(path: Path) -> Iterator[None]:
+    """A server at the path's end that is ready for one client."""
     with path.lab.running(path.receiver, ["iperf3", "-s", "-1", "--forceflush"]) as server:
         assert server.stdout and server.stderr
         while "listening" not in (line := server.stdout.readline()):
             if not line:
                 raise MeterFailed(f"iperf3 -s: {server.stderr.read()}")
-        command = ["iperf3", "-c", path.address, "-J", *flags]
-        done = path.lab.exec(path.sender, command, check=False)
+        yield
+
+
+def iperf3_client(path: Path, flags: Sequence[str]) -> list[str]:
+    """The command of the client."""
+    return ["iperf3", "-c", path.address, "-J", *flags]
+
+
+def iperf3_said(command: Sequence[str], stdout: str, stderr: str) -> Said:
+    """What a client said. Raises MeterFailed."""
     try:
-        said = json.loads(done.stdout)
+        said = json.loads(stdout)
     except ValueError as error:
-        raise MeterFailed(f"{' '.join(command)}: {done.stderr or done.stdout}") from error
+        raise MeterFailed(f"{' '.join(command)}: {stderr or stdout}") from error
     if "error" in said:
         raise MeterFailed(f"{' '.join(command)}: {said['error']}")
-    found: dict[str, dict[str, dict[str, float]]] = said
+    found: Said = said
     return found
+
+
+def iperf3(path: Path, flags: Sequence[str]) -> Said:
+    """Run a server and one client over the path. Return: what the client said (iperf3 -J). Raises MeterFailed."""
+    command = iperf3_client(path, flags)
+    with iperf3_server(path):
+        done = path.lab.exec(path.sender, command, check=False)
+    return iperf3_said(command, done.stdout, done.stderr)
+
+
+@contextmanager
+def steady(path: Path, gigabits: float, seconds: float) -> Iterator[list[float]]:
+    """One paced stream for at least so long, begun when the block begins and over with it. The list is filled then:
+    what the receiver got, in bit/s. Raises MeterFailed."""
+    command = iperf3_client(path, ["-t", f"{math.ceil(seconds + 2 * SETTLE_S)}", "-b", f"{gigabits * 1e9:.0f}"])
+    reached: list[float] = []
+    with iperf3_server(path), path.lab.running(path.sender, command) as client:
+        time.sleep(SETTLE_S)
+        yield reached
+        stdout, stderr = client.communicate(timeout=seconds + 20)
+        reached.append(float(iperf3_said(command, stdout, stderr)["end"]["sum_received"]["bits_per_second"]))

@@ -1,0 +1,76 @@
+"""What the kernel says about the machine's CPUs and about the processes of a peer: /proc, read at one moment."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Cpu", "cpu_of", "machine_cpu", "pss_of", "with_children"]
+
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """Seconds of all CPUs together, until `at` on the monotonic clock: idle or waiting for disks, and stolen.
+
+    What is neither is work. It is not added up from user, system and interrupts: those the kernel samples at its ticks,
+    which a load that is paced by timers meets in step, while idle time is measured (get_cpu_idle_time_us()).
+    """
+
+    at: float
+    cpus: int
+    idle: float
+    stolen: float
+
+    @classmethod
+    def parsed(cls, stat: str, at: float) -> Cpu:
+        """From the text of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal."""
+        lines = [line.split() for line in stat.splitlines() if line.startswith("cpu")]
+        idle, iowait, steal = (int(lines[0][column]) * _TICK_S for column in (4, 5, 8))
+        return cls(at, len(lines) - 1, idle + iowait, steal)
+
+    def busy_since(self, before: Cpu) -> float:
+        return self.cpus * (self.at - before.at) - (self.idle - before.idle) - (self.stolen - before.stolen)
+
+    def stolen_since(self, before: Cpu) -> float:
+        """The part of all that the hypervisor took."""
+        return (self.stolen - before.stolen) / (self.cpus * (self.at - before.at))
+
+
+def machine_cpu() -> Cpu:
+    """All CPUs, until now."""
+    return Cpu.parsed(Path("/proc/stat").read_text(), time.monotonic())
+
+
+def with_children(processes: Iterable[int]) -> list[int]:
+    """Those processes, and all that they have started which still run."""
+    found: list[int] = []
+    left = list(processes)
+    while left:
+        pid = left.pop()
+        found.append(pid)
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            left += [int(child) for child in task.read_text().split()]
+    return found
+
+
+def cpu_of(processes: Iterable[int]) -> float:
+    """Seconds of CPU that processes have used, in user mode and in the kernel on their behalf."""
+    seconds = 0.0
+    for pid in processes:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        seconds += (int(fields[11]) + int(fields[12])) * _TICK_S
+    return seconds
+
+
+def pss_of(processes: Iterable[int]) -> int:
+    """Bytes of memory: their own, and of what they share with others their part."""
+    total = 0
+    for pid in processes:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        total += next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return total
