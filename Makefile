@@ -20,6 +20,7 @@ PYTEST := $(BIN)/python -m pytest
 # their time, but at most 8. PROCESSES=0 runs them one after the other in one process, as a debugger wants it.
 PROCESSES ?= $(shell echo $$(( $$(nproc) < 6 ? $$(nproc) + 2 : 8 )))
 PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
 # The unit tests run once, on the wheel: what passes there is what a user gets. Those about the sources run in the tree.
 UNIT_SOURCES := $(addprefix tests/unit/test_,tidy.py control_purity.py) $(wildcard tests/unit/test_benchmarks*.py)
 UNIT_WHEEL := $(filter-out $(UNIT_SOURCES),$(wildcard tests/unit/test_*.py))
@@ -29,7 +30,7 @@ export SETUP PROCESSES
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help demo test accept fuzz sim kernels units lint wheel build setup-demo setup-test clean
+.PHONY: help demo test accept fuzz sim kernels units lint wheel bench build setup-demo setup-test setup-bench clean
 
 help:
 	@echo 'make demo     see it work: three hosts and their containers on this machine, in namespaces'
@@ -40,18 +41,22 @@ help:
 	@echo 'make kernels  the tests that lean on the kernel, on kernels of Debian 11 to 13, under QEMU (long)'
 	@echo 'make units    our systemd unit beside those of Docker, under systemd in a QEMU guest (minutes)'
 	@echo 'make accept   the figures that this version promises'
+	@echo 'make bench    vxlanu beside kernel vxlan and the bare underlay: the main ratios (5 minutes)'
 	@echo 'make clean    remove everything that was made here, .venv too'
 
 demo: setup-demo build
 	@$(BIN)/vxlanu lab demo
 
-test: setup-test lint wheel
+test: setup-test lint wheel $(VENV)/.bench
 	@echo '==> tests'
 	@$(PYTEST) -m 'not accept' -n $(PROCESSES) --dist loadfile --no-loadscope-reorder \
 		$(addprefix --ignore=,$(UNIT_WHEEL)) $(PYTEST_FLAGS)
 
 accept: setup-test build
 	@$(PYTEST) -m accept -s $(PYTEST_FLAGS)
+
+bench: setup-bench build $(VENV)/.bench
+	@$(BIN)/python -m benchmarks compare --peers vxlanu,veth,kernel --meters short $(BENCH_FLAGS)
 
 fuzz: setup-test build
 	@VXLANU_FUZZ_TIMES=$${VXLANU_FUZZ_TIMES:-100} $(PYTEST) tests/fuzz --timeout 3600 $(PYTEST_FLAGS)
@@ -82,6 +87,9 @@ setup-demo:
 setup-test:
 	@tests/setup-debian tests/apt-demo.txt tests/apt-test.txt
 
+setup-bench:
+	@tests/setup-debian tests/apt-demo.txt tests/apt-bench.txt
+
 # The order matters on a fresh machine: headers and compiler come before the environment that needs them. Bytecode is
 # made here and now, for tests start hundreds of agents, and PYTHONDONTWRITEBYTECODE would let each compile all of it.
 build: $(VENV)/.built
@@ -94,6 +102,11 @@ $(VENV)/.built: $(VENV)/.installed $(NATIVE)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@tests/setup-venv $(VENV) $(PYTHON)
+	@touch $@
+
+# The extra `bench`: what draws the plots.
+$(VENV)/.bench: $(VENV)/.installed
+	@$(BIN)/python -m pip --quiet install -c constraints.txt matplotlib
 	@touch $@
 
 clean:

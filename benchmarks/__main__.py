@@ -36,6 +36,7 @@ class Options(TypedDict):
     rounds: int
     seconds: int | None
     json_file: Path | None
+    plots: Path | None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -82,6 +83,8 @@ def scene_options(command: Command) -> Command:
                      help="How long each reading of a meter with a duration lasts; unless said, each its own."),
         click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
                      help="Keep raw samples, machine and versions there, also after Ctrl-C."),
+        click.option("--plots", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+                     help="Draw them there, as PNG and SVG."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -98,12 +101,11 @@ def net(peers: str, names: str, **options: Unpack[Options]) -> int:
     python -m benchmarks net --rounds 3 --underlay nic
     """
     beside = chosen("peer", peers, PEERS)
-    taken = [name for name in PEERS if name == "vxlanu" or name in beside]
-    return _compared(taken, chosen("meter", names, METERS, SETS["net"]), again=bool(beside), **options)
+    return _compared(_with_vxlanu(beside), chosen("meter", names, METERS, SETS["net"]), again=bool(beside), **options)
 
 
 @benchmarks.command()
-@click.option("--peers", default="all", metavar="NAMES", help=f"By comma: {', '.join(PEERS)}. Unless said, all.")
+@click.option("--peers", default="", metavar="NAMES", help=f"By comma: {', '.join(PEERS)}. Unless said, all.")
 @click.option("--meters", "names", default="", metavar="NAMES",
               help=f"By comma, or `all`, or `short`. Unless said: {', '.join(SETS['compare'])}.")  # fmt: skip
 @scene_options
@@ -111,9 +113,15 @@ def compare(peers: str, names: str, **options: Unpack[Options]) -> int:
     """vxlanu and its peers alternately in one run, and the table of ratios.
 
     \b
-    python -m benchmarks compare --peers kernel,ovs,tinc --rounds 7 --json run.json
+    python -m benchmarks compare --peers kernel,ovs,tinc --rounds 7 --json run.json --plots plots
     """
-    return _compared(chosen("peer", peers, PEERS), _meter_names(names), again=True, **options)
+    beside = chosen("peer", peers, PEERS, PEERS)
+    return _compared(_with_vxlanu(beside), _meter_names(names), again=True, **options)
+
+
+def _with_vxlanu(peers: Sequence[str]) -> list[str]:
+    """vxlanu itself is in every run."""
+    return [name for name in PEERS if name == "vxlanu" or name in peers]
 
 
 def _meter_names(names: str) -> list[str]:
@@ -133,13 +141,18 @@ def _compared(peers: list[str], names: list[str], *, again: bool, **options: Unp
     asked = Comparison(peers, meters(names, seconds), settings, again)
     done = measure(asked, _progress, lambda run: save(run, file) if file else None)
     _progress("\n")
-    return shown(done)
+    return shown(done, options["plots"])
 
 
-def shown(done: Run) -> int:
-    """Print a run. Return: the exit code."""
+def shown(done: Run, plots: Path | None = None) -> int:
+    """Print a run, and draw it where that is asked for. Return: the exit code."""
     for line in text(done):
         click.echo(line)
+    if plots:
+        from benchmarks.plots import draw  # matplotlib is asked for by those who draw alone
+
+        for path in draw(done, plots):
+            click.echo(f"drawn: {path}")
     if not done.complete:
         return 130
     return 1 if any(True for _ in done.failures()) else 0

@@ -60,6 +60,12 @@ BARS = (
     Bar("TCP, 4 streams, offload", "tcp-4", 0.7, underlay="offload"),
     Bar("TCP, 1 stream, plain", "tcp-1", 0.95, underlay="plain"),
     Bar("TCP, 4 streams, plain", "tcp-4", 0.95, underlay="plain"),
+    Bar("UDP without loss, 64 B, a call each", "udp-64", 1.2),
+    Bar("UDP without loss, 1400 B, UDP_SEGMENT", "udp-1400-segment", 2),
+    *(
+        Bar(f"goodput at twice the peak rate, {row}", f"{row}-at-twice", 0.8, against=("vxlanu",), base_row=row)
+        for row in ("udp-64", "udp-1400-segment")
+    ),
     Bar("TCP, 1 stream, best of OVS, tinc, nebula", "tcp-1", 8, against=("ovs", "tinc", "nebula")),
     Bar("TCP, 4 streams, best of OVS, tinc, nebula", "tcp-4", 8, against=("ovs", "tinc", "nebula")),
 )

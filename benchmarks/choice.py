@@ -7,17 +7,20 @@ from dataclasses import fields, is_dataclass, replace
 
 from benchmarks.meters import Meter
 from benchmarks.meters.tcp import Bulk
+from benchmarks.meters.udp import Udp
 
 __all__ = ["METERS", "SETS", "Unknown", "chosen", "meters"]
 
 _ALL: tuple[Meter, ...] = (
     *(Bulk(streams, direction) for direction in ("forth", "back", "both") for streams in (1, 4, 16)),
+    *(Udp(size) for size in (64, 512, 1400, 0)),
+    Udp(1400, segment=True),
 )
 METERS: Mapping[str, Meter] = {it.name: it for it in _ALL}
 
 SETS: Mapping[str, tuple[str, ...]] = {
-    "short": ("tcp-1", "tcp-4"),
-    "compare": ("tcp-1", "tcp-4", "tcp-16", "tcp-4-back", "tcp-4-both"),
+    "short": ("tcp-1", "tcp-4", "udp-64", "udp-1400-segment"),
+    "compare": ("tcp-1", "tcp-4", "tcp-4-both", "udp-64", "udp-1400-segment"),
     "net": tuple(METERS),
 }
 """`short` is `make bench`, `compare` what bars and plots need, `net` everything."""

@@ -13,6 +13,7 @@ Rules of this file
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +55,8 @@ class Rounds:
     rounds: int
     progress: Progress
     series: dict[tuple[str, str], Series] = field(default_factory=dict)
-    _took: list[float] = field(default_factory=list)
+    _took: dict[str, list[float]] = field(default_factory=dict)
+    """Seconds of the readings so far, by meter."""
 
     def run(self) -> bool:
         """Return: whether it went to its end. Raises nothing but what is a defect."""
@@ -83,18 +85,19 @@ class Rounds:
             self.progress(f"{meter.title}, {name}: {error}\n")
             return
         finally:
-            self._took.append(time.monotonic() - began)
+            took = round(time.monotonic() - began, 2)
+            self._took.setdefault(meter.name, []).append(took)
         steal = _stolen(before, _processors())
-        series.samples.append(
-            Sample(number, reading.value, reading.also, steal, round(self._took[-1], 2), reading.detail)
-        )
+        series.samples.append(Sample(number, reading.value, reading.also, steal, took, reading.detail))
 
     def _tell(self, number: int, meter: Meter, name: str) -> None:
-        """What, which round, how long it will last: by what the readings took so far, once there is a round of them."""
-        whole = len(self.paths) * len(self.meters)
-        done = len(self._took)
-        left = f", {_duration(sum(self._took) / done * (whole * self.rounds - done))} left" if done >= whole else ""
-        self.progress(f"round {number} of {self.rounds}{left}: {meter.title}: {name}")
+        """What, which round, and how long it will last: by what readings took, once each meter has had a round."""
+        whole = self.rounds * len(self.paths)
+        took = self._took.values()
+        left = sum(statistics.mean(it) * (whole - len(it)) for it in took)
+        known = len(took) == len(self.meters) and all(len(it) >= len(self.paths) for it in took)
+        ends = f", {_duration(left)} left" if known else ""
+        self.progress(f"round {number} of {self.rounds}{ends}: {meter.title}: {name}")
 
 
 def _witnessed(meter: Meter, path: Path) -> Reading:

@@ -7,6 +7,7 @@ Rules of this file
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -81,6 +82,11 @@ def _has_native() -> str | None:
     return None
 
 
+def _has_matplotlib() -> str | None:
+    found = importlib.util.find_spec("matplotlib")
+    return None if found else "needs matplotlib (the extra `bench`)"
+
+
 def _is_x86_64() -> str | None:
     return None if platform.machine() == "x86_64" else "needs an x86_64: instructions are recorded for it"
 
@@ -97,6 +103,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "kernel-vxlan": _has_kernel_vxlan,
     "docker": _has_docker,
     "native": _has_native,
+    "matplotlib": _has_matplotlib,
     "legacy-tables": _has_legacy_tables,
     "gigabyte": _has_gigabyte,
     "x86_64": _is_x86_64,

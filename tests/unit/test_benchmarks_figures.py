@@ -7,48 +7,21 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from made_runs import RTT, TCP, run_of, series
 
 from benchmarks.bars import Bar, judge
 from benchmarks.choice import METERS, SETS, Unknown, chosen, meters
 from benchmarks.figures import NONE_SHOWN, Row, level, noise, ratio, rows, verdict
 from benchmarks.results import (
     Failure,
-    Machine,
-    MeterInfo,
-    PeerInfo,
-    Run,
     Sample,
     Series,
-    Settings,
     Unreadable,
     load,
     save,
 )  # fmt: skip
 from benchmarks.rounds import order
 from benchmarks.table import markdown, number, sheets, text
-
-TCP = MeterInfo("tcp-1", "TCP, 1 stream", "Gbit/s", True)
-RTT = MeterInfo("rtt-tcp", "TCP round trip", "µs", False)
-
-
-def run_of(*series: Series, meters: tuple[MeterInfo, ...] = (TCP,), missing: str = "") -> Run:
-    machine = Machine(
-        cpu="a CPU", cores=2, caches="", memory_mib=4096, hypervisor="kvm", kernel="6.1", clock_source="tsc",
-        congestion="cubic", mitigations={}, compiler="gcc", python="3.11",
-    )  # fmt: skip
-    peers = [PeerInfo(name, f"what {name} is", "1") for name in ("vxlanu", "kernel")]
-    return Run(
-        date="2026-01-01", version="0", commit="abc", machine=machine, offloads={"tx-udp-segmentation": True},
-        tools={"iperf3": "3"}, settings=Settings(underlay="offload", family="ipv4", mtu=1500, rounds=5),
-        peers=[*peers, PeerInfo("tinc", "tinc", missing=missing)] if missing else peers,
-        meters=list(meters), series=list(series),
-    )  # fmt: skip
-
-
-def series(peer: str, *values: float, meter: str = "tcp-1", steal: dict[int, float] | None = None) -> Series:
-    stolen = steal or {}
-    samples = [Sample(at, value, steal=stolen.get(at, 0.0)) for at, value in enumerate(values, 1)]
-    return Series(meter, peer, samples)
 
 
 def test_the_ratio_is_taken_inside_each_round() -> None:
