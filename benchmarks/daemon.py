@@ -65,8 +65,11 @@ def make_folder(lab: Lab, name: str) -> Path:
 def start(
     stack: ExitStack, lab: Lab, place: str, words: Sequence[str], *, log: Path, until: Callable[[], bool]
 ) -> Program:
-    """Run a program until the stack ends, and return as soon as `until()` says that it is up. Raises VxlanuError."""
-    name = f"{_named(words)} on {place}"
+    """Run a program until the stack ends, and return as soon as `until()` says that it is up. Raises VxlanuError.
+
+    Its name is that of its log.
+    """
+    name = f"{log.stem} on {place}"
     logged = ["sh", "-c", 'log=$1; shift; exec "$@" >"$log" 2>&1', "sh", str(log), *words]
     process = stack.enter_context(lab.running(place, logged))
     file = lab.path(log)
@@ -79,11 +82,6 @@ def start(
         last = _end(file).rpartition("\n")[2]
         raise VxlanuError(name, f"ended with status {process.returncode}: {last}", detail={"story": _end(file)})
     return Program(name, children_of(process.pid)[0], file)
-
-
-def _named(words: Sequence[str]) -> str:
-    """The program, where `env NAME=VALUE` may stand before it."""
-    return Path(next(word for word in words if word != "env" and "=" not in word)).name
 
 
 def _end(log: Path) -> str:

@@ -66,7 +66,7 @@ class Tunnel:
         there = ["ip", "link", "show", "dev", self.device(host)]
         lab = self.scene.lab
         self.programs.append(
-            start(self.stack, lab, host, words, log=self.folders[host] / "log",
+            start(self.stack, lab, host, words, log=self.folders[host] / f"{self.peer}.log",
                   until=lambda: lab.exec(host, there, check=False).returncode == 0)
         )  # fmt: skip
 

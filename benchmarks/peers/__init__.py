@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Protocol
 
-from benchmarks.peers import kernel, nebula, ovs, tinc, veth, vxlanu, wireguard_go
+from benchmarks.peers import docker, kernel, nebula, ovs, tinc, veth, vxlanu, wireguard_go
 from benchmarks.scene import Path, Scene
 
 __all__ = ["PEERS", "Peer"]
@@ -33,6 +33,7 @@ PEERS: Mapping[str, Peer] = {
     "vxlanu": vxlanu,
     "veth": veth,
     "kernel": kernel,
+    "docker": docker,
     "ovs": ovs,
     "tinc": tinc,
     "nebula": nebula,

@@ -416,8 +416,9 @@ def _children(process: subprocess.Popen[str]) -> list[int]:
 
 
 def children_of(pid: int) -> list[int]:
-    """The processes that a process of one thread has started and that have not been waited for."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """The processes that a process, by any of its threads, has started and not waited for."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
 
 
 def _pid_inside(pid: int) -> int:
