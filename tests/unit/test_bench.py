@@ -67,6 +67,17 @@ def test_json_has_raw_samples_and_what_they_were_taken_on(capture: Path) -> None
     assert carried["frames"]["used"] == 3 and carried["frames"]["left_out"] == {"arp_nd": 1}
 
 
+def test_json_has_no_figure_for_what_could_not_be_carried(tmp_path: Path) -> None:
+    """A UDP frame longer than the MTU is no super-frame that could be cut, and no defect of the others beside it."""
+    ether = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+    large = ether / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=1, dport=2) / bytes(2000)
+    wrpcap(str(tmp_path / "udp.pcap"), [Ether(SMALL), large])
+    results = json.loads(run(tmp_path / "udp.pcap", "--json", *QUICK))["results"]
+    without = [it for it in results if "ns_per_frame" not in it]
+    assert {it["operation"] for it in without} == {"cut", "coalesce"} and not any(it["samples_ns"] for it in without)
+    assert {it["operation"] for it in results if it not in without} == {"encapsulate", "decapsulate", "decide"}
+
+
 @pytest.mark.parametrize(
     ("content", "exit_code", "why"),
     [

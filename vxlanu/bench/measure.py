@@ -79,11 +79,20 @@ class Result:
         return self.census.octets * 8 / percentile(self.samples_ns, 0.5)
 
     def as_json(self) -> dict[str, object]:
-        return {
+        """Without figures where no frame could be carried: `frames` says why."""
+        about: dict[str, object] = {
             "operation": self.operation,
             "size": self.size,
             "tables": asdict(self.tables),
             "frames": asdict(self.census),
+            "passes": self.passes,
+            "samples_ns": list(self.samples_ns),
+            "copy_samples_ns": list(self.copy_ns),
+        }
+        return about | self._figures() if self.samples_ns else about
+
+    def _figures(self) -> dict[str, object]:
+        return {
             "ns_per_frame": {
                 name: round(self.per_frame(share), 3)
                 for name, share in (("median", 0.5), ("p5", 0.05), ("p95", 0.95), ("min", 0.0))
@@ -91,9 +100,6 @@ class Result:
             "copy_ns_per_frame": round(self.copied(), 3),
             "frames_per_s": round(1e9 / self.per_frame(0.5)),
             "gbit_s": round(self.gbit_s(), 3),
-            "passes": self.passes,
-            "samples_ns": list(self.samples_ns),
-            "copy_samples_ns": list(self.copy_ns),
         }
 
 
