@@ -56,7 +56,7 @@ accept: setup-test build
 	@$(PYTEST) -m accept -s $(PYTEST_FLAGS)
 
 bench: setup-bench build $(VENV)/.bench
-	@$(BIN)/python -m benchmarks compare --peers vxlanu,veth,kernel --meters short $(BENCH_FLAGS)
+	@$(BIN)/python -m benchmarks compare --peers vxlanu,veth,kernel --meters short --seconds 1 $(BENCH_FLAGS)
 
 fuzz: setup-test build
 	@VXLANU_FUZZ_TIMES=$${VXLANU_FUZZ_TIMES:-100} $(PYTEST) tests/fuzz --timeout 3600 $(PYTEST_FLAGS)

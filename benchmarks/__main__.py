@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import click
 
-from benchmarks.choice import METERS, SETS, Unknown, chosen, meters
+from benchmarks import code
+from benchmarks.cache import cache_folder
+from benchmarks.choice import METERS, PLAN, SETS, Unknown, chosen, meters
 from benchmarks.compare import Comparison, measure
 from benchmarks.peers import PEERS
 from benchmarks.results import Run, Settings, Unreadable, load, save
@@ -22,7 +26,9 @@ from vxlanu.errors import VxlanuError
 
 __all__ = ["run"]
 
+FOLDER = Path(__file__).resolve().parent
 ROUNDS = 5
+CODE_REPEATS = 11
 Command = Callable[..., int]
 
 
@@ -107,7 +113,7 @@ def net(peers: str, names: str, **options: Unpack[Options]) -> int:
 @benchmarks.command()
 @click.option("--peers", default="", metavar="NAMES", help=f"By comma: {', '.join(PEERS)}. Unless said, all.")
 @click.option("--meters", "names", default="", metavar="NAMES",
-              help=f"By comma, or `all`, or `short`. Unless said: {', '.join(SETS['compare'])}.")  # fmt: skip
+              help=f"By comma, or one of {', '.join(SETS)}. Unless said: {', '.join(SETS['compare'])}.")  # fmt: skip
 @scene_options
 def compare(peers: str, names: str, **options: Unpack[Options]) -> int:
     """vxlanu and its peers alternately in one run, and the table of ratios.
@@ -138,24 +144,32 @@ def _compared(peers: list[str], names: list[str], *, again: bool, **options: Unp
         seconds=seconds,
         agent_flags=("--offload", offload) if offload else (),
     )
+    if options["plots"]:
+        _must_draw()
     asked = Comparison(peers, meters(names, seconds), settings, again)
     done = measure(asked, _progress, lambda run: save(run, file) if file else None)
     _progress("\n")
     return shown(done, options["plots"])
 
 
+def _must_draw() -> None:
+    """Before anything is measured. Only those who draw need matplotlib."""
+    if not find_spec("matplotlib"):
+        raise click.UsageError("plots need matplotlib: pip install -c constraints.txt matplotlib, or make bench")
+
+
 def shown(done: Run, plots: Path | None = None) -> int:
-    """Print a run, and draw it where that is asked for. Return: the exit code."""
+    """Print a run, and draw it where that is asked for. Return: the exit code: 1 if vxlanu itself lacks a figure."""
     for line in text(done):
         click.echo(line)
     if plots:
-        from benchmarks.plots import draw  # matplotlib is asked for by those who draw alone
+        from benchmarks.plots import draw
 
         for path in draw(done, plots):
             click.echo(f"drawn: {path}")
     if not done.complete:
         return 130
-    return 1 if any(True for _ in done.failures()) else 0
+    return 1 if any(series.peer == "vxlanu" for series in done.failed()) else 0
 
 
 def _progress(what: str) -> None:
@@ -173,6 +187,43 @@ def table(files: tuple[Path, ...]) -> int:
     python -m benchmarks table run.json
     """
     return max([shown(load(path)) for path in files])
+
+
+@benchmarks.command()
+@click.argument("files", nargs=-1, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--rounds", type=click.IntRange(1, 1000), default=ROUNDS, show_default=True)
+@click.option("--seconds", type=click.IntRange(1, 600), metavar="S", help="As in `compare`.")
+@click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER, metavar="FOLDER",
+              help="Where REPORT.md, its plots, and NOTES.md are, if not in benchmarks/.")  # fmt: skip
+def report(files: tuple[Path, ...], rounds: int, seconds: int | None, folder: Path) -> int:
+    """Write REPORT.md anew: of kept runs, or of runs made now (all peers, then each underlay; some 20 minutes).
+
+    What is measured now is kept in the cache folder, run by run, so that an interrupted report can be made of it.
+
+    \b
+    python -m benchmarks report
+    python -m benchmarks report offload.json plain.json
+    """
+    _must_draw()
+    from benchmarks.report import write
+
+    runs = [load(path) for path in files] or list(_planned(rounds, seconds or 0))
+    found = code.figures(_progress, CODE_REPEATS)
+    notes = folder / "NOTES.md"
+    click.echo(f"\nwritten: {write(runs, found, notes.read_text() if notes.exists() else '', folder)}")
+    return 0 if all(it.complete for it in runs) else 130
+
+
+def _planned(rounds: int, seconds: int) -> Iterator[Run]:
+    """What a report needs; ends after a run that was broken off."""
+    for at, (underlay, peers, names) in enumerate(PLAN, 1):
+        file = cache_folder() / f"report-{at}-{underlay}.json"
+        settings = Settings(underlay=underlay, family="ipv4", mtu=1500, rounds=rounds, seconds=seconds)
+        _progress(f"run {at} of {len(PLAN)}, {settings.line()}; kept in {file}\n")
+        asked = Comparison(peers or list(PEERS), meters(names, seconds), settings)
+        yield (done := measure(asked, _progress, partial(save, path=file)))
+        if not done.complete:
+            return
 
 
 def run(arguments: Sequence[str]) -> int:

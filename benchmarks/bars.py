@@ -29,6 +29,8 @@ class Bar:
     """The best of them counts."""
     base_row: str = ""
     """Of the other side, where it is not the same."""
+    topic: str = ""
+    """The heading in NOTES.md under which stands what limits."""
 
     @property
     def wanted(self) -> str:
@@ -55,20 +57,30 @@ class Judgement:
         return f"missed by {abs(self.ratio.median / self.bar.bound - 1) * 100:.0f} %"
 
 
-BARS = (
-    Bar("TCP, 1 stream, offload", "tcp-1", 0.7, underlay="offload"),
-    Bar("TCP, 4 streams, offload", "tcp-4", 0.7, underlay="offload"),
-    Bar("TCP, 1 stream, plain", "tcp-1", 0.95, underlay="plain"),
-    Bar("TCP, 4 streams, plain", "tcp-4", 0.95, underlay="plain"),
-    Bar("UDP without loss, 64 B, a call each", "udp-64", 1.2),
-    Bar("UDP without loss, 1400 B, UDP_SEGMENT", "udp-1400-segment", 2),
-    *(
-        Bar(f"goodput at twice the peak rate, {row}", f"{row}-at-twice", 0.8, against=("vxlanu",), base_row=row)
-        for row in ("udp-64", "udp-1400-segment")
-    ),
-    Bar("TCP, 1 stream, best of OVS, tinc, nebula", "tcp-1", 8, against=("ovs", "tinc", "nebula")),
-    Bar("TCP, 4 streams, best of OVS, tinc, nebula", "tcp-4", 8, against=("ovs", "tinc", "nebula")),
+_BULK = tuple(
+    Bar(f"TCP, {title}, {underlay}", row, bound, underlay=underlay, topic="Bulk TCP")
+    for underlay, bound in (("offload", 0.7), ("plain", 0.95))
+    for row, title in (("tcp-1", "1 stream"), ("tcp-4", "4 streams"))
 )
+_UDP = (
+    Bar("UDP without loss, 64 B, a call each", "udp-64", 1.2, topic="UDP"),
+    Bar("UDP without loss, 1400 B, UDP_SEGMENT", "udp-1400-segment", 2, topic="UDP"),
+    *(
+        Bar(f"{of}: goodput at twice the rate", f"{of}-at-twice", 0.8, against=("vxlanu",), base_row=of, topic="UDP")
+        for of in ("udp-64", "udp-1400-segment")
+    ),
+)
+_LATE = tuple(
+    Bar(f"RTT/2, {of.upper()}, {title}", f"rtt-{of}{part}", bound, at_least=False, topic="Round trips")
+    for of in ("tcp", "udp")
+    for title, part, bound in (("p50", "", 1.4), ("p99", "-p99", 1.5))
+)
+_RIVALS = tuple(
+    Bar(f"{title}, best of OVS, tinc, nebula", row, 8, against=("ovs", "tinc", "nebula"), topic="Bulk TCP")
+    for row, title in (("tcp-1", "TCP, 1 stream"), ("tcp-4", "TCP, 4 streams"))
+)
+_CPU = (Bar("CPU per Gbit at 2 Gbit/s", "cpu-2g", 1.8, at_least=False, topic="CPU"),)
+BARS = (*_BULK, *_UDP, *_LATE, *_CPU, *_RIVALS)
 
 
 def judge(run: Run, bar: Bar) -> Judgement | None:

@@ -6,24 +6,43 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 
 from benchmarks.meters import Meter
+from benchmarks.meters.connect import Connect
+from benchmarks.meters.cpu import CpuPerGbit, CpuPerPackets
+from benchmarks.meters.memory import Memory
+from benchmarks.meters.rtt import PingPong
 from benchmarks.meters.tcp import Bulk
 from benchmarks.meters.udp import Udp
 
-__all__ = ["METERS", "SETS", "Unknown", "chosen", "meters"]
+__all__ = ["METERS", "PLAN", "SETS", "Unknown", "chosen", "meters"]
 
 _ALL: tuple[Meter, ...] = (
     *(Bulk(streams, direction) for direction in ("forth", "back", "both") for streams in (1, 4, 16)),
     *(Udp(size) for size in (64, 512, 1400, 0)),
     Udp(1400, segment=True),
+    *(PingPong(protocol, load) for load in (0.0, 1.0) for protocol in ("tcp", "udp")),
+    Connect(),
+    CpuPerGbit(),
+    CpuPerPackets(),
+    Memory(),
 )
 METERS: Mapping[str, Meter] = {it.name: it for it in _ALL}
 
 SETS: Mapping[str, tuple[str, ...]] = {
-    "short": ("tcp-1", "tcp-4", "udp-64", "udp-1400-segment"),
-    "compare": ("tcp-1", "tcp-4", "tcp-4-both", "udp-64", "udp-1400-segment"),
+    "short": ("tcp-1", "tcp-4", "udp-64", "rtt-tcp", "cpu-2g"),
+    "bulk": ("tcp-1", "tcp-4", "tcp-16"),
+    "compare": ("tcp-1", "tcp-4", "udp-64", "udp-1400-segment", "rtt-tcp", "rtt-udp", "connect", "cpu-2g", "memory"),
     "net": tuple(METERS),
 }
 """`short` is `make bench`, `compare` what bars and plots need, `net` everything."""
+
+_US = ("vxlanu", "veth", "kernel")
+PLAN: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("offload", (), ("tcp-1", "tcp-4", "rtt-tcp", "cpu-2g", "memory")),
+    ("offload", _US, ("tcp-16", "tcp-4-both", "udp-64", "udp-1400-segment", "udp-imix", "rtt-udp", "connect")),
+    ("nic", _US, ("tcp-1", "tcp-4")),
+    ("plain", _US, ("tcp-1", "tcp-4")),
+)
+"""The runs of a report: underlay, peers (none: all), meters."""
 
 
 class Unknown(ValueError):

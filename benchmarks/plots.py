@@ -28,13 +28,14 @@ __all__ = ["PLOTS", "draw"]
 
 COLOURS = ("#0072B2", "#000000", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#F0E442")
 MARKERS = "osD^vP*X<"
+UNSAID = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}  # what changes without the run's change
 WIDTH, HEIGHT, DPI = 7.0, 4.2, 110
 LOSS_MAX = 0.001
 LOSS_SHOWN = 0.01  # percent: the axis is logarithmic
 STYLE = {"svg.hashsalt": "vxlanu", "svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
 
 
-def draw(run: Run, folder: Path, prefix: str = "") -> list[Path]:
+def draw(run: Run, folder: Path, prefix: str = "", kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
     """Every plot that the run has samples for. Return: the files."""
     folder.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
@@ -44,9 +45,9 @@ def draw(run: Run, folder: Path, prefix: str = "") -> list[Path]:
             if figure is None:
                 continue
             FigureCanvasAgg(figure)
-            for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+            for kind in kinds:
                 made.append(folder / f"{prefix}{name}.{kind}")
-                figure.savefig(made[-1], dpi=DPI, metadata=metadata)
+                figure.savefig(made[-1], dpi=DPI, metadata=UNSAID[kind])
     return made
 
 
@@ -58,7 +59,7 @@ def throughput(run: Run) -> Figure | None:
 
 def cpu(run: Run) -> Figure | None:
     """CPU time by peer; what the meter measures is in its title."""
-    shown = [row for row in rows(run) if row.name.startswith("cpu-") and not row.also and "Gbit" in row.meter.unit]
+    shown = [row for row in rows(run) if row.meter.unit.endswith("/Gbit")]
     return _by_peer(run, shown, "CPU time")
 
 
@@ -119,8 +120,8 @@ def _binned(dots: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def latency(run: Run) -> Figure | None:
-    """A panel for each meter that says its `distribution`: (share of round trips, µs that it took at most)."""
-    found = {meter: _details(run, meter, "distribution") for meter in run.meters}
+    """A panel for each meter that says its `tail`: (share of round trips, µs that they took at most)."""
+    found = {meter: _details(run, meter, "tail") for meter in run.meters}
     shown = [meter for meter, lines in found.items() if lines]
     if not shown:
         return None

@@ -113,6 +113,8 @@ class Series(msgspec.Struct):
     peer: str
     samples: list[Sample] = []
     failures: list[Failure] = []
+    hopeless: bool = False
+    """There can be no figure: the meter does not apply to the path."""
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -137,9 +139,9 @@ class Run(msgspec.Struct, kw_only=True):
         """The series, if there is one."""
         return next((it for it in self.series if (it.meter, it.peer) == (meter, peer)), None)
 
-    def failures(self) -> Iterator[tuple[Series, Failure]]:
-        """All, in order."""
-        return ((series, failure) for series in self.series for failure in series.failures)
+    def failed(self) -> Iterator[Series]:
+        """Those that lack a figure which there should be."""
+        return (it for it in self.series if it.failures and not it.hopeless)
 
 
 def save(run: Run, path: Path) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as File
 
-from benchmarks.meters import Meter, MeterFailed, Reading
+from benchmarks.meters import Inapplicable, Meter, MeterFailed, Reading
 from benchmarks.results import AGAIN, Failure, Sample, Series
 from benchmarks.scene import Path
 from vxlanu.errors import VxlanuError
@@ -75,13 +75,14 @@ class Rounds:
 
     def _measure(self, number: int, meter: Meter, name: str) -> None:
         series = self.series[meter.name, name]
-        if len(series.failures) >= TRIES:
+        if series.hopeless or len(series.failures) >= TRIES:
             return
         before, began = _processors(), time.monotonic()
         try:
             reading = _witnessed(meter, self.paths[name])
         except (MeterFailed, VxlanuError) as error:
             series.failures.append(Failure(number, str(error)))
+            series.hopeless = isinstance(error, Inapplicable)
             self.progress(f"{meter.title}, {name}: {error}\n")
             return
         finally:

@@ -59,8 +59,10 @@ def heading(run: Run) -> Iterator[str]:
     yield "tools: " + ", ".join(f"{name}: {version}" for name, version in run.tools.items())
     if not run.complete:
         yield "broken off: not all rounds were measured"
-    for series, failure in run.failures():
-        yield f"no figure: {series.meter}, {series.peer}, round {failure.round}: {_one_line(failure.why)}"
+    for series in run.failed():
+        first, *others = series.failures
+        rounds = ", ".join(str(it.round) for it in series.failures)
+        yield f"no figure: {series.meter}, {series.peer}, round{'s' * bool(others)} {rounds}: {_one_line(first.why)}"
 
 
 def text(run: Run) -> Iterator[str]:

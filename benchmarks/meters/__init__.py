@@ -10,11 +10,15 @@ from typing import Protocol
 
 from benchmarks.scene import Path
 
-__all__ = ["Meter", "MeterFailed", "Reading"]
+__all__ = ["Inapplicable", "Meter", "MeterFailed", "Reading"]
 
 
 class MeterFailed(Exception):
     """No figure: what was run, and what it said."""
+
+
+class Inapplicable(MeterFailed):
+    """There cannot be a figure for this path: it is not tried again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.meters import MeterFailed, Reading
+from benchmarks.meters import Inapplicable, Reading
 from benchmarks.meters.processes import pss_of, with_children
 from benchmarks.scene import Path
 
@@ -22,6 +22,6 @@ class Memory:
 
     def read(self, path: Path) -> Reading:
         if not path.processes:
-            raise MeterFailed("no programs of its own: it is the kernel's")
+            raise Inapplicable("no programs of its own: it is the kernel's")
         each = {pid: pss_of([pid]) / 2**20 for pid in with_children(path.processes)}
         return Reading(sum(each.values()), detail={"processes": each})

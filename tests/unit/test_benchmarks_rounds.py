@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
-from benchmarks.meters import MeterFailed, Reading
+from benchmarks.meters import Inapplicable, MeterFailed, Reading
 from benchmarks.results import AGAIN
 from benchmarks.rounds import Rounds, with_again
 from benchmarks.scene import Path, Witness
@@ -36,11 +36,12 @@ class Counting:
     higher_is_better: bool = True
     order: list[str] = field(default_factory=list)
     fail: Callable[[int], bool] = lambda number: False
+    failure: type[MeterFailed] = MeterFailed
 
     def read(self, path: Path) -> Reading:
         self.order.append(path.peer)
         if self.fail(len(self.order)):
-            raise MeterFailed(f"reading {len(self.order)}")
+            raise self.failure(f"reading {len(self.order)}")
         cast(Somewhere, path).carried += self.seen
         return Reading(len(self.order), 100, {"of": path.peer}, {"twice": len(self.order) * 2.0})
 
@@ -81,6 +82,13 @@ def test_a_meter_that_failed_twice_is_not_tried_there_again() -> None:
     series = rounds.series["count", "kernel"]
     assert complete and len(meter.order) == 3
     assert [it.round for it in series.failures] == [1, 3] and [it.round for it in series.samples] == [2]
+
+
+def test_a_meter_that_cannot_apply_is_asked_once_and_lacks_nothing() -> None:
+    meter = Counting(fail=lambda number: True, failure=Inapplicable)
+    rounds, complete, _ = measured(meter, paths("kernel"), 5)
+    series = rounds.series["count", "kernel"]
+    assert complete and len(meter.order) == 1 and series.hopeless and len(series.failures) == 1
 
 
 def test_an_interrupt_keeps_what_was_measured() -> None:

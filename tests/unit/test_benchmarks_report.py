@@ -1,0 +1,62 @@
+"""REPORT.md of made runs: what is in it, what is quoted, and that the same runs make the same report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from made_runs import run_of, series
+from needs import require
+
+from benchmarks.code import CodeFigure, bars, sheet
+
+NOTES = """# Notes
+
+## What limits
+
+### Bulk TCP
+
+Copies do.
+
+### UDP
+
+Wake-ups do.
+
+## Measured apart
+
+A crowd of 1 000.
+"""
+CODE = [
+    CodeFigure("made: 64", "encapsulate", 1000, 1020, 24.0, 23.0, 25.0, 3.0, 20.0),
+    CodeFigure("made: 64", "encapsulate", 1_000_000, 1020, 75.0, 70.0, 80.0, 3.0, 20.0),
+    CodeFigure("made: tso", "cut", 1000, 1020, 24.0, 23.0, 25.0, 3.0, 150.0),
+    CodeFigure("made: tso", "coalesce", 1000, 1020, 24.0, 23.0, 25.0, 3.0, 45.0),
+]
+
+
+def test_a_report_has_the_bars_what_limits_the_tables_and_the_plots(tmp_path: Path) -> None:
+    require("matplotlib")
+    from benchmarks.report import write
+
+    runs = [run_of(series("vxlanu", 5, 5, 5), series("kernel", 10, 10, 10), missing="no tincd (Debian: tinc)")]
+    report = write(runs, CODE, NOTES, tmp_path)
+    text = report.read_text()
+    assert "| TCP, 1 stream, offload | kernel | offload | ≥ 0.7 | 0.50 | 0.50 to 0.50 | 3 | missed by 29 % |" in text
+    assert "### Bulk TCP: what limits\n\nCopies do." in text and "Wake-ups do." not in text
+    assert "## Measured apart\n\nA crowd of 1 000." in text
+    assert "- missing: tinc: no tincd (Debian: tinc)" in text and "- CPU: 2 x a CPU" in text
+    assert "![1-offload-throughput](plots/1-offload-throughput.png)" in text
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["1-offload-throughput.png"]
+    again = write(runs, CODE, NOTES, tmp_path / "plots")
+    assert again.read_text() == text
+    unknown = write(runs, (), "", tmp_path).read_text()
+    assert "### Bulk TCP: what limits\n\nNot looked into yet." in unknown and "The code alone" not in unknown
+
+
+def test_bars_of_the_code_are_held_or_missed_by_so_much() -> None:
+    assert [row[1:] for row in bars(CODE).rows] == [
+        ("≤ 30 ns", "24.0 ns", "held"),
+        ("≤ 60 ns", "75.0 ns", "missed by 25 %"),
+        ("≥ 60 Gbit/s", "150 Gbit/s", "held"),
+        ("≥ 60 Gbit/s", "45 Gbit/s", "missed by 25 %"),
+    ]
+    assert len(sheet(CODE).rows) == 4 and sheet(CODE).rows[0][0] == "made: 64" and not bars(CODE[:0]).rows
