@@ -85,7 +85,7 @@ setup-demo:
 	@tests/setup-debian tests/apt-demo.txt
 
 setup-test:
-	@tests/setup-debian tests/apt-demo.txt tests/apt-test.txt
+	@tests/setup-debian tests/apt-demo.txt tests/apt-bench.txt tests/apt-test.txt
 
 setup-bench:
 	@tests/setup-debian tests/apt-demo.txt tests/apt-bench.txt

@@ -74,7 +74,7 @@ def _bring_up(
             if isinstance(error, VxlanuError) and error.detail:
                 progress("\n".join(error.detail.values()) + "\n")
         else:
-            infos.append(PeerInfo(name, peer.TITLE, version))
+            infos.append(PeerInfo(name, peer.TITLE, version, mtu=path.mtu()))
             paths[name] = path
         if infos[-1].missing:
             progress(f"{name}: {infos[-1].missing}\n")

@@ -76,6 +76,8 @@ class PeerInfo(msgspec.Struct, frozen=True):
     title: str
     version: str = ""
     missing: str = ""
+    mtu: int = 0
+    """Inside of its tunnel."""
 
 
 class MeterInfo(msgspec.Struct, frozen=True):

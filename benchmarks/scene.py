@@ -67,6 +67,12 @@ class Path:
             f"{self.peer}: {self.sender} to reach {self.address}", READY_S, self.logs or self.lab.story,
         )  # fmt: skip
 
+    def mtu(self) -> int:
+        """The largest packet inside: of the interface behind which the receiver's address is."""
+        route = json.loads(self.lab.exec(self.sender, ["ip", "-j", "route", "get", self.address]).stdout)
+        link = self.lab.exec(self.sender, ["ip", "-j", "link", "show", "dev", route[0]["dev"]]).stdout
+        return int(json.loads(link)[0]["mtu"])
+
     def passed(self) -> Mapping[Witness, int]:
         """Bytes that each witness has seen, both directions added up."""
         return {witness: _octets(self.lab, witness) for witness in self.witnesses}

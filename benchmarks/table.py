@@ -54,7 +54,7 @@ def heading(run: Run) -> Iterator[str]:
     yield machine.line() + f", clock {machine.clock_source}, TCP {machine.congestion}"
     on = [name for name, state in run.offloads.items() if state]
     yield f"{run.settings.line()}; offloads of the cables: {', '.join(on) or 'none'}"
-    yield "peers: " + ", ".join(f"{it.name} {it.version}".rstrip() for it in run.peers if not it.missing)
+    yield "peers (inner MTU): " + ", ".join(_peer(it) for it in run.peers if not it.missing)
     yield from (f"missing: {it.name}: {_one_line(it.missing)}" for it in run.peers if it.missing)
     yield "tools: " + ", ".join(f"{name}: {version}" for name, version in run.tools.items())
     if not run.complete:
@@ -96,6 +96,10 @@ def number(value: float) -> str:
         if abs(value) >= limit:
             return f"{value:.{digits}f}"
     return f"{value:.4f}"
+
+
+def _peer(peer: PeerInfo) -> str:
+    return f"{peer.name} {peer.version}" + (f" ({peer.mtu})" if peer.mtu else "")
 
 
 def _one_line(said: str) -> str:

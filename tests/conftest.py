@@ -47,6 +47,7 @@ LONGEST = (
     "interop/test_podman",
     "netns/test_service.py",
     "netns/test_doctor.py",
+    "netns/test_peers.py",
     "netns/test_egress",
     "interop/test_underlays.py",
     "netns/test_bad_input.py",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Protocol
 
-from benchmarks.peers import docker, kernel, nebula, ovs, tinc, veth, vxlanu, wireguard_go
+from benchmarks.peers import docker, fastd, kernel, nebula, openvpn, ovs, tinc, veth, vxlanu, wireguard_go
 from benchmarks.scene import Path, Scene
 
 __all__ = ["PEERS", "Peer"]
@@ -36,6 +36,8 @@ PEERS: Mapping[str, Peer] = {
     "docker": docker,
     "ovs": ovs,
     "tinc": tinc,
+    "fastd": fastd,
+    "openvpn": openvpn,
     "nebula": nebula,
     "wireguard-go": wireguard_go,
 }
