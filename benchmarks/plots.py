@@ -20,6 +20,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
+from PIL import Image
 
 from benchmarks.figures import Row, level, rows
 from benchmarks.results import AGAIN, MeterInfo, PeerInfo, Run
@@ -48,7 +50,16 @@ def draw(run: Run, folder: Path, prefix: str = "", kinds: Sequence[str] = ("png"
             for kind in kinds:
                 made.append(folder / f"{prefix}{name}.{kind}")
                 figure.savefig(made[-1], dpi=DPI, metadata=UNSAID[kind])
+                if kind == "png":
+                    _shrink(made[-1])
     return made
+
+
+def _shrink(path: Path) -> None:
+    """A third of the bytes: these few colours need no three bytes a pixel. REPORT.md's plots are kept in git."""
+    with Image.open(path) as drawn:
+        few = drawn.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
 
 
 def throughput(run: Run) -> Figure | None:
@@ -82,8 +93,10 @@ def _by_peer(run: Run, shown: Sequence[Row], what: str) -> Figure | None:
     axes.set_yticks(range(len(peers)), [f"{it.name}\n{it.title}" if it.title != it.name else it.name for it in peers])
     axes.invert_yaxis()
     axes.set_xlim(left=0)
-    axes.set_xlabel(shown[0].meter.unit)
-    axes.legend(loc="lower right", framealpha=0.8)
+    alone = f"{shown[0].title}, " if len(shown) == 1 else ""
+    axes.set_xlabel(f"{alone}{shown[0].meter.unit}")
+    if not alone:
+        axes.legend(loc="lower right", framealpha=0.8)
     return figure
 
 
@@ -103,6 +116,8 @@ def loss(run: Run) -> Figure | None:
         axes.axhline(LOSS_MAX * 100, color="black", linewidth=0.8, linestyle=":")
         axes.set(xscale="log", yscale="log", ylim=(LOSS_SHOWN * 0.9, 110))
         axes.set(title=meter.title, xlabel="offered, 1000 datagrams/s")
+        for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            which(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     panels[0].set_ylabel(f"lost, % ({LOSS_SHOWN}: that or less)")
     panels[-1].legend(fontsize=7, framealpha=0.8)
     return figure
@@ -138,11 +153,13 @@ def latency(run: Run) -> Figure | None:
 
 
 def _middle(points: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
-    """Of all rounds' distributions one: at each share the median of the rounds."""
+    """Of all rounds' distributions one: at each share that all rounds know, their median. The longest is no share."""
     by_share: dict[float, list[float]] = {}
     for share, took in points:
         by_share.setdefault(float(share), []).append(float(took))
-    return sorted((share, statistics.median(took)) for share, took in by_share.items() if share < 1)
+    rounds = max(len(took) for took in by_share.values())
+    known = {share: took for share, took in by_share.items() if share < 1 and len(took) == rounds}
+    return sorted((share, statistics.median(took)) for share, took in known.items())
 
 
 def _details(run: Run, meter: MeterInfo, key: str) -> dict[str, list[Sequence[float]]]:
