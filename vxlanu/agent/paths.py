@@ -12,23 +12,19 @@ Rules of this file
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import logging
-import socket
 import time
 
+from vxlanu.agent.changes import LINKS, ROUTES, heard
 from vxlanu.dataplane import Dataplane, VtepRef
 from vxlanu.errors import VxlanuError
 from vxlanu.nsopen import NamespaceHelper
 
 log = logging.getLogger("vxlanu.agent")
 
-LINKS_AND_ROUTES = 0x1 | 0x40 | 0x400  # RTMGRP_LINK, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_ROUTE of linux/rtnetlink.h
 SETTLE_S = 0.2  # one change of the host's network is many messages
 REFUSED_S = 600.0  # RFC 1191 section 6.3: a larger path is tried again after ten minutes
 MTU_MIN, MTU_MAX = 576, 65535  # VX_PATH_MTU_MIN, and the longest IP packet
-CHUNK_BYTES = 64 * 1024
 
 
 class Paths:
@@ -58,34 +54,17 @@ class Paths:
 
     async def run(self) -> None:
         """Look, whenever something happened."""
-        loop = asyncio.get_running_loop()
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as changes:
-            changes.bind((0, LINKS_AND_ROUTES))
-            loop.add_reader(changes.fileno(), self._drain, changes)
-            try:
-                while True:
-                    await self._due.wait()
-                    await asyncio.sleep(SETTLE_S)
-                    self._due.clear()
-                    await self.look()
-            finally:
-                loop.remove_reader(changes.fileno())
+        with heard(LINKS | ROUTES, lambda _: self.changed()):
+            while True:
+                await self._due.wait()
+                await asyncio.sleep(SETTLE_S)
+                self._due.clear()
+                await self.look()
 
     def changed(self) -> None:
         """Links or routes changed; which, the helper will find."""
         self._refused.clear()
         self._due.set()
-
-    def _drain(self, changes: socket.socket) -> None:
-        """Netlink has messages; ENOBUFS says of those that were lost that there were some."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                try:
-                    changes.recv(CHUNK_BYTES)
-                except OSError as error:
-                    if error.errno != errno.ENOBUFS:
-                        raise
-        self.changed()
 
     async def look(self) -> None:
         """Ask links and routes, and tell the fast path."""

@@ -1,0 +1,45 @@
+"""What netlink tells of the host's network by itself: that something changed, hardly ever what exactly.
+
+Rules of this file
+  1. Nothing is read out of the messages here, and a lost one counts too: whoever hears of a change looks for himself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LINKS, NEIGHBOURS, ROUTES = 0x1, 0x4, 0x40 | 0x400  # RTMGRP_ of linux/rtnetlink.h; routes of both families
+CHUNK_BYTES = 64 * 1024
+
+
+@contextmanager
+def heard(groups: int, told: Callable[[bytes], None], protocol: int = socket.NETLINK_ROUTE) -> Iterator[None]:
+    """While this lasts, `told` gets each bundle of messages to these groups; empty where some were lost.
+
+    Raises:
+        OSError: this kernel has no such protocol.
+    """
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol) as changes:
+        changes.bind((0, groups))
+
+        def drain() -> None:
+            while True:
+                try:
+                    told(changes.recv(CHUNK_BYTES))
+                except BlockingIOError:
+                    return
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:
+                        raise
+                    told(b"")
+
+        loop.add_reader(changes.fileno(), drain)
+        try:
+            yield
+        finally:
+            loop.remove_reader(changes.fileno())
