@@ -159,6 +159,11 @@ int vx_vtep_path_mtu(vx_engine *engine, int vtep, uint32_t mtu)
 	return (int)atomic_load(&found->path_mtu);
 }
 
+int vx_vtep_hop(vx_engine *engine, int vtep, const uint8_t *target, const uint8_t *source)
+{
+	return vtep < 0 ? -ENOENT : vx_net_vtep_hop(engine->tables, (uint32_t)vtep, target, source);
+}
+
 int vx_fdb_set(vx_engine *engine, int network, const uint8_t *mac, int kind, int id)
 {
 	struct vx_network *found = network_of(engine, network);

@@ -60,6 +60,7 @@ struct vx_message {
 struct vx_tx_socket {
 	int fd;
 	uint16_t port;			/* it is bound to */
+	uint16_t id;			/* IPv4 identification of what is injected next under that port */
 	unsigned count;			/* messages */
 	unsigned sent;			/* messages that are settled */
 	unsigned parts;

@@ -294,6 +294,17 @@ int vx_engine_start(vx_engine *engine)
 	return 0;
 }
 
+/** vx_engine_inject() - Let workers write super-frames to the uplink TAP (uplink.c). Return: 0, -EBUSY */
+int vx_engine_inject(vx_engine *engine, int fd)
+{
+	if (engine->uplink || engine->worker[0].running)
+		return -EBUSY;
+	engine->uplink = fd;
+	for (unsigned i = 0; i < engine->workers; i++)
+		engine->worker[i].transmitter.uplink.fd = fd;
+	return 0;
+}
+
 /** vx_engine_stop() - Stop the workers after their turns. Tables, ports and counters stay readable */
 int vx_engine_stop(vx_engine *engine)
 {
@@ -316,6 +327,8 @@ void vx_engine_free(vx_engine *engine)
 		for (unsigned i = 0; i < engine->workers; i++)
 			vx_worker_close(&engine->worker[i]);
 	}
+	if (engine->uplink)
+		close(engine->uplink);
 	if (engine->bell.fd >= 0)
 		close(engine->bell.fd);
 	free(engine->captures);

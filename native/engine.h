@@ -13,6 +13,7 @@ struct vx_engine {
 	struct vx_ring *rings;		/* one per worker, and the reaper's */
 	struct vx_captures *captures;
 	struct vx_bell bell;
+	int uplink;			/* descriptor of the uplink TAP, 0: none */
 	pthread_t reaper;
 	bool reaper_running;
 	_Atomic bool stopping;

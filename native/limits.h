@@ -48,6 +48,7 @@
 #define VX_FLOW_FACTOR		0x9e3779b1u /* spreads what differs in the lowest bits over the highest (Fibonacci) */
 #define VX_FLOW_BITS		6	/* of a flow's number that its source port tells: 4 to each of 16 workers */
 #define VX_TX_QUEUE		128	/* messages per socket and flush: a turn of copies and a batch */
+#define VX_TTL			64	/* where the kernel does not say what it sends with (RFC 1700) */
 #define VX_TX_SENDS		128	/* of one sendmmsg, and datagrams of one send (UDP_MAX_SEGMENTS since 6.9) */
 #define VX_TX_SENDS_OLD		63	/* datagrams of one send before 6.9: 64, but their headers count too */
 #define VX_TX_RETRIES		4	/* after what may be an old ICMP error; but the first, deaf to new ones */

@@ -352,6 +352,7 @@ static void vtep_release(struct vx_retired *object)
 	struct vx_vtep *vtep = (struct vx_vtep *)object;
 	_Atomic bool *busy = &vtep->tables->vtep_busy[vtep->id];
 
+	free(atomic_load(&vtep->hop));
 	free(vtep);
 	atomic_store_explicit(busy, false, memory_order_release);
 }
@@ -399,6 +400,43 @@ int vx_net_vtep_add(struct vx_tables *tables, const uint8_t *address, uint16_t d
 	take_id(tables, tables->vtep_busy, VX_AT_VTEP, vtep->id);
 	atomic_store_explicit(&tables->vteps[id], vtep, memory_order_release);
 	return id;
+}
+
+static void hop_release(struct vx_retired *object)
+{
+	free(object);
+}
+
+/**
+ * vx_net_vtep_hop() - Say by which next hop a VTEP is reached
+ * @tables:	Tables
+ * @id:		VTEP
+ * @target:	MAC of the next hop, NULL for none
+ * @source:	MAC of the uplink
+ *
+ * Return: 0, -ENOENT, -ENOMEM (no change)
+ */
+int vx_net_vtep_hop(struct vx_tables *tables, uint32_t id, const uint8_t *target, const uint8_t *source)
+{
+	struct vx_vtep *vtep = vx_net_vtep(tables, id);
+	struct vx_hop *hop = NULL, *old;
+
+	if (!vtep)
+		return -ENOENT;
+	if (target) {
+		hop = calloc(1, sizeof(*hop));
+		if (!hop)
+			return -ENOMEM;
+		memcpy(hop->ethernet, target, VX_MAC_LEN);
+		memcpy(hop->ethernet + VX_MAC_LEN, source, VX_MAC_LEN);
+		vx_put16(hop->ethernet + 2 * VX_MAC_LEN,
+			 vtep->to.any.sa_family == AF_INET ? VX_ETHERTYPE_IPV4 : VX_ETHERTYPE_IPV6);
+	}
+	old = atomic_load(&vtep->hop);
+	atomic_store_explicit(&vtep->hop, hop, memory_order_release);
+	if (old)
+		vx_qsbr_retire(&tables->qsbr, &old->retired, hop_release);
+	return 0;
 }
 
 /** vx_net_vtep_del() - Delete a VTEP. Return: 0, -ENOENT, -EBUSY while a network has it as a member */

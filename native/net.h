@@ -4,6 +4,7 @@
 
 #include <netinet/in.h>
 
+#include "eth.h"
 #include "flood.h"
 #include "soft.h"
 #include "storm.h"
@@ -62,6 +63,16 @@ static inline int vx_port_writer(const struct vx_port *port, unsigned worker)
 	return port->fds[port->write_queue ? port->queues : worker % port->queues];
 }
 
+/** struct vx_hop - The next hop towards a VTEP, where super-frames can be injected (inject.c); replaced as a whole
+ * @ethernet:	Header of what goes there
+ * @refused:	The kernel took one of them for wrong: they go by the sockets
+ */
+struct vx_hop {
+	struct vx_retired retired;
+	uint8_t ethernet[VX_ETH_LEN];
+	_Atomic bool refused;
+};
+
 /** struct vx_vtep - Another host, or a device that speaks VXLAN */
 struct vx_vtep {
 	struct vx_retired retired;
@@ -75,6 +86,7 @@ struct vx_vtep {
 	_Atomic uint32_t flags;
 	_Atomic uint32_t path_mtu;	/* largest outer IP packet; 0: not known to be limited */
 	_Atomic uint32_t soft_count;
+	_Atomic(struct vx_hop *) hop;	/* NULL: not known, or not by the uplink */
 };
 
 struct vx_network {
@@ -126,6 +138,7 @@ int vx_net_port_add(struct vx_tables *tables, struct vx_port *port, uint32_t net
 int vx_net_port_allow(struct vx_tables *tables, uint32_t port, const vx_prefix *prefixes, uint32_t count);
 int vx_net_port_del(struct vx_tables *tables, uint32_t port);
 int vx_net_vtep_add(struct vx_tables *tables, const uint8_t *address, uint16_t data_port, uint32_t flags);
+int vx_net_vtep_hop(struct vx_tables *tables, uint32_t vtep, const uint8_t *target, const uint8_t *source);
 int vx_net_vtep_del(struct vx_tables *tables, uint32_t vtep);
 
 struct vx_network *vx_net_by_vni(struct vx_tables *tables, uint32_t vni);

@@ -21,7 +21,7 @@ void vx_ring_init(struct vx_ring *ring, struct vx_bell *bell)
 static bool is_limited(uint16_t kind)
 {
 	return kind != VX_EVENT_PORT_GONE && kind != VX_EVENT_PORT_CLOSED && kind != VX_EVENT_PATH_MTU &&
-	       kind != VX_EVENT_VTEP_DEMOTED;
+	       kind != VX_EVENT_VTEP_DEMOTED && kind != VX_EVENT_INJECT_REFUSED;
 }
 
 /** may_push() - Pay for an event of a kind */

@@ -317,6 +317,18 @@ int vx_sock_transmit_socket(const uint8_t *address, unsigned class)
 	return fd;
 }
 
+/** vx_sock_ttl() - The TTL or hop limit that a socket sends with */
+uint8_t vx_sock_ttl(int fd, bool ipv4)
+{
+	int ttl = 0;
+	socklen_t len = sizeof(ttl);
+
+	if (getsockopt(fd, ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_TTL : IPV6_UNICAST_HOPS, &ttl, &len) ||
+	    ttl < 1 || ttl > 255)
+		return VX_TTL;
+	return (uint8_t)ttl;
+}
+
 /** vx_sock_kernel() - The running kernel, as VX_KERNEL(); 0 if it does not say */
 uint32_t vx_sock_kernel(void)
 {

@@ -77,6 +77,17 @@ int vx_tap_read(int fd, uint8_t *buffer, struct vx_frame *frame, bool vnet_hdr)
 	return (int)frame->len;
 }
 
+/** vx_tap_put() - Write one frame with its virtio header, both in @parts. Return: 0 or -errno */
+int vx_tap_put(int fd, const struct iovec *parts, unsigned count)
+{
+	ssize_t put;
+
+	do
+		put = writev(fd, parts, (int)count);
+	while (put < 0 && errno == EINTR);
+	return put < 0 ? -errno : 0;
+}
+
 /**
  * vx_tap_write() - Write one frame, or several merged into one
  * @fd:		Queue of a TAP
@@ -90,16 +101,12 @@ int vx_tap_write(int fd, const struct vx_vnet *vnet, const struct iovec *parts, 
 {
 	uint8_t header[VX_VNET_LEN];
 	struct iovec all[1 + VX_TRAIN_FRAMES];
-	ssize_t put;
 
 	if (vnet)
 		vnet_put(header, vnet);
 	all[0] = (struct iovec){ header, vnet ? sizeof(header) : 0 };
 	memcpy(all + 1, parts, count * sizeof(*parts));
-	do
-		put = writev(fd, all, (int)count + 1);
-	while (put < 0 && errno == EINTR);
-	return put < 0 ? -errno : 0;
+	return vx_tap_put(fd, all, count + 1);
 }
 
 /** vx_tap_is_gone() - Whether an error (positive) says that the device is gone for good, not merely down */

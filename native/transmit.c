@@ -20,6 +20,7 @@
  *     EMSGSIZE        the path is narrower than thought: lower the VTEP's path MTU
  *     ENOBUFS         a queue of the underlay is full, which only a socket with IP_RECVERR is told
  *     no route, EPERM (a firewall), anything else: dropped under its own reason
+ *   A super-frame that can leave uncut does so when its turn comes in its socket's queue (uplink.c).
  *   IP_RECVERR has a price: an ICMP error that an earlier datagram to another VTEP caused fails the next send,
  *   whatever its destination. Failing clears it, so a send with an errno that ICMP can cause is made again before
  *   that is believed; and since a neighbour that does not answer ARP makes the kernel send itself hundreds of
@@ -35,6 +36,7 @@
 
 #include "sock.h"
 #include "steer.h"
+#include "tap.h"
 
 #define SHY_BELOW	VX_KERNEL(6, 8, 5)	/* udp_unexpected_gso() knows tunnels from there on */
 
@@ -91,6 +93,7 @@ int vx_transmitter_open(struct vx_transmitter *transmitter, const vx_config *con
 		transmitter->burst = NULL;
 		return error;
 	}
+	vx_uplink_like(&transmitter->uplink, config->address, transmitter->sockets[0].fd);
 	transmitter->offloads = offloads;
 	transmitter->shy = vx_sock_kernel() < SHY_BELOW;
 	transmitter->segments_max = vx_sock_segments(transmitter->sockets[0].fd);
@@ -356,6 +359,40 @@ static int send_deaf(struct vx_transmitter *transmitter, struct vx_tx_socket *so
 	return error;
 }
 
+/** account_injected() - Count a super-frame that left uncut, and settle it */
+static void account_injected(struct vx_transmitter *transmitter, struct vx_tx_socket *sock,
+			     struct vx_message *message)
+{
+	uint32_t bytes = message->gso.payload + (uint32_t)message->segments * message->gso.headers;
+
+	transmitter->taken += message->segments;
+	VX_COUNT(transmitter->stats, message->owner, encapsulated, message->segments);
+	VX_COUNT(transmitter->stats, message->owner, injected, message->segments);
+	VX_COUNT(transmitter->stats, message->owner, out_frames, message->segments);
+	VX_COUNT(transmitter->stats, message->owner, out_bytes, bytes);
+	settle(sock, message, message->segments);
+}
+
+/** inject() - Let the super-frame that comes next leave uncut, if it can. Not while captures look on, which show what
+ * is on the wire. Return: whether it left
+ */
+static bool inject(struct vx_transmitter *transmitter, struct vx_tx_socket *sock)
+{
+	struct vx_message *message = &sock->message[sock->sent];
+	const struct vx_vtep *vtep;
+	int error;
+
+	if (!transmitter->uplink.fd || !message->super || message->next || vx_watched(transmitter->watch))
+		return false;
+	vtep = vtep_of(transmitter, message);
+	error = vtep ? vx_uplink_put(&transmitter->uplink, sock, message, vtep) : -EAGAIN;
+	if (!error)
+		account_injected(transmitter, sock, message);
+	else if (error != -EAGAIN)
+		tell(transmitter, VX_EVENT_INJECT_REFUSED, message, (uint32_t)-error);
+	return !error;
+}
+
 /** send_queue() - Send what a socket has. Return: false if it is full and messages are left */
 static bool send_queue(struct vx_transmitter *transmitter, struct vx_tx_socket *sock)
 {
@@ -364,6 +401,8 @@ static bool send_queue(struct vx_transmitter *transmitter, struct vx_tx_socket *
 		const struct vx_send *failed = NULL;
 		int error;
 
+		if (inject(transmitter, sock))
+			continue;
 		vx_burst_fill(transmitter->burst, sock, transmitter->segments_max);
 		error = deaf ? send_deaf(transmitter, sock, &failed) : send_burst(transmitter, sock, &failed);
 		if (error == EAGAIN)

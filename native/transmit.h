@@ -4,6 +4,7 @@
 
 #include "burst.h"
 #include "capture.h"
+#include "uplink.h"
 
 /** struct vx_transmitter - A worker's transmit sockets; a flow always takes the same one
  * @count:	How many sockets
@@ -11,6 +12,7 @@
  * @burst:	What is being sent
  * @segments_max: Datagrams that one UDP_SEGMENT send may hold
  * @offloads:	VX_OFFLOAD_* in use
+ * @uplink:	Another way, for super-frames
  * @shy:	The kernel's own vxlan devices lose UDP_SEGMENT sends that come over a virtual link
  * @dirty:	Sockets with messages
  * @blocked:	Sockets that said EAGAIN and still have messages
@@ -19,7 +21,7 @@
  * @tables:	For path MTUs and demotions
  * @stats:	Counters
  * @watch:	Captures; NULL: none
- * @tell:	Called for each VX_EVENT_PATH_MTU, VX_EVENT_VTEP_DEMOTED and VX_EVENT_SOCKET_ERROR
+ * @tell:	Called for each VX_EVENT_PATH_MTU, _VTEP_DEMOTED, _INJECT_REFUSED and _SOCKET_ERROR
  * @context:	Its first argument
  */
 struct vx_transmitter {
@@ -30,6 +32,7 @@ struct vx_transmitter {
 	struct vx_burst *burst;
 	unsigned segments_max;
 	const _Atomic uint32_t *offloads;
+	struct vx_uplink uplink;
 	bool shy;
 	uint64_t dirty;
 	uint64_t blocked;

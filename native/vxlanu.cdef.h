@@ -80,6 +80,7 @@ typedef struct vx_bench vx_bench;
 #define VX_EVENT_SOCKET_ERROR 11    /* vtep, value: errno of a send */
 #define VX_EVENT_VTEP_DEMOTED 12    /* vtep, value: errno of UDP_SEGMENT; one datagram per send from now on. Once */
 #define VX_EVENT_PROBE 13           /* addr: outer source, value: token of a probe of the data port (probe.c) */
+#define VX_EVENT_INJECT_REFUSED 14  /* vtep, value: errno of the uplink TAP; by sockets from now on. Once per hop */
 
 /* vx_soft_entry.kind */
 #define VX_SOFT_LEARNED 1           /* from a foreign VTEP, 300 s */
@@ -203,7 +204,7 @@ typedef struct {
 	uint64_t reserved_bits;         /* VXLAN headers with bits that RFC 7348 reserves */
 	uint64_t events_lost;
 	uint64_t sends_refused;         /* of several datagrams at once: made again one by one */
-	uint64_t spare[1];
+	uint64_t injected;              /* of encapsulated: left uncut, by the uplink TAP (uplink.c) */
 	uint64_t drops[40];             /* by reason; VX_REASON_SLOTS */
 } vx_counters;
 
@@ -266,6 +267,7 @@ const char *vx_reason_text(int reason);
 /* life of the engine; vx_engine_new() opens and binds all sockets, nothing runs until vx_engine_start() */
 int vx_engine_new(const vx_config *config, vx_engine **engine);
 int vx_engine_start(vx_engine *engine);
+int vx_engine_inject(vx_engine *engine, int fd);    /* the uplink TAP, which it takes; -EBUSY once it runs or has one */
 int vx_engine_stop(vx_engine *engine);
 void vx_engine_free(vx_engine *engine);
 int vx_engine_workers(const vx_engine *engine);
@@ -295,6 +297,8 @@ int vx_port_info_get(const vx_engine *engine, int port, vx_port_info *info);
 int vx_vtep_add(vx_engine *engine, const uint8_t *address, uint16_t data_port, uint32_t flags);
 int vx_vtep_del(vx_engine *engine, int vtep);                       /* -EBUSY while a network has it as a member */
 int vx_vtep_path_mtu(vx_engine *engine, int vtep, uint32_t mtu); /* mtu 0 only reads; returns the value, 0: no limit */
+
+int vx_vtep_hop(vx_engine *engine, int vtep, const uint8_t *target, const uint8_t *source); /* MACs; NULL: unknown */
 
 /* forwarding records */
 int vx_fdb_set(vx_engine *engine, int network, const uint8_t *mac, int kind, int id);

@@ -74,6 +74,11 @@ def _has_docker() -> str | None:
     return missing("dockerd") or missing("busybox")
 
 
+def _has_injection() -> str | None:
+    release = tuple(int(number) for number in platform.release().split(".")[:2])
+    return None if release >= (6, 17) else "needs Linux 6.17 (tunnelled super-frames from a TAP)"
+
+
 def _has_native() -> str | None:
     try:
         import vxlanu._native  # noqa: F401
@@ -104,6 +109,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "docker": _has_docker,
     "native": _has_native,
     "matplotlib": _has_matplotlib,
+    "injection": _has_injection,
     "legacy-tables": _has_legacy_tables,
     "gigabyte": _has_gigabyte,
     "x86_64": _is_x86_64,

@@ -30,6 +30,7 @@ from vxlanu.errors import BadRequest
 __all__ = [
     "CONFIG_FILE",
     "DOCKER_SOCKET",
+    "INJECT",
     "KEY_FILE",
     "OFFLOADS",
     "AgentConfig",
@@ -39,6 +40,7 @@ __all__ = [
     "load_with_places",
     "refused_offloads",
     "split_host_port",
+    "wants_injection",
 ]
 
 CONFIG_FILE = "/etc/vxlanu/agent.toml"
@@ -47,6 +49,8 @@ DOCKER_SOCKET = "/run/docker/plugins/vxlanu.sock"
 """Where dockerd looks for a plugin; the file's name is that of the driver."""
 OFFLOADS = ("vnet-hdr", "tso", "uso", "udp-segment", "udp-gro", "mq", "steering", "rcvbufforce")
 """The rungs of the ladder, best known by what `--offload no-…` takes away; what is probed is in vxlanu.agent.ladder."""
+INJECT = "inject"
+"""The rung above them, which has to be asked for."""
 NEED_VNET_HDR = {"tso", "uso"}  # the size of the segments stands in the virtio header
 NO_GATEWAY = "none"
 GATEWAY_PREFIXES = (8, 29)  # a /29: the bridge and five containers
@@ -79,7 +83,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unkn
     gateway_subnet: str = ""
     """Of the bridge by which containers reach the outside; empty: the first free /16 of 172.18 to 172.31; or "none"."""
     offload: Text = "auto"
-    """auto, off, or what not to use: no-tso,no-udp-gro (`refused_offloads`)."""
+    """auto, off, or what not to use: no-tso,no-udp-gro (`refused_offloads`); and `inject`."""
     workers: Annotated[int, Meta(ge=0, le=WORKERS_MAX)] = 0
     """Threads of the fast path; 0: one per CPU, up to four."""
     pin_workers: bool = True
@@ -275,13 +279,20 @@ def refused_offloads(text: str) -> frozenset[str]:
         return frozenset(OFFLOADS if text == "off" else ())
     refused = set()
     for word in text.split(","):
+        if word.strip() == INJECT:
+            continue
         name = word.strip().removeprefix("no-")
         if name == word.strip() or name not in OFFLOADS:
-            hint = "auto, off, or a list of " + ",".join(f"no-{it}" for it in OFFLOADS)
+            hint = "auto, off, or a list of " + ",".join((INJECT, *(f"no-{it}" for it in OFFLOADS)))
             why = f"no offload is called {word!r}"
             raise BadRequest(f"offload {text}", why, name="config_invalid", hint=hint)
         refused |= {name} | (NEED_VNET_HDR if name == "vnet-hdr" else set())
     return frozenset(refused)
+
+
+def wants_injection(text: str) -> bool:
+    """Whether an offload setting asks for `inject`."""
+    return INJECT in (word.strip() for word in text.split(","))
 
 
 def check_gateway_subnet(text: str) -> None:

@@ -26,6 +26,7 @@ SHARED = ("scene.c", "wire.c", "batch.c", "flow.c")
 STANDS = {
     "unit_transmit": ["stand", "sends"],
     "unit_send_errors": ["stand", "sends"],
+    "unit_uplink": ["stand", "sends"],
     "unit_deliver": ["rig", "sends"],
     "unit_local": ["rig", "sends"],
     "unit_capture": ["rig", "sends"],
@@ -35,6 +36,7 @@ WRAPPED = {
     "unit_soft": ["vx_soft_note"],
     "unit_transmit": ["sendmmsg", "uname"],
     "unit_send_errors": ["sendmmsg"],
+    "unit_uplink": ["sendmmsg", "writev"],
     "unit_deliver": ["writev", "sendmmsg"],
     "unit_local": ["writev", "sendmmsg"],
     "unit_capture": ["writev", "sendmmsg"],

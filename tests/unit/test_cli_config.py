@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from vxlanu.cli.main import main
-from vxlanu.config import IN_FILE, OFFLOADS, SETTINGS, AgentConfig, load, refused_offloads, split_host_port
+from vxlanu.config import (
+    IN_FILE,
+    INJECT,
+    OFFLOADS,
+    SETTINGS,
+    AgentConfig,
+    load,
+    refused_offloads,
+    split_host_port,
+    wants_injection,
+)
 from vxlanu.errors import BadRequest
 from vxlanu.nsopen import NamespaceHelper
 from vxlanu.nsopen.wire import HelperTimeout
@@ -76,7 +86,7 @@ def test_the_defaults_of_root_and_of_a_user() -> None:
     assert root.name == os.uname().nodename
 
 
-OFFLOAD_HINT = "auto, off, or a list of " + ",".join(f"no-{name}" for name in OFFLOADS)
+OFFLOAD_HINT = "auto, off, or a list of " + ",".join((INJECT, *(f"no-{name}" for name in OFFLOADS)))
 
 WRONG = {
     "data-prt = 3": "data-prt: no such setting; try: data-port",
@@ -211,10 +221,14 @@ def test_a_wrong_flag_or_variable_is_named(flags: dict[str, object], environment
         ("no-uso", {"uso"}),
         ("no-udp-gro, no-mq", {"udp-gro", "mq"}),
         ("no-vnet-hdr", {"vnet-hdr", "tso", "uso"}),
+        ("inject", set()),
+        ("no-uso, inject", {"uso"}),
     ],
 )
-def test_what_an_offload_setting_refuses(text: str, refused: set[str]) -> None:
-    assert refused_offloads(load({"offload": text}, {}, uid=0).offload) == refused
+def test_what_an_offload_setting_refuses_and_asks_for(text: str, refused: set[str]) -> None:
+    setting = load({"offload": text}, {}, uid=0).offload
+    assert refused_offloads(setting) == refused
+    assert wants_injection(setting) is ("inject" in text)
 
 
 def test_check_prints_a_file_that_says_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,8 +38,8 @@ NATIVE_DOORS = ("vxlanu/dataplane.py", "vxlanu/dataplane/", "vxlanu/nsopen.py", 
 HOT = [
     f"native/{room}.c"
     for room in (
-        *("vxlan", "eth", "arp", "nd", "ecn", "csum", "gso", "train", "gro", "toobig", "burst"),  # pure
-        *("guard", "switch", "tap", "sock", "transmit", "worker"),
+        *("vxlan", "eth", "arp", "nd", "ecn", "csum", "gso", "train", "gro", "toobig", "burst", "inject"),  # pure
+        *("guard", "switch", "tap", "sock", "uplink", "transmit", "worker"),
     )
 ]
 BANNED_NAMES = {"util", "utils", "helpers", "manager", "common"}

@@ -22,6 +22,7 @@ from vxlanu.agent.advertise import Underlay
 from vxlanu.agent.drops import DropLog
 from vxlanu.agent.egress import egress_of
 from vxlanu.agent.feed import Feed
+from vxlanu.agent.injection import Injection
 from vxlanu.agent.journal import EndpointJournal
 from vxlanu.agent.kept import Kept
 from vxlanu.agent.keys import Stamps
@@ -107,7 +108,7 @@ class Agent:
         watch = EndOfLifeWatch(asyncio.get_running_loop())
         self.endpoints = Endpoints(helper, watch, self.vanished, ladder.tap_queues(dataplane.workers))
         self.egress, self.services = egress_of(self, journal.store), Services(self)
-        self.paths = Paths(helper, dataplane)
+        self.paths, self.injection = Paths(helper, dataplane), Injection(helper, dataplane, underlay)
         self.netcheck, self.names = Netcheck(self), Names(self)
         self.runtimes, self.intents = Runtimes(self), Intents(self, journal.store)
         self.traffic, self.drop_log = Traffic(dataplane), DropLog(self)
@@ -143,6 +144,7 @@ class Agent:
         self.spawn(self._housekeep())
         self.spawn(self._keep_helper())
         self.spawn(self.paths.run())
+        self.spawn(self.injection.run())
         self.spawn(feed(self.supervisor, self.dataplane.heartbeats))
 
     async def unwire(self) -> None:
@@ -229,6 +231,8 @@ class Agent:
             log.warning("path MTU to %s is %d now", event.vtep, event.value, extra={"event": "path_mtu"})
             if event.vtep is not None:
                 self.paths.lowered(event.vtep)
+        elif event.kind is EventKind.INJECT_REFUSED:
+            self.injection.refused(event.vtep, event.value)
         elif event.kind is EventKind.VTEP_DEMOTED:
             why = os.strerror(event.value)
             log.warning("UDP_SEGMENT fails to %s (%s): unused", event.vtep, why, extra={"event": "vtep_demoted"})
@@ -252,6 +256,7 @@ class Agent:
         chores: dict[str, Callable[[float], None]] = {
             "the data plane": lambda _: self.dataplane.housekeep(),
             "paths": self.paths.check,
+            "injection": self.injection.check,
             "gateways": self.services.check,
             "traffic": self.traffic.look,
             "events": self.observer.look,

@@ -312,6 +312,7 @@ def counters(scope: str, name: str, totals: Totals, network_name: str = "", iden
         nd_answered=totals.nd_answered,
         arp_nd_underlay=totals.arp_nd_underlay,
         dropped_frames=totals.dropped,
+        injected_frames=totals.injected,
     )
 
 
@@ -337,7 +338,7 @@ def status(agent: Agent) -> schema.Status:
     for it in view.members():
         states[it.state.value] = states.get(it.state.value, 0) + 1
     counted = core.counters()
-    rungs = agent.ladder.rungs(agent.dataplane)
+    rungs = agent.ladder.rungs(agent.dataplane) + agent.injection.rungs()
     return schema.Status(
         name=agent.config.name,
         id=core.node.hex(),

@@ -44,7 +44,7 @@ from vxlanu.agent.service import AgentService
 from vxlanu.agent.supervisor import Supervisor
 from vxlanu.api.http import HttpServer
 from vxlanu.api.server import ApiServer
-from vxlanu.config import AgentConfig
+from vxlanu.config import AgentConfig, wants_injection
 from vxlanu.control.core.config import PROFILES, Config
 from vxlanu.control.core.effects import Effect, IdentityTaken, NameTaken
 from vxlanu.control.core.errors import LocalError, Refusal
@@ -163,6 +163,8 @@ async def _open(
     journal = ControlJournal(store)
     control = ControlPlane(_core_config(config, underlay.address), journal.rows(), journal)
     agent = Agent(config, underlay, helper, EndpointJournal(store), control, dataplane, ladder, kept)
+    if wants_injection(config.offload):
+        await agent.injection.open()
     if config.docker:
         agent.docker = DockerPlugin(agent, Ledger(store), Path(config.docker))
         agent.docker.open()

@@ -70,7 +70,7 @@ def _meant(agent: Agent, reference: str) -> tuple[list[NetworkView], EndpointVie
 def _link(agent: Agent, network: NetworkView, ports: list[LinkPort]) -> Link:
     plane, here = agent.dataplane, network.id in agent.dataplane.networks()
     members = plane.members(network.id)
-    rungs = [rung.name for rung in agent.ladder.rungs(plane) if rung.in_use]
+    rungs = [rung.name for rung in agent.ladder.rungs(plane) + agent.injection.rungs() if rung.in_use]
     return Link(
         network=network.name,
         network_id=network.id.hex(),

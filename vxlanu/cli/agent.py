@@ -65,8 +65,8 @@ __all__ = ["agent"]
 @click.option(
     "--offload",
     metavar="auto|off|LIST",
-    help=f"Kernel offloads: all that there are, none, or all but a LIST of {','.join(f'no-{it}' for it in OFFLOADS)}."
-    "  [auto]",
+    help=f"Kernel offloads: all that there are, none, or all but a LIST of {','.join(f'no-{it}' for it in OFFLOADS)};"
+    " inject in it: super-frames leave uncut (vxlanu help offload).  [auto]",
 )
 @click.option("--workers", type=int, metavar="N", help="Threads of the data plane.  [one per CPU, at most 4]")
 @click.option(

@@ -113,7 +113,7 @@ class Dataplane:
         self._ports: dict[str, int] = {}
         self._port_networks: dict[str, bytes] = {}
         self._vteps: dict[VtepRef, int] = {}
-        self._vtep_users: Counter[VtepRef] = Counter()
+        self._vtep_users, self._hops = Counter[VtepRef](), dict[VtepRef, tuple[str, str] | None]()
         self._reader = Reader(self._engine)
         self.changes = 0
         """Grows when a network, a port or a VTEP comes or goes."""
@@ -124,6 +124,10 @@ class Dataplane:
     def start(self) -> None:
         """Run the workers."""
         _checked(lib.vx_engine_start(self._engine), "start of the workers")
+
+    def inject(self, fd: int) -> None:
+        """Before the start: the uplink TAP, by which super-frames leave whose VTEP has a next hop (`set_hop`)."""
+        _checked(lib.vx_engine_inject(self._engine, fd), "uplink TAP")
 
     def stop(self) -> None:
         """End the workers and close every descriptor; the object is of no use afterwards."""
@@ -309,6 +313,15 @@ class Dataplane:
         if vtep in self._vteps:
             _checked(lib.vx_vtep_path_mtu(self._engine, self._vteps[vtep], mtu), f"path MTU of {vtep}")
 
+    def set_hop(self, vtep: VtepRef, hop: tuple[str, str] | None) -> bool:
+        """Say by which neighbour of the uplink a VTEP is reached: its MAC and the uplink's. False: that is no news."""
+        if vtep not in self._vteps or self._hops.get(vtep) == hop:
+            return False
+        macs = [packed_mac(mac) for mac in hop] if hop else [ffi.NULL] * 2
+        _checked(lib.vx_vtep_hop(self._engine, self._vteps[vtep], *macs), f"next hop of {vtep}")
+        self._hops[vtep] = hop
+        return True
+
     def _use_vtep(self, vtep: VtepRef) -> int:
         index = self._vteps.get(vtep)
         if index is None:
@@ -322,6 +335,7 @@ class Dataplane:
         self._vtep_users[vtep] -= 1
         if self._vtep_users[vtep] == 0:
             del self._vtep_users[vtep]
+            self._hops.pop(vtep, None)
             self.changes += 1
             _checked(lib.vx_vtep_del(self._engine, self._vteps.pop(vtep)), str(vtep))
 

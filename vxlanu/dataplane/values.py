@@ -131,6 +131,7 @@ class EventKind(Enum):
     VTEP_UNKNOWN = "vtep_unknown"
     SOCKET_ERROR = "socket_error"
     VTEP_DEMOTED = "vtep_demoted"
+    INJECT_REFUSED = "inject_refused"
     PROBE = "probe"
 
 
@@ -182,6 +183,7 @@ class Totals:
     reserved_bits: int = 0
     events_lost: int = 0
     sends_refused: int = 0
+    injected: int = 0
     drops: dict[str, int] = field(default_factory=dict)
 
     @property

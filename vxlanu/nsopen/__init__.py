@@ -20,6 +20,7 @@ Files
   rtnetlink what is asked of the kernel every few seconds, without pyroute2
   service   what a child does for a gateway: a namespace that forwards, sockets in it
   probe     what a child tries on a TAP that nobody gets: which offloads this kernel has
+  uplink    what a child does for injection: the uplink TAP, next hops
   survey    what a child reads: links, addresses, routes, who holds a port
 """
 
@@ -37,7 +38,10 @@ from vxlanu.nsopen.wire import (
     KernelRefused,
     Link,
     NamespaceMissing,
+    NextHop,
+    NextHops,
     OpenedSockets,
+    OpenedUplink,
     OpenTap,
     PermissionMissing,
     Route,
@@ -66,8 +70,11 @@ __all__ = [
     "Link",
     "NamespaceHelper",
     "NamespaceMissing",
+    "NextHop",
+    "NextHops",
     "OpenTap",
     "OpenedSockets",
+    "OpenedUplink",
     "PermissionMissing",
     "Route",
     "RouteTo",

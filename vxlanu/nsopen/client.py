@@ -28,6 +28,7 @@ from vxlanu.errors import VxlanuError
 from vxlanu.nsopen import helper, syscalls, wire
 from vxlanu.nsopen.wire import (
     AdoptTap,
+    AskHops,
     AskPaths,
     AskRoute,
     DeleteTap,
@@ -44,9 +45,13 @@ from vxlanu.nsopen.wire import (
     ListLinks,
     ListRoutes,
     NewNamespace,
+    NextHop,
+    NextHops,
     OpenedSockets,
+    OpenedUplink,
     OpenSockets,
     OpenTap,
+    OpenUplink,
     ProbeTap,
     Question,
     Route,
@@ -217,6 +222,19 @@ class NamespaceHelper:
             found |= part
         return found
 
+    async def open_uplink(self, ifname: str) -> OpenedUplink:
+        """A TAP whose frames leave by `ifname`. Errors: TunMissing, PermissionMissing, KernelRefused."""
+        return await self._call(OpenUplink(ifname), None)
+
+    async def next_hops(self, addresses: Sequence[str], uplink: int, source: str) -> NextHops:
+        """By which neighbours of `uplink` addresses are reached now, if it takes tunnelled super-frames."""
+        found, unable = dict[str, NextHop](), ""
+        for start in range(0, len(addresses) or 1, ADDRESSES_AT_ONCE):
+            part = tuple(addresses[start : start + ADDRESSES_AT_ONCE])
+            answer: NextHops = await self._call(AskHops(part, uplink, source), None)
+            found, unable = found | answer.items, unable or answer.unable
+        return NextHops({} if unable else found, unable)
+
     def call_sync(self, request: Question[R], target: int | None = None, *, timeout: float = TIMEOUT_S) -> R:
         """The same without a loop, for tests and for the start of the agent."""
         with _Answer() as answer:
@@ -340,12 +358,14 @@ class _Answer:
                 fds, self._fds = tuple(self._fds), []
                 where = answer.namespace_inode
                 return OpenTap(answer.ifname, answer.ifindex, answer.mac, answer.mtu, where, fds, answer.write_queue)
+            case wire.UplinkFacts():
+                return OpenedUplink(answer.ifname, answer.uplink, self._fds.pop())
             case wire.NamespaceMade():
                 return self._fds.pop()
             case wire.SocketsMade():
                 fds, self._fds = tuple(self._fds), []
                 return OpenedSockets(fds[: answer.count], fds[answer.count :])
-            case wire.TapFeatures() | wire.GroundFacts() | wire.WireFacts():
+            case wire.TapFeatures() | wire.GroundFacts() | wire.WireFacts() | wire.NextHops():
                 return answer
             case wire.Deleted():
                 return answer.existed

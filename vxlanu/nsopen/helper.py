@@ -77,9 +77,9 @@ def _load() -> None:
     No garbage is collected from here on: a child that looked for some would copy every page that it shares with the
     helper, and ends before it matters; what the helper itself does with a request makes no cycles.
     """
-    from vxlanu.nsopen import egress, look, probe, service, survey, tap
+    from vxlanu.nsopen import egress, look, probe, service, survey, tap, uplink
 
-    _ = egress, look, probe, service, survey, tap
+    _ = egress, look, probe, service, survey, tap, uplink
     gc.disable()
     gc.freeze()
 
@@ -122,7 +122,7 @@ def _perform(raw: bytes, place: Place) -> tuple[wire.Answer, list[int]]:
 
 
 def _do(request: wire.Request, place: Place) -> tuple[wire.Answer, list[int]]:
-    from vxlanu.nsopen import egress, look, probe, service, survey, tap
+    from vxlanu.nsopen import egress, look, probe, service, survey, tap, uplink
 
     match request:
         case wire.TapPlan():
@@ -141,6 +141,8 @@ def _do(request: wire.Request, place: Place) -> tuple[wire.Answer, list[int]]:
             return wire.Lacking(look.lacking(request.ways)), []
         case wire.ProbeTap():
             return probe.features(place), []
+        case wire.OpenUplink():
+            return uplink.open_uplink(place, request)
         case wire.NewNamespace():
             return wire.NamespaceMade(), [service.new_namespace()]
     place.go_to_target()
@@ -155,9 +157,10 @@ def _do(request: wire.Request, place: Place) -> tuple[wire.Answer, list[int]]:
             return wire.RouteAnswer(survey.route_to(request.address)), []
         case wire.AskPaths():
             return wire.PathsAnswer(survey.path_mtus(request.addresses)), []
+        case wire.AskHops():
+            return uplink.next_hops(request), []
         case wire.OpenSockets():
-            fds = service.open_sockets(request)
-            return wire.SocketsMade(len(request.addresses)), fds
+            return wire.SocketsMade(len(request.addresses)), service.open_sockets(request)
 
 
 def _send(channel: socket.socket, answer: wire.Answer, fds: list[int]) -> None:

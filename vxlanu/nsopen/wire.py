@@ -201,6 +201,20 @@ class AskPaths(Question["dict[str, int]"], frozen=True, forbid_unknown_fields=Tr
     addresses: tuple[str, ...]
 
 
+class OpenUplink(Question["OpenedUplink"], frozen=True, forbid_unknown_fields=True, tag="open_uplink"):
+    """Make a TAP whose frames leave by the interface `ifname`."""
+
+    ifname: str
+
+
+class AskHops(Question["NextHops"], frozen=True, forbid_unknown_fields=True, tag="next_hops"):
+    """By which neighbour of the interface `uplink` each address is reached from `source`."""
+
+    addresses: tuple[str, ...]
+    uplink: int
+    source: str
+
+
 class NewNamespace(Question["int"], frozen=True, forbid_unknown_fields=True, tag="new_namespace"):
     """Make a namespace that forwards, which lives as long as the descriptor that is answered."""
 
@@ -226,6 +240,8 @@ Request = (
     | ListRoutes
     | AskRoute
     | AskPaths
+    | OpenUplink
+    | AskHops
     | NewNamespace
     | OpenSockets
 )
@@ -259,6 +275,36 @@ class OpenTap(msgspec.Struct, frozen=True):
     namespace_inode: int
     fds: tuple[int, ...]
     write_queue: bool = False
+
+
+class UplinkFacts(msgspec.Struct, frozen=True, tag="uplink"):
+    """A TAP as OpenUplink made it; its descriptor travels beside. `uplink`: the interface by which frames leave."""
+
+    ifname: str
+    uplink: int
+
+
+class OpenedUplink(msgspec.Struct, frozen=True):
+    """The same with the descriptor, which belongs to whoever holds this value, and with which the TAP ends."""
+
+    ifname: str
+    uplink: int
+    fd: int
+
+
+class NextHop(msgspec.Struct, frozen=True):
+    """Who gets frames for an address. `mac` is empty while nobody knows it; `source` is the uplink's own."""
+
+    via: str
+    mac: str
+    source: str
+
+
+class NextHops(msgspec.Struct, frozen=True, tag="next_hops"):
+    """Of the addresses that are reached by the uplink; or `unable`: why it takes no tunnelled super-frames now."""
+
+    items: dict[str, NextHop]
+    unable: str = ""
 
 
 class NamespaceMade(msgspec.Struct, frozen=True, tag="namespace"):
@@ -407,6 +453,8 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
 
 Answer = (
     TapFacts
+    | UplinkFacts
+    | NextHops
     | NamespaceMade
     | SocketsMade
     | TapFeatures

@@ -26,6 +26,7 @@ class Counters(Struct):
     nd_answered: int = 0
     arp_nd_underlay: int = 0
     dropped_frames: int = 0
+    injected_frames: int = 0
 
 
 class Drop(Struct):

@@ -1,0 +1,193 @@
+"""Injection: super-frames leave uncut by the uplink TAP, as long as everything about the way is known for certain.
+
+    c1-1        c2-1                 ipv4, ipv6: the underlay
+      └ h1 ────── h2 ┐               agents with --offload inject
+           underlay ─┴─ kernel       a host with a kernel vxlan device instead of an agent
+
+Proof of injection is the agent's counter together with the TAP's own; proof against it, that both stand still while a
+transfer as long goes through.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+from kernel_peer import INNER, SUBNETS, KernelPeer
+from lab_ns import poll
+from needs import require
+from streams import answer_of, once, pings, ready
+
+from benchmarks.underlay import UNDERLAYS
+from vxlanu.lab.topology import Lab
+
+pytestmark = [pytest.mark.netns, pytest.mark.interop("kernel-vxlan", "ethtool", "injection")]
+
+TCP_BYTES = 4 << 20
+DEVICE = "vxlanu_tx0"
+FEATURES = ("tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation")
+GOOD = "1"  # tshark's PROTO_CHECKSUM_E_GOOD
+
+
+class Way:
+    """From c1-1 to c2-1 and to the kernel, and what of it is injected."""
+
+    def __init__(self, lab: Lab, underlay: str) -> None:
+        self.lab, self.underlay = lab, underlay
+        reserved = [f"kernel-{version}={address}" for version, address in INNER.items()]
+        subnets = [word for subnet in SUBNETS for word in ("--subnet", subnet)]
+        made = lab.vxlanu("h1", "network", "create", "blue", *subnets, "--aux", reserved[0], "--aux", reserved[1])
+        self.addresses = {"kernel": INNER["v4"]}
+        for name in ("c1-1", "c2-1"):
+            body = lab.vxlanu(f"h{name[1]}", "attach", "blue", name)
+            self.addresses[name] = body["addresses"][0].split("/")[0]
+        KernelPeer(lab, made, underlay)
+
+    def transfer(self, receiver: str = "c2-1", sender: str = "c1-1") -> None:
+        """TCP, checked at its end."""
+        address = self.addresses[receiver]
+        poll(lambda: pings(self.lab, sender, address, wait=1), what=f"{sender} reaches {receiver}")
+        with ready(self.lab, receiver, "receive", "tcp", address, 5001, 60) as listening:
+            sent = once(self.lab, sender, "send", "tcp", address, 5001, TCP_BYTES, 1, 0)
+            assert answer_of(listening) == sent, f"{sender} to {receiver}"
+
+    def injected(self, host: str = "h1") -> tuple[int, int]:
+        """Frames by the agent's counter, super-frames by the TAP's."""
+        rows = cast("list[dict[str, int]]", self.lab.vxlanu(host, "stats"))
+        shown = json.loads(self.lab.exec(host, ["ip", "-j", "-s", "link", "show", DEVICE]).stdout)
+        return rows[0]["injected_frames"], int(shown[0]["stats64"]["rx"]["packets"])
+
+    def is_injected(self, receiver: str = "c2-1") -> bool:
+        """Whether a transfer is; one that is so in part is an error, but while the way changes."""
+        before = self.injected()
+        self.transfer(receiver)
+        after = self.injected()
+        assert (after[0] > before[0]) is (after[1] > before[1]), f"{before} {after}"
+        return after[0] - before[0] > TCP_BYTES // 1450 // 2
+
+    def why(self, host: str = "h1") -> str:
+        """What `status` says of it; empty: it is in use."""
+        rows = {row["name"]: row for row in self.lab.vxlanu(host, "status")["offloads"]}
+        assert rows["inject"]["in_use"] is not bool(rows["inject"]["why"])
+        return str(rows["inject"]["why"])
+
+    def switch(self, features: dict[str, str]) -> None:
+        """Of the underlay's own end of the cable to h2."""
+        self.lab.exec("underlay", ["ethtool", "-K", "h2", *(word for pair in features.items() for word in pair)])
+
+    def second_cable(self) -> None:
+        """Another one between h1 and h2, past the underlay: x0 at both ends."""
+        cable = "ip link add x0 netns h1 type veth peer name x0 netns h2"
+        self.lab.exec("underlay", cable.split())
+        for host in ("h1", "h2"):
+            self.lab.exec(host, ["ip", "link", "set", "x0", "up"])
+            self.lab.exec(host, ["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.x0.rp_filter=0"])
+        far = json.loads(self.lab.exec("h2", ["ip", "-j", "link", "show", "x0"]).stdout)[0]["address"]
+        other = self.lab.plan.advertise("h2")
+        self.lab.exec("h1", ["ip", "neigh", "replace", other, "dev", "x0", "lladdr", far, "nud", "permanent"])
+
+    def story(self) -> str:
+        asked = ("ip neigh", "ip route", f"ip -s link show {DEVICE}", f"tc -s filter show dev {DEVICE} ingress")
+        return "\n".join(self.lab.exec("h1", it.split(), check=False).stdout for it in asked) + self.lab.story()
+
+
+@pytest.fixture(scope="module", params=["ipv4", "ipv6"])
+def way(request: pytest.FixtureRequest, make_module_lab: Callable[..., Lab]) -> Way:
+    lab = make_module_lab(hosts=2, containers=1, underlay=request.param, agent_flags=("--offload", "inject"))
+    made = Way(lab, request.param)
+    poll(lambda: made.is_injected("c2-1"), what="c1-1 to c2-1 is injected", story=made.story)
+    return made
+
+
+def test_super_frames_to_an_agent_and_to_kernel_vxlan_leave_uncut(way: Way) -> None:
+    assert way.why() == ""
+    for receiver in ("c2-1", "kernel"):
+        poll(lambda: way.is_injected(receiver), what=f"the way to {receiver} is known", story=way.story)  # noqa: B023
+    way.transfer("c1-1", "kernel")
+    for host in ("h1", "h2"):
+        lost = {row["reason"] for row in way.lab.vxlanu(host, "drops")} - {"no_tx_target", "vtep_unknown"}
+        assert not lost, f"{host}: {lost}"  # those two while the networks were made
+
+
+def test_cut_by_the_kernel_they_are_whole_packets_with_right_checksums(way: Way, tmp_path: Path) -> None:
+    """The underlay's own device to h2 cannot do anything for them, so what h2 gets is as it would be on copper."""
+    require("tshark")
+    features = UNDERLAYS["wire"] | dict.fromkeys(FEATURES, "off")
+    way.switch(features)
+    checks = [f"-o{it}.check_checksum:TRUE" for it in ("ip", "udp", "tcp")]
+    fields = ["frame.len", "ip.checksum.status", "udp.checksum.status", "tcp.checksum.status"]
+    sent = f"udp dst port 4789 and src host {way.lab.plan.advertise('h1')}"
+    watching = ["tshark", "-lni", "eth0", *checks, f"-f{sent}", "-c200", "-Tfields"]
+    try:
+        with way.lab.running("h2", [*watching, *(f"-e{field}" for field in fields)]) as tshark:
+            assert tshark.stderr and tshark.stdout
+            while "Capturing" not in tshark.stderr.readline():
+                assert tshark.poll() is None
+            assert way.is_injected()
+            rows = [line.rstrip("\n").split("\t") for line in tshark.stdout]
+    finally:
+        way.switch(UNDERLAYS["offload"])
+    longest = max(int(row[0]) for row in rows)
+    assert longest == way.lab.plan.mtu + 14
+    for _, *each in rows:
+        assert {status for field in each for status in field.split(",") if status} == {GOOD}, rows
+
+
+def test_a_neighbour_with_another_mac_is_noticed(way: Way) -> None:
+    for switch in ("net.ipv4.conf.eth0.arp_notify=1", "net.ipv6.conf.eth0.ndisc_notify=1"):
+        way.lab.exec("h2", ["sysctl", "-qw", switch])
+    before = way.injected()
+    way.lab.exec("h2", ["ip", "link", "set", "eth0", "address", "02:00:00:00:99:02"])
+    poll(way.is_injected, what="injection goes on", story=way.story)
+    assert "02:00:00:00:99:02" in way.lab.exec("h1", ["ip", "neigh"]).stdout
+    assert way.injected() > before
+
+
+def test_another_way_than_by_the_uplink_is_left_to_the_sockets(way: Way) -> None:
+    lab, other = way.lab, way.lab.plan.advertise("h2")
+    route = [f"{other}/{128 if ':' in other else 32}", "dev", "x0"]
+    way.second_cable()
+    assert way.is_injected(), "positive control"
+    lab.exec("h1", ["ip", "route", "add", *route, "src", lab.plan.advertise("h1")])
+    poll(lambda: not way.is_injected(), what="the other way is noticed", story=way.story)
+    assert not way.is_injected()
+    assert way.why() == "", "the uplink itself is as it was"
+    lab.exec("h1", ["ip", "route", "del", *route])
+    poll(way.is_injected, what="the way by the uplink is taken again", story=way.story)
+
+
+def test_an_uplink_that_cannot_cut_gets_segments(way: Way) -> None:
+    for feature in FEATURES:
+        assert way.is_injected(), "positive control"
+        way.lab.exec("h1", ["ethtool", "-K", "eth0", feature, "off"])
+        poll(lambda: feature in way.why(), what="status says so", story=way.story)  # noqa: B023
+        assert not way.is_injected()
+        way.lab.exec("h1", ["ethtool", "-K", "eth0", feature, "on"])
+        poll(lambda: not way.why(), what="it is possible again", story=way.story)
+        poll(way.is_injected, what="it is done again", story=way.story)
+
+
+def test_where_ipsec_is_asked_for_nothing_goes_past_it(way: Way) -> None:
+    policy, template = "src 192.0.2.0/24 dst 198.51.100.0/24 dir out", "tmpl src 192.0.2.1 dst 198.51.100.1 proto esp"
+    assert way.is_injected(), "positive control"
+    way.lab.exec("h1", f"ip xfrm policy add {policy} {template} mode tunnel".split())
+    poll(lambda: "IPsec" in way.why(), what="status says so", story=way.story)
+    assert not way.is_injected()
+    way.lab.exec("h1", f"ip xfrm policy delete {policy}".split())
+    poll(way.is_injected, what="it is done again", story=way.story)
+
+
+@pytest.mark.parametrize("end", ["stop_agent", "kill_agent"])
+def test_the_device_ends_with_the_agent_and_the_next_one_makes_its_own(way: Way, end: str) -> None:
+    def there() -> bool:
+        return DEVICE in way.lab.exec("h1", ["ip", "-br", "link"]).stdout
+
+    assert there(), "positive control"
+    getattr(way.lab, end)("h1")
+    poll(lambda: not there(), what="the device is gone", story=way.story)
+    way.lab.start_agent("h1")
+    assert there()
+    poll(way.is_injected, what="it is done again", story=way.story)

@@ -1,0 +1,123 @@
+"""Injection, where it is asked for: the uplink TAP, and the next hop of every VTEP, kept true.
+
+Rules of this file
+  1. A frame that is injected goes where we say, and the kernel asks nobody whether that is still right. So whatever
+     netlink says of links, routes and the neighbours concerned has everything looked at anew, and what is not known for
+     certain has no next hop: the sockets reach it, and have the kernel look for the neighbour.
+  2. A next hop that the fast path had refused stays refused until it is another one.
+  3. Without it everything goes on as if it had not been asked for; `status` says why (`rungs`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from functools import partial
+
+from vxlanu.agent.advertise import Underlay
+from vxlanu.agent.changes import LINKS, NEIGHBOURS, ROUTES, heard
+from vxlanu.api.schema import Offload
+from vxlanu.config import INJECT
+from vxlanu.dataplane import Dataplane, VtepRef
+from vxlanu.errors import VxlanuError
+from vxlanu.nsopen import NamespaceHelper, NextHop, NextHops, OpenedUplink
+
+log = logging.getLogger("vxlanu.agent")
+
+SETTLE_S = 0.1  # one change of the host's network is many messages
+ADDRESSES = 0x10 | 0x100  # RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR of linux/rtnetlink.h
+NETLINK_XFRM, IPSEC_POLICIES = 6, 0x8  # XFRMNLGRP_POLICY of linux/xfrm.h
+
+
+class Injection:
+    """Without `open` it does nothing. `run` is its task."""
+
+    def __init__(self, helper: NamespaceHelper, dataplane: Dataplane, underlay: Underlay) -> None:
+        self._helper = helper
+        self._dataplane = dataplane
+        self._underlay = underlay
+        self._uplink: OpenedUplink | None = None
+        self._wanted = False
+        self._unable = ""
+        self._refused = ""
+        self._due = asyncio.Event()
+        self._looked: frozenset[VtepRef] = frozenset()
+        self._neighbours: tuple[bytes, ...] = ()
+
+    async def open(self) -> None:
+        """Make the uplink TAP, before the workers run; without one the log says why."""
+        self._wanted = True
+        try:
+            self._uplink = await self._helper.open_uplink(self._underlay.ifname)
+        except VxlanuError as why:
+            self._unable = why.why
+            log.warning("no injection: %s: %s", why.what, why.why, extra={"event": "injection"})
+            return
+        self._dataplane.inject(self._uplink.fd)
+        device = self._uplink.ifname
+        log.info("injection by way of %s into %s", device, self._underlay.ifname, extra={"event": "injection"})
+
+    def rungs(self) -> list[Offload]:
+        """Its row in `status`, if it was asked for."""
+        why = self._unable or self._refused
+        return [Offload(INJECT, not why, why)] if self._wanted else []
+
+    def refused(self, vtep: VtepRef | None, error: int) -> None:
+        """The kernel did not take a frame for a VTEP; the fast path is back to its socket."""
+        self._refused = f"the kernel: refused towards {vtep} with {os.strerror(error)}"
+        log.warning("no injection any more: %s", self._refused, extra={"event": "inject_refused"})
+
+    def check(self, _now: float) -> None:
+        """Once a second: are there other VTEPs than those that were looked at?"""
+        if self._uplink is not None and self._dataplane.path_mtus().keys() != self._looked:
+            self._due.set()
+
+    async def run(self) -> None:
+        """Look, whenever something happened."""
+        if self._uplink is None:
+            return
+        with contextlib.ExitStack() as ears:
+            ears.enter_context(heard(LINKS | ROUTES | ADDRESSES, lambda _: self._due.set()))
+            ears.enter_context(heard(NEIGHBOURS, self._neighbour))
+            with contextlib.suppress(OSError):  # a kernel without IPsec has no policies either
+                ears.enter_context(heard(IPSEC_POLICIES, lambda _: self._due.set(), NETLINK_XFRM))
+            while True:
+                await self._due.wait()
+                await asyncio.sleep(SETTLE_S)
+                self._due.clear()
+                await self._look(self._uplink)
+
+    def _neighbour(self, message: bytes) -> None:
+        """A neighbour is another: any on a busy segment, so ours is looked for by the bytes of its address."""
+        if not message or any(address in message for address in self._neighbours):
+            self._due.set()
+
+    async def _look(self, uplink: OpenedUplink) -> None:
+        used = frozenset(self._dataplane.path_mtus())
+        ask = partial(self._helper.next_hops, uplink=uplink.uplink, source=self._underlay.address)
+        try:
+            found = await ask([vtep.address for vtep in used])
+        except VxlanuError as why:
+            found = NextHops({}, f"{why.what}: {why.why}")
+        self._looked = used
+        self._neighbours = tuple({_packed(it.via) for it in found.items.values()})
+        self._say(found.unable)
+        for vtep in used & self._dataplane.path_mtus().keys():
+            self._tell(vtep, found.items.get(vtep.address))
+
+    def _tell(self, vtep: VtepRef, hop: NextHop | None) -> None:
+        """The fast path, where it is news."""
+        if self._dataplane.set_hop(vtep, (hop.mac, hop.source) if hop and hop.mac else None):
+            self._refused = ""
+
+    def _say(self, unable: str) -> None:
+        if unable != self._unable:
+            self._unable = unable
+            log.warning("injection: %s", unable or "is possible again", extra={"event": "injection"})
+
+
+def _packed(address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
