@@ -16,6 +16,8 @@ from benchmarks import code
 from benchmarks.cache import cache_folder
 from benchmarks.choice import METERS, PLAN, SETS, Unknown, chosen, meters
 from benchmarks.compare import Comparison, measure
+from benchmarks.crowd import SCENARIOS, findings_table, save_findings
+from benchmarks.meters import MeterFailed
 from benchmarks.peers import PEERS
 from benchmarks.results import Run, Settings, Unreadable, load, save
 from benchmarks.table import text
@@ -226,6 +228,29 @@ def _planned(rounds: int, seconds: int) -> Iterator[Run]:
             return
 
 
+@benchmarks.command()
+@click.argument("scenarios", nargs=-1, metavar="[fairness|flood|endpoints]...")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=ROUNDS, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.1, 600), default=4.0, show_default=True, help="Of each reading.")
+@click.option("--underlay", type=click.Choice(list(UNDERLAYS)), default="offload", show_default=True)
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Keep the figures of all rounds there.")  # fmt: skip
+def crowd(scenarios: tuple[str, ...], rounds: int, seconds: float, underlay: str, json_file: Path | None) -> int:
+    """Many at once: 64 senders, a broadcast flood beside a stream, a thousand endpoints around a busy pair.
+
+    \b
+    python -m benchmarks crowd fairness flood --rounds 7
+    """
+    names = chosen("scenario", ",".join(scenarios), SCENARIOS, SCENARIOS)
+    findings = [it for name in names for it in SCENARIOS[name](rounds, seconds, underlay, _progress)]
+    _progress("\n")
+    for line in findings_table(findings):
+        click.echo(line)
+    if json_file:
+        save_findings(findings, json_file)
+    return 0
+
+
 def run(arguments: Sequence[str]) -> int:
     """The exit code. What is wrong with the arguments is one line, and 2."""
     try:
@@ -236,7 +261,7 @@ def run(arguments: Sequence[str]) -> int:
     except (Unknown, Unreadable) as error:
         click.echo(f"python -m benchmarks: {error}", err=True)
         return 2
-    except VxlanuError as error:
+    except (VxlanuError, MeterFailed) as error:
         click.echo(f"python -m benchmarks: {error}", err=True)
         return 1
     except (KeyboardInterrupt, click.Abort):

@@ -128,15 +128,3 @@ def test_without_any_offload_it_is_no_slower_than_open_vswitch(make_lab: Callabl
     with ExitStack() as stack:
         paths = {"vxlanu --offload off": vxlanu_path(lab), "OVS userspace": ovs_path(lab, stack, underlay)}
         assert compared(f"underlay {underlay}, no offloads, promised 1", paths, 1) >= 1
-
-
-def test_two_hundred_endpoints_cost_the_hot_pair_nothing(make_lab: Callable[..., Lab]) -> None:
-    """Two labs side by side: one with nothing but the hot pair, one with 198 idle endpoints more."""
-    few, many = (make_lab(hosts=2, containers=count) for count in (1, 100))
-    paths = {"200 endpoints": vxlanu_path(many), "2 endpoints": vxlanu_path(few)}
-    for host in HOSTS:
-        for name in many.containers(host):
-            if not name.endswith("-1"):
-                many.vxlanu(host, "attach", "blue", name)
-    assert len(many.vxlanu("h1", "endpoint", "ls")) == 200
-    assert compared("hot pair, promised 0.95", paths, 1) >= 0.95
