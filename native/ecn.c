@@ -47,7 +47,7 @@ enum vx_reason vx_ecn_decapsulate(uint8_t *frame, struct vx_eth *eth, uint8_t ou
 	uint8_t *ip = frame + eth->l3;
 	uint8_t before, after;
 
-	if (!eth->version)
+	if (!eth->version || !(outer_tos & ECN_MASK))	/* the first column: nothing changes */
 		return VX_OK;
 	before = eth->tos & ECN_MASK;
 	after = combine[before][outer_tos & ECN_MASK];

@@ -12,7 +12,10 @@
 #include "eth.h"
 
 #define IPV4_LEN	20
+#define IPV4_SHAPE	0xff00000000003fffull	/* of the first 64 bits: version, header length, fragment */
+#define IPV4_ORDINARY	0x4500000000000000ull	/* no options, no fragment; DF or not */
 #define IPV6_LEN	40
+#define PORTS_LEN	8u	/* what shows_ports() wants to see: a UDP header */
 #define TAGS_MAX	2	/* IEEE 802.1ad: a service tag and a customer tag */
 #define EXTENSIONS_MAX	8	/* RFC 8200 section 4.1 orders seven; more is an attack on the parser */
 
@@ -21,27 +24,54 @@
 #define EXT_FRAGMENT	44
 #define EXT_DESTINATION	60
 
-/** parse_ipv4() - Note where an IPv4 packet's parts are; @left is what the frame holds from eth->l3 on */
-static enum vx_reason parse_ipv4(const uint8_t *ip, uint32_t left, struct vx_eth *eth)
+/** shows_ports() - Whether a whole packet's transport header is one with ports, and there */
+static bool shows_ports(const struct vx_eth *eth)
 {
-	uint32_t header, total;
-	uint16_t fragment;
+	return (eth->protocol == VX_PROTO_TCP || eth->protocol == VX_PROTO_UDP) && eth->l4 + PORTS_LEN <= eth->end;
+}
 
-	if (left < IPV4_LEN || ip[0] >> 4 != 4)
-		return VX_HDR_TRUNC;
-	header = (uint32_t)(ip[0] & 15) * 4;
-	total = vx_get16(ip + 2);
-	if (header < IPV4_LEN || total < header || total > left)
-		return VX_HDR_TRUNC;
+/** parse_ipv4_special() - As parse_ipv4(), of a packet with options or a fragment, or that is none */
+static VX_APART enum vx_reason parse_ipv4_special(const uint8_t *ip, uint32_t left, struct vx_eth *eth)
+{
+	uint32_t header = (uint32_t)(ip[0] & 15) * 4, total = vx_get16(ip + 2);
+	uint16_t fragment = vx_get16(ip + 6) & 0x3fff;
 
-	fragment = vx_get16(ip + 6) & 0x3fff;
+	if (ip[0] >> 4 != 4 || header < IPV4_LEN || total < header || total > left)
+		return VX_HDR_TRUNC;
 	eth->version = 4;
 	eth->tos = ip[1];
 	eth->protocol = ip[9];
 	eth->fragment = fragment != 0;
 	eth->end = eth->l3 + total;
-	if (!(fragment & 0x1fff) && total > header)
-		eth->l4 = (uint16_t)(eth->l3 + header);
+	if (fragment & 0x1fff || total == header)
+		return VX_OK;
+	eth->l4 = (uint16_t)(eth->l3 + header);
+	eth->plain = shows_ports(eth) && !eth->fragment && !eth->group && !eth->vlan;
+	return VX_OK;
+}
+
+/** parse_ipv4() - Note where an IPv4 packet's parts are; @left is what the frame holds from eth->l3 on */
+VX_INLINE enum vx_reason parse_ipv4(const uint8_t *ip, uint32_t left, struct vx_eth *eth)
+{
+	uint64_t first;
+	uint32_t total;
+
+	if (left < IPV4_LEN)
+		return VX_HDR_TRUNC;
+	first = vx_get64(ip);		/* version, header length, TOS, total length, id, fragment */
+	if ((first & IPV4_SHAPE) != IPV4_ORDINARY)
+		return parse_ipv4_special(ip, left, eth);
+	total = (uint32_t)(first >> 32 & 0xffff);
+	if (total < IPV4_LEN || total > left)
+		return VX_HDR_TRUNC;
+	eth->version = 4;
+	eth->tos = (uint8_t)(first >> 48);
+	eth->protocol = ip[9];
+	eth->end = eth->l3 + total;
+	if (total == IPV4_LEN)
+		return VX_OK;
+	eth->l4 = (uint16_t)(eth->l3 + IPV4_LEN);
+	eth->plain = shows_ports(eth) && !eth->group && !eth->vlan;
 	return VX_OK;
 }
 
@@ -62,8 +92,10 @@ static enum vx_reason walk_extensions(const uint8_t *ip, uint32_t total, struct 
 		if (!extension) {
 			if (offset > total || (offset == total && eth->fragment))
 				return VX_HDR_TRUNC;
-			if (offset < total)
-				eth->l4 = (uint16_t)(eth->l3 + offset);
+			if (offset == total)
+				return VX_OK;
+			eth->l4 = (uint16_t)(eth->l3 + offset);
+			eth->plain = shows_ports(eth) && !eth->fragment && !eth->group && !eth->vlan;
 			return VX_OK;
 		}
 		if (offset + 8 > total)
@@ -98,6 +130,40 @@ static enum vx_reason parse_ipv6(const uint8_t *ip, uint32_t left, struct vx_eth
 	return walk_extensions(ip, total, eth);
 }
 
+static bool is_tag(uint16_t type)
+{
+	return type == VX_ETHERTYPE_VLAN || type == VX_ETHERTYPE_QINQ;
+}
+
+/** parse_l3() - Note where the parts of what is behind Ethernet header and tags are */
+VX_INLINE enum vx_reason parse_l3(const uint8_t *frame, uint32_t len, uint32_t l3, struct vx_eth *eth)
+{
+	eth->l3 = (uint16_t)l3;
+	eth->end = len;
+	if (eth->type == VX_ETHERTYPE_IPV4)
+		return parse_ipv4(frame + l3, len - l3, eth);
+	if (eth->type == VX_ETHERTYPE_IPV6)
+		return parse_ipv6(frame + l3, len - l3, eth);
+	return VX_OK;
+}
+
+/** parse_tagged() - Skip the VLAN tags of a frame that has one, and go on behind them */
+static VX_APART enum vx_reason parse_tagged(const uint8_t *frame, uint32_t len, struct vx_eth *eth)
+{
+	uint32_t l3 = VX_ETH_LEN;
+
+	for (unsigned tags = 0; is_tag(eth->type); tags++) {
+		if (tags == TAGS_MAX)
+			return VX_VLAN;
+		if (len < l3 + VX_VLAN_LEN)
+			return VX_HDR_TRUNC;
+		eth->vlan = true;
+		eth->type = vx_get16(frame + l3 + 2);
+		l3 += VX_VLAN_LEN;
+	}
+	return parse_l3(frame, len, l3, eth);
+}
+
 /**
  * vx_eth_parse() - Find the headers of a frame
  * @frame:	Ethernet header, without preamble and FCS
@@ -108,31 +174,13 @@ static enum vx_reason parse_ipv6(const uint8_t *ip, uint32_t left, struct vx_eth
  */
 enum vx_reason vx_eth_parse(const uint8_t *frame, uint32_t len, struct vx_eth *eth)
 {
-	uint32_t l3 = VX_ETH_LEN;
-
-	memset(eth, 0, sizeof(*eth));
+	*eth = (struct vx_eth){ 0 };
 	if (len < VX_ETH_LEN)
 		return VX_HDR_TRUNC;
 
 	eth->group = vx_mac_is_group(frame);
 	eth->type = vx_get16(frame + 12);
-	for (unsigned tags = 0; eth->type == VX_ETHERTYPE_VLAN || eth->type == VX_ETHERTYPE_QINQ; tags++) {
-		if (tags == TAGS_MAX)
-			return VX_VLAN;
-		if (len < l3 + VX_VLAN_LEN)
-			return VX_HDR_TRUNC;
-		eth->vlan = true;
-		eth->type = vx_get16(frame + l3 + 2);
-		l3 += VX_VLAN_LEN;
-	}
-	eth->l3 = (uint16_t)l3;
-	eth->end = len;
-
-	if (eth->type == VX_ETHERTYPE_IPV4)
-		return parse_ipv4(frame + l3, len - l3, eth);
-	if (eth->type == VX_ETHERTYPE_IPV6)
-		return parse_ipv6(frame + l3, len - l3, eth);
-	return VX_OK;
+	return is_tag(eth->type) ? parse_tagged(frame, len, eth) : parse_l3(frame, len, VX_ETH_LEN, eth);
 }
 
 static uint64_t mix(uint64_t hash, uint64_t word)
@@ -185,8 +233,8 @@ uint32_t vx_eth_hash(const uint8_t *frame, const struct vx_eth *eth)
 uint32_t vx_eth_flow(const uint8_t *frame, const struct vx_eth *eth)
 {
 	const uint8_t *ip = frame + eth->l3;
-	bool ports = eth->l4 && eth->l4 + 4u <= eth->end && !eth->fragment &&
-		     (eth->protocol == VX_PROTO_TCP || eth->protocol == VX_PROTO_UDP);
+	bool ports = eth->plain || ((eth->protocol == VX_PROTO_TCP || eth->protocol == VX_PROTO_UDP) && eth->l4 &&
+				    eth->l4 + 4u <= eth->end && !eth->fragment);
 	uint32_t flow = 0;
 
 	if (eth->version == 4) {
@@ -201,13 +249,4 @@ uint32_t vx_eth_flow(const uint8_t *frame, const struct vx_eth *eth)
 	if (ports)
 		flow ^= (uint32_t)vx_get16(frame + eth->l4) ^ vx_get16(frame + eth->l4 + 2);
 	return flow * VX_FLOW_FACTOR;
-}
-
-/** vx_eth_source() - The source address of an IP packet, in the 16-byte form; @eth->version is 4 or 6 */
-void vx_eth_source(const uint8_t *frame, const struct vx_eth *eth, uint8_t *address)
-{
-	if (eth->version == 4)
-		vx_addr_map4(address, frame + eth->l3 + 12);
-	else
-		memcpy(address, frame + eth->l3 + 8, VX_ADDR_LEN);
 }

@@ -18,6 +18,25 @@
 enum vx_reason vx_eth_parse(const uint8_t *frame, uint32_t len, struct vx_eth *eth);
 uint32_t vx_eth_hash(const uint8_t *frame, const struct vx_eth *eth);
 uint32_t vx_eth_flow(const uint8_t *frame, const struct vx_eth *eth);
-void vx_eth_source(const uint8_t *frame, const struct vx_eth *eth, uint8_t *address);
+
+/** vx_eth_to() - The destination MAC: one load that takes two bytes too many, and drops them */
+static inline uint64_t vx_eth_to(const uint8_t *frame)
+{
+	return vx_get64(frame) >> 16;
+}
+
+/** vx_eth_from() - The source MAC, likewise */
+static inline uint64_t vx_eth_from(const uint8_t *frame)
+{
+	return vx_get64(frame + VX_MAC_LEN) >> 16;
+}
+
+/** vx_eth_source() - The source address of an IP packet; @eth->version is 4 or 6 */
+static inline struct vx_address vx_eth_source(const uint8_t *frame, const struct vx_eth *eth)
+{
+	const uint8_t *ip = frame + eth->l3;
+
+	return eth->version == 4 ? vx_address_ipv4(ip + 12) : vx_address(ip + 8);
+}
 
 #endif

@@ -5,34 +5,13 @@
  *   a lookup compares it with the target that has the index now. So when a port goes and its index is reused
  *   before the records follow, an old value finds nobody rather than the wrong one.
  *
+ * The look-up itself is in fdb.h: inline, for every frame makes one or two.
+ *
  * What frames teach (soft.c) is not here: this is a function of the record set.
  */
 #include "fdb.h"
 
 #include <errno.h>
-
-/** vx_fdb_find() - Where a MAC is, VX_AT_PORT or VX_AT_VTEP; kind 0 if no record says */
-struct vx_place vx_fdb_find(const struct vx_network *network, uint64_t mac)
-{
-	uint64_t value = vx_table_get(&network->fdb, vx_key_number(mac));
-	struct vx_place place = { vx_value_kind(value), vx_value_id(value) };
-	uint32_t generation;
-
-	if (place.kind == VX_AT_PORT) {
-		const struct vx_port *port = vx_net_port(network->tables, place.id);
-
-		generation = port ? port->generation : VX_NONE;
-	} else if (place.kind == VX_AT_VTEP) {
-		const struct vx_vtep *vtep = vx_net_vtep(network->tables, place.id);
-
-		generation = vtep ? vtep->generation : VX_NONE;
-	} else {
-		return (struct vx_place){ 0, VX_NONE };
-	}
-	if (generation != vx_value_generation(value))
-		return (struct vx_place){ 0, VX_NONE };
-	return place;
-}
 
 /** vx_fdb_record() - Set a record. Return: 0, -ENOENT if there is no such target, -EINVAL, -ENOMEM, -ENOSPC */
 int vx_fdb_record(struct vx_network *network, uint64_t mac, struct vx_place place)

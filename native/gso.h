@@ -45,6 +45,13 @@ static inline uint32_t vx_gso_payload(const struct vx_gso *gso, uint32_t segment
 }
 
 enum vx_reason vx_gso_check(struct vx_frame *frame);
+
+/** vx_gso_is_plain() - Whether a virtio header asks for nothing, so that vx_gso_check() need not be asked */
+static inline bool vx_gso_is_plain(const struct vx_vnet *vnet)
+{
+	return !vnet->flags && vnet->gso_type == VX_GSO_NONE && !vnet->gso_size && !vnet->hdr_len;
+}
+
 void vx_gso_begin(struct vx_gso *gso, const struct vx_frame *frame);
 uint32_t vx_gso_cut(const struct vx_gso *gso, uint32_t segment, uint8_t *headers, const uint8_t **payload);
 uint32_t vx_gso_copy(const struct vx_gso *gso, uint32_t segment, uint8_t *frame);

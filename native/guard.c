@@ -27,37 +27,34 @@
 #define MLD_LAST	132
 #define MLD_V2_REPORT	143
 
-static const uint8_t unspecified4[VX_ADDR_LEN] = { [10] = 0xff, [11] = 0xff };
-static const uint8_t unspecified6[VX_ADDR_LEN];
-
-static bool same_address(const uint8_t *a, const uint8_t *b)
+static bool covers(const struct vx_allowed *allowed, struct vx_address address)
 {
-	return memcmp(a, b, VX_ADDR_LEN) == 0;
-}
+	uint64_t high = (allowed->address.word[0] ^ address.word[0]) & allowed->mask.word[0];
+	uint64_t low = (allowed->address.word[1] ^ address.word[1]) & allowed->mask.word[1];
 
-static bool in_prefix(const vx_prefix *prefix, const uint8_t *address)
-{
-	unsigned whole = prefix->length / 8, bits = prefix->length % 8;
-
-	if (memcmp(prefix->address, address, whole))
-		return false;
-	return !bits || !((prefix->address[whole] ^ address[whole]) & (0xff00 >> bits & 0xff));
+	return !(high | low);
 }
 
 /** vx_guard_allows() - The entry of the port's list that covers an address, NULL if none does */
-const vx_prefix *vx_guard_allows(const struct vx_port *port, const uint8_t *address)
+const struct vx_allowed *vx_guard_allows(const struct vx_port *port, struct vx_address address)
 {
 	const struct vx_allow *allow = atomic_load_explicit(&port->allow, memory_order_acquire);
 
 	for (uint32_t i = 0; allow && i < allow->count; i++)
-		if (in_prefix(&allow->prefix[i], address))
-			return &allow->prefix[i];
+		if (covers(&allow->list[i], address))
+			return &allow->list[i];
 	return NULL;
 }
 
-static bool is_own(const struct vx_port *port, const uint8_t *address)
+static bool is_own(const struct vx_port *port, struct vx_address address)
 {
-	return same_address(address, port->link_local) || vx_guard_allows(port, address);
+	return vx_guard_allows(port, address) || vx_address_same(address, vx_address(port->link_local));
+}
+
+/** is_unspecified() - Whether an address is 0.0.0.0 or :: */
+static bool is_unspecified(struct vx_address address)
+{
+	return !address.word[0] && (!address.word[1] || address.word[1] == htobe64(0xffffull << 32));
 }
 
 /** udp_ports() - Source port << 16 | destination port, 0 if the packet is not UDP or does not show them */
@@ -70,15 +67,19 @@ static uint32_t udp_ports(const struct vx_frame *frame)
 	return vx_get32(frame->data + eth->l4);
 }
 
+/** is_dhcp_server() - Whether a source port << 16 | destination port are those of a DHCP answer */
+static bool is_dhcp_server(uint32_t ports)
+{
+	return ports == ((uint32_t)DHCP_SERVER << 16 | DHCP_CLIENT) ||
+	       ports == ((uint32_t)DHCP6_SERVER << 16 | DHCP6_CLIENT);
+}
+
 /** is_server() - Whether a packet is one that only routers and DHCP servers send */
 static bool is_server(const struct vx_frame *frame)
 {
 	uint8_t type = vx_nd_type(frame->data, &frame->eth);
-	uint32_t ports = udp_ports(frame);
 
-	return ports == ((uint32_t)DHCP_SERVER << 16 | DHCP_CLIENT) ||
-	       ports == ((uint32_t)DHCP6_SERVER << 16 | DHCP6_CLIENT) ||
-	       type == VX_ND_ROUTER_ADVERT || type == VX_ND_REDIRECT;
+	return is_dhcp_server(udp_ports(frame)) || type == VX_ND_ROUTER_ADVERT || type == VX_ND_REDIRECT;
 }
 
 /** needs_no_address() - Whether a packet from 0.0.0.0 or :: is one that a host without address sends */
@@ -109,7 +110,7 @@ static enum vx_reason guard_arp(const struct vx_port *port, const struct vx_fram
 		return VX_ARP_SPOOF;
 	if (arp.probe && arp.op == VX_ARP_REQUEST)
 		return VX_OK;
-	return is_own(port, arp.sender) ? VX_OK : VX_ARP_SPOOF;
+	return is_own(port, vx_address(arp.sender)) ? VX_OK : VX_ARP_SPOOF;
 }
 
 /** guard_nd() - What an endpoint claims by NS or NA must be its own */
@@ -122,41 +123,61 @@ static enum vx_reason guard_nd(const struct vx_port *port, const struct vx_frame
 		return reason;
 	if (nd.link_address && nd.link_address != port->mac)
 		return VX_ARP_SPOOF;
-	if (nd.type == VX_ND_ADVERT && !is_own(port, nd.target))
+	if (nd.type == VX_ND_ADVERT && !is_own(port, vx_address(nd.target)))
 		return VX_ARP_SPOOF;
 	return VX_OK;
 }
 
-/** vx_guard_port() - Whether an endpoint may send a frame. Return: VX_OK or why not */
-enum vx_reason vx_guard_port(const struct vx_port *port, const struct vx_frame *frame)
+/** guard_source() - An IP packet comes from an address of the endpoint's own, or needs none */
+VX_INLINE enum vx_reason guard_source(const struct vx_port *port, const struct vx_frame *frame)
 {
-	uint64_t mac = vx_mac(frame->data + VX_MAC_LEN);
-	uint8_t source[VX_ADDR_LEN], type;
+	struct vx_address source = vx_eth_source(frame->data, &frame->eth);
 
-	if (!mac || vx_mac_is_group(frame->data + VX_MAC_LEN))
-		return VX_MAC_INVALID_SOURCE;
+	if (is_unspecified(source))
+		return needs_no_address(frame) ? VX_OK : VX_SRC_IP_SPOOF;
+	return is_own(port, source) ? VX_OK : VX_SRC_IP_SPOOF;
+}
+
+/** guard_special() - The rules of vx_guard_port() in their order, with those that speak of frames that are not plain */
+static VX_APART enum vx_reason guard_special(const struct vx_port *port, const struct vx_frame *frame)
+{
+	enum vx_reason reason;
+	uint8_t type;
+
 	if (frame->eth.vlan && !(port->network->flags & VX_NETWORK_VLAN_PASS))
 		return VX_VLAN;
 	if (!(port->flags & VX_PORT_ALLOW_SERVER) && is_server(frame))
 		return VX_ROGUE_SERVER;
 	if (port->flags & VX_PORT_ALLOW_SPOOF)
 		return VX_OK;
-	if (mac != port->mac)
+	if (vx_eth_from(frame->data) != port->mac)
 		return VX_SRC_MAC_SPOOF;
 	if (frame->eth.type == VX_ETHERTYPE_ARP)
 		return guard_arp(port, frame);
 	if (!frame->eth.version)
 		return VX_OK;
 
-	vx_eth_source(frame->data, &frame->eth, source);
-	if (same_address(source, unspecified4) || same_address(source, unspecified6)) {
-		if (!needs_no_address(frame))
-			return VX_SRC_IP_SPOOF;
-	} else if (!is_own(port, source)) {
-		return VX_SRC_IP_SPOOF;
-	}
+	reason = guard_source(port, frame);
 	type = vx_nd_type(frame->data, &frame->eth);
-	return type == VX_ND_SOLICIT || type == VX_ND_ADVERT ? guard_nd(port, frame) : VX_OK;
+	return !reason && (type == VX_ND_SOLICIT || type == VX_ND_ADVERT) ? guard_nd(port, frame) : reason;
+}
+
+/** vx_guard_port() - Whether an endpoint may send a frame. Return: VX_OK or why not */
+enum vx_reason vx_guard_port(const struct vx_port *port, const struct vx_frame *frame)
+{
+	const struct vx_eth *eth = &frame->eth;
+	uint64_t mac = vx_eth_from(frame->data);
+
+	if (!mac || mac & VX_MAC_GROUP)
+		return VX_MAC_INVALID_SOURCE;
+	if (!eth->plain)
+		return guard_special(port, frame);
+	if (!(port->flags & VX_PORT_ALLOW_SERVER) && eth->protocol == VX_PROTO_UDP &&
+	    is_dhcp_server(vx_get32(frame->data + eth->l4)))
+		return VX_ROGUE_SERVER;
+	if (port->flags & VX_PORT_ALLOW_SPOOF)
+		return VX_OK;
+	return mac == port->mac ? guard_source(port, frame) : VX_SRC_MAC_SPOOF;
 }
 
 /**
@@ -172,10 +193,13 @@ static void give_way(struct vx_network *network, uint64_t mac)
 		vx_soft_forget(&network->soft, mac, 0, vx_net_soft_count, network->tables);
 }
 
-/** guard_mac() - Whether a VTEP may send from a MAC: by record, else by soft state */
-static enum vx_reason guard_mac(struct vx_frame *frame, struct vx_vtep *vtep, uint32_t member, struct vx_when when)
+/** guard_stranger() - Whether a VTEP may send from a MAC that is not there by record: not if it is elsewhere, else soft
+ * state knows
+ */
+static VX_APART enum vx_reason guard_stranger(struct vx_frame *frame, struct vx_vtep *vtep,
+							       uint32_t member, struct vx_when when)
 {
-	uint64_t mac = vx_mac(frame->data + VX_MAC_LEN);
+	uint64_t mac = vx_eth_from(frame->data);
 	struct vx_place place = vx_fdb_find(frame->network, mac);
 	struct vx_soft_source source = {
 		.vtep = vtep->id,
@@ -188,9 +212,7 @@ static enum vx_reason guard_mac(struct vx_frame *frame, struct vx_vtep *vtep, ui
 	};
 	enum vx_reason reason;
 
-	memcpy(frame->event_mac, frame->data + VX_MAC_LEN, VX_MAC_LEN);
-	if (place.kind == VX_AT_VTEP && place.id == vtep->id)
-		return VX_OK;
+	vx_mac_put(frame->event_mac, mac);
 	if (place.kind) {
 		frame->event = VX_EVENT_MAC_CONFLICT;
 		return place.kind == VX_AT_PORT ? VX_LOCAL_MAC : VX_VTEP_MAC;
@@ -214,6 +236,7 @@ static enum vx_reason guard_mac(struct vx_frame *frame, struct vx_vtep *vtep, ui
 enum vx_reason vx_guard_vtep(struct vx_vtep *vtep, struct vx_frame *frame, struct vx_when when)
 {
 	uint32_t member = vtep ? vx_net_member_flags(frame->network, vtep->id) : VX_NONE;
+	uint64_t mac;
 
 	if (vtep)
 		frame->from_id = vtep->id;
@@ -222,9 +245,12 @@ enum vx_reason vx_guard_vtep(struct vx_vtep *vtep, struct vx_frame *frame, struc
 		memcpy(frame->event_address, frame->outer, VX_ADDR_LEN);
 		return VX_VTEP_UNKNOWN;
 	}
-	if (!vx_mac(frame->data + VX_MAC_LEN) || vx_mac_is_group(frame->data + VX_MAC_LEN))
+	mac = vx_eth_from(frame->data);
+	if (!mac || mac & VX_MAC_GROUP)
 		return VX_MAC_INVALID_SOURCE;
 	if (frame->eth.vlan && !(frame->network->flags & VX_NETWORK_VLAN_PASS))
 		return VX_VLAN;
-	return guard_mac(frame, vtep, member, when);
+	if (vx_fdb_value(frame->network, mac) == vx_value(VX_AT_VTEP, vtep->id, vtep->generation))
+		return VX_OK;
+	return guard_stranger(frame, vtep, member, when);
 }

@@ -12,6 +12,6 @@ struct vx_when {
 
 enum vx_reason vx_guard_port(const struct vx_port *port, const struct vx_frame *frame);
 enum vx_reason vx_guard_vtep(struct vx_vtep *vtep, struct vx_frame *frame, struct vx_when when);
-const vx_prefix *vx_guard_allows(const struct vx_port *port, const uint8_t *address);
+const struct vx_allowed *vx_guard_allows(const struct vx_port *port, struct vx_address address);
 
 #endif

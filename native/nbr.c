@@ -45,7 +45,7 @@ static uint64_t mac_of_link_local(const uint8_t *address)
 /** vx_nbr_find() - Look an address up. Return: false if it is not known */
 bool vx_nbr_find(const struct vx_network *network, const uint8_t *address, uint64_t *mac, uint32_t *flags)
 {
-	uint64_t value = vx_table_get(&network->neighbors, vx_key_address(address));
+	uint64_t value = vx_table_address(&network->neighbors, address);
 
 	if (value) {
 		*mac = value & MAC_MASK;

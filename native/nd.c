@@ -25,17 +25,6 @@
 
 static const uint8_t unspecified[VX_ADDR_LEN];
 
-/** vx_nd_type() - Type of an ICMPv6 message about neighbours or routers (133 to 137), 0 if it is none */
-uint8_t vx_nd_type(const uint8_t *frame, const struct vx_eth *eth)
-{
-	uint8_t type;
-
-	if (eth->version != 6 || eth->protocol != VX_PROTO_ICMPV6 || !eth->l4)
-		return 0;
-	type = frame[eth->l4];
-	return type >= VX_ND_ROUTER_SOLICIT && type <= VX_ND_REDIRECT ? type : 0;
-}
-
 /** parse_options() - Find the link-layer address; every option has a length and all fit exactly
  *
  * A second one is refused: of two, stacks differ in which they believe, and the guards would judge the other.

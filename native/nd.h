@@ -2,7 +2,7 @@
 #ifndef VX_ND_H
 #define VX_ND_H
 
-#include "vx.h"
+#include "eth.h"
 
 #define VX_ND_ROUTER_SOLICIT	133
 #define VX_ND_ROUTER_ADVERT	134
@@ -21,8 +21,18 @@ struct vx_nd {
 	uint64_t link_address;	/* source or target link-layer option, 0 if absent */
 };
 
-uint8_t vx_nd_type(const uint8_t *frame, const struct vx_eth *eth);
 enum vx_reason vx_nd_parse(const uint8_t *frame, const struct vx_eth *eth, struct vx_nd *nd);
 uint32_t vx_nd_answer(uint8_t *frame, const struct vx_eth *eth, uint64_t mac, bool router);
+
+/** vx_nd_type() - Type of an ICMPv6 message about neighbours or routers (133 to 137), 0 if it is none */
+static inline uint8_t vx_nd_type(const uint8_t *frame, const struct vx_eth *eth)
+{
+	uint8_t type;
+
+	if (eth->protocol != VX_PROTO_ICMPV6 || eth->version != 6 || !eth->l4)
+		return 0;
+	type = frame[eth->l4];
+	return type >= VX_ND_ROUTER_SOLICIT && type <= VX_ND_REDIRECT ? type : 0;
+}
 
 #endif

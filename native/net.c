@@ -45,9 +45,9 @@ static void take_id(struct vx_tables *tables, _Atomic bool *busy, unsigned kind,
 int vx_tables_init(struct vx_tables *tables)
 {
 	vx_qsbr_init(&tables->qsbr);
-	if (vx_table_init(&tables->vnis, &tables->qsbr))
+	if (vx_table_init(&tables->vnis, &tables->qsbr, VX_KEY_NUMBER))
 		return -ENOMEM;
-	if (vx_table_init(&tables->addresses, &tables->qsbr)) {
+	if (vx_table_init(&tables->addresses, &tables->qsbr, VX_KEY_ADDRESS)) {
 		vx_table_destroy(&tables->vnis);
 		return -ENOMEM;
 	}
@@ -95,8 +95,9 @@ static struct vx_network *network_new(struct vx_tables *tables)
 	if (!network)
 		return NULL;
 	network->tables = tables;
-	if (vx_table_init(&network->fdb, &tables->qsbr) || vx_table_init(&network->neighbors, &tables->qsbr) ||
-	    vx_table_init(&network->members, &tables->qsbr) || vx_soft_init(&network->soft)) {
+	if (vx_table_init(&network->fdb, &tables->qsbr, VX_KEY_NUMBER) ||
+	    vx_table_init(&network->neighbors, &tables->qsbr, VX_KEY_ADDRESS) ||
+	    vx_table_init(&network->members, &tables->qsbr, VX_KEY_NUMBER) || vx_soft_init(&network->soft)) {
 		network_free(network);
 		return NULL;
 	}
@@ -200,7 +201,7 @@ static int prepare_members(struct vx_network *network, const struct vx_members *
 			return -ENOENT;
 		if (i && list->member[i - 1].vtep == list->member[i].vtep)
 			return -EINVAL;
-		fresh += !vx_table_get(&network->members, vx_key_number(list->member[i].vtep));
+		fresh += !vx_table_number(&network->members, list->member[i].vtep);
 	}
 	return vx_table_reserve(&network->members, fresh);
 }
@@ -209,11 +210,11 @@ static int prepare_members(struct vx_network *network, const struct vx_members *
 static void add_members(struct vx_network *network, const struct vx_members *list)
 {
 	for (uint32_t i = 0; i < list->count; i++) {
-		struct vx_key key = vx_key_number(list->member[i].vtep);
+		uint32_t vtep = list->member[i].vtep;
 
-		if (!vx_table_get(&network->members, key))
-			vx_net_vtep(network->tables, list->member[i].vtep)->networks++;
-		vx_table_set(&network->members, key, vx_value(VX_AT_VTEP, list->member[i].flags, 0));
+		if (!vx_table_number(&network->members, vtep))
+			vx_net_vtep(network->tables, vtep)->networks++;
+		vx_table_set(&network->members, vx_key_number(vtep), vx_value(VX_AT_VTEP, list->member[i].flags, 0));
 	}
 }
 
@@ -303,6 +304,16 @@ static void allow_release(struct vx_retired *object)
 	free(object);
 }
 
+static struct vx_allowed allowed_by(const vx_prefix *prefix)
+{
+	uint8_t mask[VX_ADDR_LEN] = { 0 };
+
+	memset(mask, 0xff, prefix->length / 8);
+	if (prefix->length % 8)
+		mask[prefix->length / 8] = (uint8_t)(0xff00 >> prefix->length % 8);
+	return (struct vx_allowed){ vx_address(prefix->address), vx_address(mask), prefix->flags };
+}
+
 /** vx_net_port_allow() - Replace the addresses a port may send from. Return: 0, -ENOENT, -EINVAL, -ENOMEM */
 int vx_net_port_allow(struct vx_tables *tables, uint32_t id, const vx_prefix *prefixes, uint32_t count)
 {
@@ -316,12 +327,12 @@ int vx_net_port_allow(struct vx_tables *tables, uint32_t id, const vx_prefix *pr
 	for (uint32_t i = 0; i < count; i++)
 		if (prefixes[i].length > 128)
 			return -EINVAL;
-	allow = calloc(1, sizeof(*allow) + count * sizeof(vx_prefix));
+	allow = calloc(1, sizeof(*allow) + count * sizeof(allow->list[0]));
 	if (!allow)
 		return -ENOMEM;
 	allow->count = count;
-	if (count)
-		memcpy(allow->prefix, prefixes, count * sizeof(vx_prefix));
+	for (uint32_t i = 0; i < count; i++)
+		allow->list[i] = allowed_by(&prefixes[i]);
 	old = atomic_load(&port->allow);
 	atomic_store_explicit(&port->allow, allow, memory_order_release);
 	if (old)
@@ -452,28 +463,6 @@ int vx_net_vtep_del(struct vx_tables *tables, uint32_t id)
 	atomic_store_explicit(&tables->vteps[id], NULL, memory_order_release);
 	vx_qsbr_retire(&tables->qsbr, &vtep->retired, vtep_release);
 	return 0;
-}
-
-struct vx_network *vx_net_by_vni(struct vx_tables *tables, uint32_t vni)
-{
-	uint64_t value = vx_table_get(&tables->vnis, vx_key_number(vni));
-
-	return value ? vx_net_get(tables, vx_value_id(value)) : NULL;
-}
-
-struct vx_vtep *vx_net_vtep_by_address(struct vx_tables *tables, const uint8_t *address)
-{
-	uint64_t value = vx_table_get(&tables->addresses, vx_key_address(address));
-
-	return value ? vx_net_vtep(tables, vx_value_id(value)) : NULL;
-}
-
-/** vx_net_member_flags() - VX_MEMBER_* of a VTEP in a network, VX_NONE if it is no member */
-uint32_t vx_net_member_flags(const struct vx_network *network, uint32_t vtep)
-{
-	uint64_t value = vx_table_get(&network->members, vx_key_number(vtep));
-
-	return value ? vx_value_id(value) : VX_NONE;
 }
 
 /** vx_net_soft_count() - The count that soft.c keeps per VTEP; NULL if it is gone */

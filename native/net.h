@@ -16,11 +16,18 @@ union vx_sockaddr {
 	struct sockaddr_in6 ipv6;
 };
 
+/** struct vx_allowed - A vx_prefix as it is compared: what differs from @address may do so where @mask is 0 */
+struct vx_allowed {
+	struct vx_address address;
+	struct vx_address mask;
+	uint32_t flags;			/* VX_PREFIX_* */
+};
+
 /** struct vx_allow - Addresses that a port may send from; replaced as a whole */
 struct vx_allow {
 	struct vx_retired retired;
 	uint32_t count;
-	vx_prefix prefix[];
+	struct vx_allowed list[];
 };
 
 /** struct vx_port - A TAP of this host. Immutable once published but for what is atomic */
@@ -141,26 +148,45 @@ int vx_net_vtep_add(struct vx_tables *tables, const uint8_t *address, uint16_t d
 int vx_net_vtep_hop(struct vx_tables *tables, uint32_t vtep, const uint8_t *target, const uint8_t *source);
 int vx_net_vtep_del(struct vx_tables *tables, uint32_t vtep);
 
-struct vx_network *vx_net_by_vni(struct vx_tables *tables, uint32_t vni);
-struct vx_vtep *vx_net_vtep_by_address(struct vx_tables *tables, const uint8_t *address);
-uint32_t vx_net_member_flags(const struct vx_network *network, uint32_t vtep);
 _Atomic uint32_t *vx_net_soft_count(void *tables, uint32_t vtep);
 
-static inline struct vx_network *vx_net_get(struct vx_tables *tables, uint32_t id)
+VX_INLINE struct vx_network *vx_net_get(struct vx_tables *tables, uint32_t id)
 {
 	if (id >= VX_NETWORKS_MAX)
 		return NULL;
 	return atomic_load_explicit(&tables->networks[id], memory_order_acquire);
 }
 
-static inline struct vx_port *vx_net_port(struct vx_tables *tables, uint32_t id)
+VX_INLINE struct vx_port *vx_net_port(struct vx_tables *tables, uint32_t id)
 {
 	return id < VX_PORTS_MAX ? atomic_load_explicit(&tables->ports[id], memory_order_acquire) : NULL;
 }
 
-static inline struct vx_vtep *vx_net_vtep(struct vx_tables *tables, uint32_t id)
+VX_INLINE struct vx_vtep *vx_net_vtep(struct vx_tables *tables, uint32_t id)
 {
 	return id < VX_VTEPS_MAX ? atomic_load_explicit(&tables->vteps[id], memory_order_acquire) : NULL;
+}
+
+VX_INLINE struct vx_network *vx_net_by_vni(struct vx_tables *tables, uint32_t vni)
+{
+	uint64_t value = vx_table_number(&tables->vnis, vni);
+
+	return value ? vx_net_get(tables, vx_value_id(value)) : NULL;
+}
+
+VX_INLINE struct vx_vtep *vx_net_vtep_by_address(struct vx_tables *tables, const uint8_t *address)
+{
+	uint64_t value = vx_table_address(&tables->addresses, address);
+
+	return value ? vx_net_vtep(tables, vx_value_id(value)) : NULL;
+}
+
+/** vx_net_member_flags() - VX_MEMBER_* of a VTEP in a network, VX_NONE if it is no member */
+VX_INLINE uint32_t vx_net_member_flags(const struct vx_network *network, uint32_t vtep)
+{
+	uint64_t value = vx_table_number(&network->members, vtep);
+
+	return value ? vx_value_id(value) : VX_NONE;
 }
 
 #endif

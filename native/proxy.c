@@ -33,14 +33,6 @@ struct question {
 	bool announcement;
 };
 
-/** vx_proxy_is_arp_nd() - Whether a frame is ARP, NS or NA */
-bool vx_proxy_is_arp_nd(const struct vx_frame *frame)
-{
-	uint8_t type = vx_nd_type(frame->data, &frame->eth);
-
-	return frame->eth.type == VX_ETHERTYPE_ARP || type == VX_ND_SOLICIT || type == VX_ND_ADVERT;
-}
-
 /** answer() - Make the answer to a request */
 static void answer(struct vx_frame *frame, uint64_t mac, bool router)
 {
@@ -67,12 +59,12 @@ static void answer(struct vx_frame *frame, uint64_t mac, bool router)
 /** absorb() - Keep an announcement; report it if it moves a floating address here */
 static void absorb(const struct vx_port *port, struct vx_frame *frame, const uint8_t *address)
 {
-	const vx_prefix *prefix = vx_guard_allows(port, address);
+	const struct vx_allowed *allowed = vx_guard_allows(port, vx_address(address));
 	uint32_t flags;
 	uint64_t mac;
 
 	frame->act = VX_ACT_ABSORB;
-	if (!prefix || !(prefix->flags & VX_PREFIX_FLOATING))
+	if (!allowed || !(allowed->flags & VX_PREFIX_FLOATING))
 		return;
 	if (vx_nbr_find(port->network, address, &mac, &flags) && mac == port->mac)
 		return;
@@ -99,7 +91,7 @@ static void from_port(const struct vx_port *port, struct vx_frame *frame, const 
 		answer(frame, mac, flags & VX_NEIGHBOR_ROUTER);
 		return;
 	}
-	if (known || (!question->sender && vx_guard_allows(port, question->target)) ||
+	if (known || (!question->sender && vx_guard_allows(port, vx_address(question->target))) ||
 	    memcmp(question->target, port->link_local, VX_ADDR_LEN) == 0) {
 		absorb(port, frame, question->target);
 		return;
@@ -155,7 +147,7 @@ static enum vx_reason read_nd(const struct vx_frame *frame, struct vx_nd *nd, ui
 	enum vx_reason reason = vx_nd_parse(frame->data, &frame->eth, nd);
 	bool advert = nd->type == VX_ND_ADVERT;
 
-	vx_eth_source(frame->data, &frame->eth, source);
+	memcpy(source, frame->data + frame->eth.l3 + 8, VX_ADDR_LEN);
 	*question = (struct question){
 		.target = nd->target,
 		.sender = advert ? nd->target : nd->dad ? NULL : source,

@@ -3,8 +3,16 @@
 #define VX_PROXY_H
 
 #include "guard.h"
+#include "nd.h"
 
-bool vx_proxy_is_arp_nd(const struct vx_frame *frame);
 void vx_proxy(struct vx_frame *frame);
+
+/** vx_proxy_is_arp_nd() - Whether a frame is ARP, NS or NA */
+static inline bool vx_proxy_is_arp_nd(const struct vx_frame *frame)
+{
+	uint8_t type = vx_nd_type(frame->data, &frame->eth);
+
+	return frame->eth.type == VX_ETHERTYPE_ARP || type == VX_ND_SOLICIT || type == VX_ND_ADVERT;
+}
 
 #endif

@@ -1,14 +1,18 @@
 /* switch.c - THE decision: what happens to a frame, and why
  *
  * How it works
- *   vx_switch() takes a vector of up to VX_BATCH frames from TAPs or from the tunnel and runs it through fixed
- *   stages: parse, guard, policy, lookup, ecn, mtu, encap, seal. Each stage goes over the whole vector, skips what
- *   earlier ones have settled, and either leaves a frame alone or settles it with an act or a reason. What comes
- *   out says, per frame, where it goes, in what form, or why not; the worker acts on that and decides nothing.
- *   Worker, trace, tests and fuzzers all call this one function.
+ *   vx_switch() takes a vector of up to VX_BATCH frames from TAPs or from the tunnel and takes each through fixed
+ *   stages: parse, guard, policy, lookup, ecn, mtu, encap, seal. A stage returns VX_OK or why the frame is dropped;
+ *   lookup settles where it goes. What comes out says, per frame, where it goes, in what form, or why not; the worker
+ *   acts on that and decides nothing. Worker, trace, tests and fuzzers all call this one function.
+ *
+ *   Memory is waited for once per vector and not once per frame: first all headers are fetched; then all frames are
+ *   parsed, and each asks for the records that it will need; by the time that the other stages take the frames one by
+ *   one, those are in the cache. Almost every frame is "plain" (vx_eth.plain): most rules have nothing to say about
+ *   it, and one test at the beginning of a stage leaves them out.
  *
  *   A port or VTEP can be unpublished at any moment of a turn; its memory stays until the turn is over. So each
- *   stage looks a target up anew and takes "gone" for an answer, and the port a frame came from is looked up once.
+ *   stage looks a target up anew and takes "gone" for an answer, and who a frame came from is looked up once.
  *
  *   A frame is undecided while act and reason are both 0. The stages policy and seal are empty: they mark where
  *   access rules and encryption will stand, so that neither is bolted on elsewhere.
@@ -30,6 +34,7 @@
 
 #define OUTER_IPV4	(20 + 8 + VX_VXLAN_LEN)
 #define OUTER_IPV6	(40 + 8 + VX_VXLAN_LEN)
+#define HEADERS_LEN	(VX_VXLAN_LEN + VX_ETH_LEN + 20) /* of a datagram: up to the ports, mostly */
 
 /** struct decision - What the stages share
  * @network, @vni: What the last datagram's header named, and
@@ -43,8 +48,6 @@ struct decision {
 	struct vx_vtep *vtep;
 	uint8_t outer[VX_ADDR_LEN];
 };
-
-typedef void stage(struct decision *decision, struct vx_frame *frame);
 
 static struct vx_network *network_of(struct decision *decision, uint32_t vni)
 {
@@ -64,8 +67,8 @@ static struct vx_vtep *sender_of(struct decision *decision, const uint8_t *outer
 	return decision->vtep;
 }
 
-/** parse_datagram() - Take the VXLAN header off and find the network */
-static enum vx_reason parse_datagram(struct decision *decision, struct vx_frame *frame)
+/** parse_datagram() - Take the VXLAN header off, find the network and the sender */
+VX_INLINE enum vx_reason parse_datagram(struct decision *decision, struct vx_frame *frame)
 {
 	bool reserved;
 	uint32_t vni;
@@ -86,11 +89,12 @@ static enum vx_reason parse_datagram(struct decision *decision, struct vx_frame 
 	frame->notes |= VX_NOTE_DECAPSULATED;
 	frame->data += VX_VXLAN_LEN;
 	frame->len -= VX_VXLAN_LEN;
+	frame->vtep = sender_of(decision, frame->outer);
 	return vx_eth_parse(frame->data, frame->len, &frame->eth);
 }
 
 /** parse_tap() - Find the network of a frame from a TAP and hold its virtio header to its contents */
-static enum vx_reason parse_tap(struct decision *decision, struct vx_frame *frame)
+VX_INLINE enum vx_reason parse_tap(struct decision *decision, struct vx_frame *frame)
 {
 	struct vx_port *port = vx_net_port(decision->tables, frame->from_id);
 	enum vx_reason reason;
@@ -104,72 +108,78 @@ static enum vx_reason parse_tap(struct decision *decision, struct vx_frame *fram
 	reason = vx_eth_parse(frame->data, frame->len, &frame->eth);
 	if (reason)
 		return reason;
-	return vx_gso_check(frame);
+	return vx_gso_is_plain(&frame->vnet) ? VX_OK : vx_gso_check(frame);
 }
 
-static void parse(struct decision *decision, struct vx_frame *frame)
+/** expect() - Have in the cache what later stages ask of the tables */
+VX_INLINE void expect(const struct vx_frame *frame)
+{
+	vx_fdb_expect(frame->network, vx_eth_to(frame->data));
+	if (frame->from == VX_AT_VTEP)
+		vx_fdb_expect(frame->network, vx_eth_from(frame->data));
+}
+
+VX_INLINE void parse(struct decision *decision, struct vx_frame *frame)
 {
 	enum vx_reason reason;
 
 	frame->network = NULL;
 	frame->port = NULL;
-	frame->act = VX_ACT_DROP;
-	frame->reason = VX_OK;
-	frame->notes = frame->event = frame->scope = 0;
+	frame->vtep = NULL;
+	frame->eth = (struct vx_eth){ 0 };
+	frame->target = VX_NONE;
 	frame->copies = 0;
 	frame->segments = 1;
 	frame->fit = frame->answer = 0;
-	frame->target = VX_NONE;
-	memset(&frame->eth, 0, sizeof(frame->eth));
+	frame->scope = frame->act = frame->reason = 0;
+	frame->notes = frame->event = 0;
 	if (frame->from == VX_AT_VTEP) {
 		frame->from_id = VX_NONE;
-		memset(&frame->vnet, 0, sizeof(frame->vnet));
+		frame->vnet = (struct vx_vnet){ 0 };
 		reason = parse_datagram(decision, frame);
 	} else {
 		reason = parse_tap(decision, frame);
 	}
 	if (reason)
 		vx_drop(frame, reason);
+	else if (frame->network)
+		expect(frame);
 }
 
-static void guard(struct decision *decision, struct vx_frame *frame)
+static enum vx_reason guard(struct decision *decision, struct vx_frame *frame)
 {
-	enum vx_reason reason;
-
 	if (frame->from == VX_AT_VTEP)
-		reason = vx_guard_vtep(sender_of(decision, frame->outer), frame, decision->when);
-	else
-		reason = vx_guard_port(frame->port, frame);
-	if (reason)
-		vx_drop(frame, reason);
+		return vx_guard_vtep(frame->vtep, frame, decision->when);
+	return vx_guard_port(frame->port, frame);
 }
 
-static void policy(struct decision *decision, struct vx_frame *frame)
+static enum vx_reason policy(struct decision *decision, struct vx_frame *frame)
 {
 	(void)decision;
 	(void)frame;
+	return VX_OK;
 }
 
 /** flood() - Send to everyone that frame->scope names, if there is anyone and the sender may
  *
  * Each segment of a super-frame is a copy of its own on the wire, and is paid for.
  */
-static void flood(struct decision *decision, struct vx_frame *frame)
+static enum vx_reason flood(struct decision *decision, struct vx_frame *frame)
 {
 	struct vx_port *port = frame->port;
 
 	frame->copies = vx_flood_copies(frame->network, frame);
 	if (!frame->copies)
-		vx_drop(frame, VX_NO_TX_TARGET);
-	else if (port && !vx_storm_take(&port->storm, decision->when.now_ns, frame->copies * frame->segments,
-					decision->when.dry))
-		vx_drop(frame, VX_STORM_LIMIT);
-	else
-		frame->act = VX_ACT_FLOOD;
+		return VX_NO_TX_TARGET;
+	if (port && !vx_storm_take(&port->storm, decision->when.now_ns, frame->copies * frame->segments,
+				   decision->when.dry))
+		return VX_STORM_LIMIT;
+	frame->act = VX_ACT_FLOOD;
+	return VX_OK;
 }
 
 /** lookup_unknown() - A unicast MAC without record: soft state, then foreign VTEPs, then nobody */
-static void lookup_unknown(struct decision *decision, struct vx_frame *frame, uint64_t mac)
+static VX_APART enum vx_reason lookup_unknown(struct decision *decision, struct vx_frame *frame, uint64_t mac)
 {
 	const struct vx_members *members = atomic_load_explicit(&frame->network->flood, memory_order_acquire);
 	uint32_t vtep, generation;
@@ -181,77 +191,72 @@ static void lookup_unknown(struct decision *decision, struct vx_frame *frame, ui
 		if (target && !((target->generation ^ generation) & 0xfffff)) {
 			frame->act = VX_ACT_VTEP;
 			frame->target = vtep;
-			return;
+			return VX_OK;
 		}
 	}
 	if (frame->from == VX_AT_PORT && members && members->foreign) {
 		frame->scope = VX_TO_FOREIGN;
-		flood(decision, frame);
-		return;
+		return flood(decision, frame);
 	}
 	if (!frame->event) {
 		frame->event = VX_EVENT_FDB_MISS;
 		memcpy(frame->event_mac, frame->data, VX_MAC_LEN);
 	}
-	vx_drop(frame, VX_FDB_MISS);
+	return VX_FDB_MISS;
 }
 
 /** lookup_unicast() - Where a unicast frame goes */
-static void lookup_unicast(struct decision *decision, struct vx_frame *frame)
+VX_INLINE enum vx_reason lookup_unicast(struct decision *decision, struct vx_frame *frame)
 {
-	uint64_t mac = vx_mac(frame->data);
+	uint64_t mac = vx_eth_to(frame->data);
 	struct vx_place place = vx_fdb_find(frame->network, mac);
 
-	if (!place.kind) {
-		lookup_unknown(decision, frame, mac);
-		return;
-	}
+	if (!place.kind)
+		return lookup_unknown(decision, frame, mac);
 	frame->target = place.id;
 	if (place.kind == VX_AT_VTEP) {
 		frame->act = VX_ACT_VTEP;
-		if (frame->from == VX_AT_VTEP)
-			vx_drop(frame, VX_SPLIT_HORIZON);
-		return;
+		return frame->from == VX_AT_VTEP ? VX_SPLIT_HORIZON : VX_OK;
 	}
 	frame->act = VX_ACT_PORT;
-	if (frame->from == VX_AT_PORT && frame->from_id == place.id)
-		vx_drop(frame, VX_NO_TX_TARGET);
+	return frame->from == VX_AT_PORT && frame->from_id == place.id ? VX_NO_TX_TARGET : VX_OK;
 }
 
-static void lookup(struct decision *decision, struct vx_frame *frame)
+/** lookup_neighbor() - ARP and ND: by the records if they say, else as an ordinary frame (then nothing is decided) */
+static enum vx_reason lookup_neighbor(struct decision *decision, struct vx_frame *frame)
 {
+	frame->notes |= VX_NOTE_ARP_ND;
+	vx_proxy(frame);
+	return frame->act == VX_ACT_FLOOD ? flood(decision, frame) : (enum vx_reason)frame->reason;
+}
+
+VX_INLINE enum vx_reason lookup(struct decision *decision, struct vx_frame *frame)
+{
+	if (frame->eth.plain)
+		return lookup_unicast(decision, frame);
 	if (vx_proxy_is_arp_nd(frame)) {
-		frame->notes |= VX_NOTE_ARP_ND;
-		vx_proxy(frame);
-		if (frame->act == VX_ACT_FLOOD)
-			flood(decision, frame);
-		if (frame->act || frame->reason)
-			return;
+		enum vx_reason reason = lookup_neighbor(decision, frame);
+
+		if (reason || frame->act)
+			return reason;
 	}
-	if (!frame->eth.group) {
-		lookup_unicast(decision, frame);
-		return;
-	}
+	if (!frame->eth.group)
+		return lookup_unicast(decision, frame);
 	if (frame->from == VX_AT_PORT && frame->port->flags & VX_PORT_UNICAST) {
 		frame->act = VX_ACT_ABSORB;
-		return;
+		return VX_OK;
 	}
 	frame->scope = frame->from == VX_AT_PORT ? VX_TO_LOCAL | VX_TO_MEMBERS : VX_TO_LOCAL;
-	flood(decision, frame);
+	return flood(decision, frame);
 }
 
-static void ecn(struct decision *decision, struct vx_frame *frame)
+VX_INLINE enum vx_reason ecn(struct decision *decision, struct vx_frame *frame)
 {
-	enum vx_reason reason;
-
 	(void)decision;
-	if (frame->act == VX_ACT_REPLY || frame->from == VX_AT_PORT) {
-		frame->outer_tos = vx_ecn_encapsulate(&frame->eth);
-		return;
-	}
-	reason = vx_ecn_decapsulate(frame->data, &frame->eth, frame->outer_tos);
-	if (reason)
-		vx_drop(frame, reason);
+	if (frame->from == VX_AT_VTEP && frame->act != VX_ACT_REPLY)
+		return vx_ecn_decapsulate(frame->data, &frame->eth, frame->outer_tos);
+	frame->outer_tos = vx_ecn_encapsulate(&frame->eth);
+	return VX_OK;
 }
 
 /** fits() - Whether a frame, or each segment of it, takes at most @limit bytes
@@ -277,9 +282,10 @@ enum vx_reason vx_switch_fit_port(struct vx_frame *frame, const struct vx_port *
 static uint32_t inner_mtu(const struct vx_frame *frame, const struct vx_vtep *vtep)
 {
 	uint32_t path = atomic_load_explicit(&vtep->path_mtu, memory_order_relaxed);
-	uint32_t outer = vtep->to.any.sa_family == AF_INET ? OUTER_IPV4 : OUTER_IPV6;
 
-	return path ? path - outer - frame->eth.l3 : 0;
+	if (!path)
+		return 0;
+	return path - (vtep->to.any.sa_family == AF_INET ? OUTER_IPV4 : OUTER_IPV6) - frame->eth.l3;
 }
 
 /**
@@ -327,39 +333,68 @@ static void tell_of_flood(struct decision *decision, struct vx_frame *frame)
 }
 
 /** settle() - Finish what the frame's peer left to us (partial.c); a super-frame marks the peer as on this kernel */
-static enum vx_reason settle(struct decision *decision, struct vx_frame *frame, uint32_t mtu)
+VX_INLINE enum vx_reason settle(struct decision *decision, struct vx_frame *frame, uint32_t mtu)
 {
-	struct vx_vtep *vtep = vx_net_vtep(decision->tables, frame->from_id);
-	bool marked = vtep && (atomic_load_explicit(&vtep->flags, memory_order_relaxed) & VX_VTEP_SAME_KERNEL);
-	enum vx_reason reason = vx_partial_settle(frame, mtu, marked || decision->tables->same_kernel);
+	struct vx_vtep *vtep = frame->vtep;
+	bool marked = atomic_load_explicit(&vtep->flags, memory_order_relaxed) & VX_VTEP_SAME_KERNEL;
+	bool same_kernel = marked || decision->tables->same_kernel;
+	enum vx_reason reason;
 
-	if ((frame->notes & VX_NOTE_SUPER) && vtep && !marked && !decision->when.dry)
+	if (!same_kernel && vx_partial_is_single(frame, mtu))
+		return VX_OK;
+	reason = vx_partial_settle(frame, mtu, same_kernel);
+	if ((frame->notes & VX_NOTE_SUPER) && !marked && !decision->when.dry)
 		atomic_fetch_or_explicit(&vtep->flags, VX_VTEP_SAME_KERNEL, memory_order_relaxed);
 	return reason;
 }
 
-static void mtu(struct decision *decision, struct vx_frame *frame)
+/** mtu_of_port() - Hold a frame to the MTU of the TAP that it goes to */
+VX_INLINE enum vx_reason mtu_of_port(struct decision *decision, struct vx_frame *frame)
 {
-	const struct vx_port *port = frame->act == VX_ACT_PORT ? vx_net_port(decision->tables, frame->target) : NULL;
-	const struct vx_vtep *vtep = frame->act == VX_ACT_VTEP ? vx_net_vtep(decision->tables, frame->target) : NULL;
+	const struct vx_port *port = vx_net_port(decision->tables, frame->target);
 	enum vx_reason reason = VX_OK;
 
-	if (frame->act == VX_ACT_PORT && !port)
-		reason = VX_TAP_DOWN;
-	else if (frame->act == VX_ACT_VTEP && !vtep)
-		reason = VX_SHUTDOWN;
-	else if (frame->from == VX_AT_VTEP && frame->act != VX_ACT_REPLY)
-		reason = settle(decision, frame, port ? port->mtu : frame->network->mtu);
-	if (!reason && port)
-		reason = vx_switch_fit_port(frame, port);
-	if (!reason && vtep)
-		reason = vx_switch_fit_vtep(frame, vtep);
-	if (reason == VX_PKT_TOO_BIG && vtep)
-		tell_sender(decision, frame, vtep);
-	if (frame->act == VX_ACT_FLOOD && frame->port && !frame->eth.group)
-		tell_of_flood(decision, frame);
+	if (!port)
+		return VX_TAP_DOWN;
+	if (frame->from == VX_AT_VTEP)
+		reason = settle(decision, frame, port->mtu);
+	return reason ? reason : vx_switch_fit_port(frame, port);
+}
+
+/** mtu_of_vtep() - Hold a frame to the path to the VTEP that it goes to */
+VX_INLINE enum vx_reason mtu_of_vtep(struct decision *decision, struct vx_frame *frame)
+{
+	const struct vx_vtep *vtep = vx_net_vtep(decision->tables, frame->target);
+	enum vx_reason reason;
+
+	if (!vtep)
+		return VX_SHUTDOWN;
+	if (!atomic_load_explicit(&vtep->path_mtu, memory_order_relaxed))
+		return VX_OK;
+	reason = vx_switch_fit_vtep(frame, vtep);
 	if (reason)
-		vx_drop(frame, reason);
+		tell_sender(decision, frame, vtep);
+	return reason;
+}
+
+VX_INLINE enum vx_reason mtu(struct decision *decision, struct vx_frame *frame)
+{
+	enum vx_reason reason = VX_OK;
+
+	switch (frame->act) {
+	case VX_ACT_PORT:
+		return mtu_of_port(decision, frame);
+	case VX_ACT_VTEP:
+		return mtu_of_vtep(decision, frame);
+	case VX_ACT_FLOOD:
+		if (frame->from == VX_AT_VTEP)
+			reason = settle(decision, frame, frame->network->mtu);
+		else if (!frame->eth.group)
+			tell_of_flood(decision, frame);
+		return reason;
+	default:
+		return VX_OK;
+	}
 }
 
 /** leaves() - Whether the frame, or a copy of it, goes into the tunnel */
@@ -371,34 +406,48 @@ static bool leaves(const struct vx_frame *frame)
 }
 
 /** encap() - Put the VXLAN header before what leaves; a super-frame stays whole, transmit.c cuts it when it is sent */
-static void encap(struct decision *decision, struct vx_frame *frame)
+VX_INLINE enum vx_reason encap(struct decision *decision, struct vx_frame *frame)
 {
 	struct vx_vnet *vnet = &frame->vnet;
 
 	(void)decision;
 	if (!leaves(frame))
-		return;
-	if (vnet->gso_type == VX_GSO_NONE && (vnet->flags & VX_VNET_NEEDS_CSUM) &&
-	    !vx_csum_complete(frame->data, frame->eth.end, vnet)) {
-		vx_drop(frame, VX_GSO_INVALID);
-		return;
-	}
+		return VX_OK;
+	if ((vnet->flags & VX_VNET_NEEDS_CSUM) && vnet->gso_type == VX_GSO_NONE &&
+	    !vx_csum_complete(frame->data, frame->eth.end, vnet))
+		return VX_GSO_INVALID;
 	frame->hash = vx_eth_flow(frame->data, &frame->eth);
 	vx_vxlan_put(frame->data - VX_VXLAN_LEN, frame->network->vni);
+	return VX_OK;
 }
 
-static void seal(struct decision *decision, struct vx_frame *frame)
+static enum vx_reason seal(struct decision *decision, struct vx_frame *frame)
 {
 	(void)decision;
 	(void)frame;
+	return VX_OK;
 }
 
-/** run() - One stage over the vector, but for frames that are settled */
-static inline void run(stage *stage, struct decision *decision, struct vx_frame *frames, unsigned count)
+/** decide() - The stages behind the parse, until one drops the frame or absorbs it */
+VX_INLINE enum vx_reason decide(struct decision *decision, struct vx_frame *frame)
 {
-	for (unsigned i = 0; i < count; i++)
-		if (!frames[i].reason && frames[i].act != VX_ACT_ABSORB)
-			stage(decision, &frames[i]);
+	enum vx_reason reason = guard(decision, frame);
+
+	if (!reason)
+		reason = policy(decision, frame);
+	if (!reason)
+		reason = lookup(decision, frame);
+	if (reason || frame->act == VX_ACT_ABSORB)
+		return reason;
+
+	reason = ecn(decision, frame);
+	if (!reason)
+		reason = mtu(decision, frame);
+	if (!reason)
+		reason = encap(decision, frame);
+	if (!reason)
+		reason = seal(decision, frame);
+	return reason;
 }
 
 /**
@@ -412,13 +461,19 @@ void vx_switch(struct vx_tables *tables, struct vx_frame *frames, unsigned count
 {
 	struct decision decision = { .tables = tables, .when = when };
 
+	for (unsigned i = 0; i < count; i++) {
+		__builtin_prefetch(frames[i].data);
+		__builtin_prefetch(frames[i].data + HEADERS_LEN);
+	}
 	for (unsigned i = 0; i < count; i++)
 		parse(&decision, &frames[i]);
-	run(guard, &decision, frames, count);
-	run(policy, &decision, frames, count);
-	run(lookup, &decision, frames, count);
-	run(ecn, &decision, frames, count);
-	run(mtu, &decision, frames, count);
-	run(encap, &decision, frames, count);
-	run(seal, &decision, frames, count);
+	for (unsigned i = 0; i < count; i++) {
+		enum vx_reason reason;
+
+		if (frames[i].reason || frames[i].act == VX_ACT_ABSORB)
+			continue;
+		reason = decide(&decision, &frames[i]);
+		if (reason)
+			vx_drop(&frames[i], reason);
+	}
 }

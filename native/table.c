@@ -10,41 +10,36 @@
  *   quarters of the slots are used, the writer copies the live ones into a new array, publishes it, and
  *   retires the old one (qsbr.c). Growth costs O(n), so a set costs O(1) amortised.
  *
- * A value is never 0 or 1: the callers' values carry a kind in the top byte.
+ * A value is never 0 or 1: the callers' values carry a kind in the top byte. Look-ups are in table.h: inline, each is
+ * a few instructions, and a frame takes several. An array beyond a huge page asks for huge pages: a million records are
+ * asked for at random, and would need an address translation each.
  */
+#define _GNU_SOURCE
 #include "table.h"
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #define FREE		0u
 #define DELETED		1u
 #define SLOTS_MIN	16u
+#define CACHE_LINE	64u
+#define HUGE_PAGE	(2u << 20)
 
-/** hash() - Where a key's probe begins
- *
- * A product's low bits know nothing of a factor's high ones, and there the last bytes of an address are, which differ
- * most: so halves are swapped or folded before each product, and the high half of the last one counts.
- */
-static uint32_t hash(struct vx_key key)
+static struct vx_slots *slots_new(uint32_t count, uint32_t words)
 {
-	uint64_t swapped = key.word[1] << 32 | key.word[1] >> 32;
-	uint64_t h = key.word[0] * 0x9e3779b97f4a7c15u + swapped * 0xc2b2ae3d27d4eb4fu;
+	size_t size = sizeof(struct vx_slots) + (size_t)count * words * sizeof(struct vx_key);
+	struct vx_slots *slots;
+	void *memory;
 
-	return (uint32_t)((h ^ h >> 32) * 0xd6e8feb86659fd93u >> 32);
-}
-
-static bool same(struct vx_key a, struct vx_key b)
-{
-	return a.word[0] == b.word[0] && a.word[1] == b.word[1];
-}
-
-static struct vx_slots *slots_new(uint32_t count)
-{
-	struct vx_slots *slots = calloc(1, sizeof(*slots) + count * sizeof(struct vx_slot));
-
-	if (slots)
-		slots->mask = count - 1;
+	if (posix_memalign(&memory, size < HUGE_PAGE ? CACHE_LINE : HUGE_PAGE, size))
+		return NULL;
+	if (size >= HUGE_PAGE)
+		madvise(memory, size, MADV_HUGEPAGE);	/* a wish: without, look-ups are slower */
+	slots = memset(memory, 0, size);
+	slots->mask = count - 1;
+	slots->shift = (uint32_t)__builtin_clzll(count) + 1;
 	return slots;
 }
 
@@ -53,14 +48,16 @@ static void slots_release(struct vx_retired *object)
 	free(object);
 }
 
-int vx_table_init(struct vx_table *table, struct vx_qsbr *qsbr)
+/** vx_table_init() - Make an empty table. Keys have @words words, VX_KEY_*. Return: 0, -ENOMEM */
+int vx_table_init(struct vx_table *table, struct vx_qsbr *qsbr, uint32_t words)
 {
-	struct vx_slots *slots = slots_new(SLOTS_MIN);
+	struct vx_slots *slots = slots_new(SLOTS_MIN, words);
 
 	if (!slots)
 		return -ENOMEM;
 	atomic_store(&table->slots, slots);
 	table->qsbr = qsbr;
+	table->words = words;
 	table->live = table->used = 0;
 	return 0;
 }
@@ -72,25 +69,22 @@ void vx_table_destroy(struct vx_table *table)
 	atomic_store(&table->slots, NULL);
 }
 
-/** find() - The slot of a key, or the free slot that ends its probe */
-static struct vx_slot *find(struct vx_slots *slots, struct vx_key key, uint64_t *value)
+static struct vx_slot *find(const struct vx_table *table, struct vx_slots *slots, struct vx_key key, uint64_t *value)
 {
-	for (uint32_t i = hash(key);; i++) {
-		struct vx_slot *slot = &slots->slot[i & slots->mask];
-
-		*value = atomic_load_explicit(&slot->value, memory_order_acquire);
-		if (*value == FREE || same(slot->key, key))
-			return slot;
-	}
+	if (table->words == VX_KEY_NUMBER)
+		return vx_table_find(slots, key, VX_KEY_NUMBER, value);
+	return vx_table_find(slots, key, VX_KEY_ADDRESS, value);
 }
 
-/** vx_table_get() - The value of a key, 0 if it has none. Any thread between its qsbr marks */
-uint64_t vx_table_get(const struct vx_table *table, struct vx_key key)
+/** key_of() - The key of a slot that has one */
+static struct vx_key key_of(const struct vx_table *table, const struct vx_slot *slot)
 {
-	uint64_t value;
+	return (struct vx_key){ { slot->key[0], table->words == VX_KEY_NUMBER ? 0 : slot->key[1] } };
+}
 
-	find(atomic_load_explicit(&table->slots, memory_order_acquire), key, &value);
-	return value == DELETED ? 0 : value;
+static void put_key(const struct vx_table *table, struct vx_slot *slot, struct vx_key key)
+{
+	memcpy(slot->key, key.word, table->words * sizeof(key.word[0]));
 }
 
 /** rebuild() - Move the live slots into an array with room for @more, and for as many again */
@@ -103,18 +97,19 @@ static int rebuild(struct vx_table *table, uint32_t more)
 		count *= 2;
 	if (count > VX_TABLE_MAX)
 		return -ENOSPC;
-	slots = slots_new(count);
+	slots = slots_new(count, table->words);
 	if (!slots)
 		return -ENOMEM;
 
 	for (uint32_t i = 0; i <= old->mask; i++) {
-		uint64_t value = atomic_load_explicit(&old->slot[i].value, memory_order_relaxed), none;
+		const struct vx_slot *before = vx_table_slot(old, table->words, i);
+		uint64_t value = atomic_load_explicit(&before->value, memory_order_relaxed), none;
 		struct vx_slot *slot;
 
 		if (value == FREE || value == DELETED)
 			continue;
-		slot = find(slots, old->slot[i].key, &none);
-		slot->key = old->slot[i].key;
+		slot = find(table, slots, key_of(table, before), &none);
+		put_key(table, slot, key_of(table, before));
 		atomic_store_explicit(&slot->value, value, memory_order_relaxed);
 	}
 	table->used = table->live;
@@ -142,16 +137,16 @@ int vx_table_set(struct vx_table *table, struct vx_key key, uint64_t value)
 	struct vx_slot *slot;
 	uint64_t before;
 
-	slot = find(slots, key, &before);
+	slot = find(table, slots, key, &before);
 	if (before == FREE && (table->used + 1) * 4 > (slots->mask + 1) * 3) {
 		int error = rebuild(table, 1);
 
 		if (error)
 			return error;
-		slot = find(atomic_load(&table->slots), key, &before);
+		slot = find(table, atomic_load(&table->slots), key, &before);
 	}
 	if (before == FREE) {
-		slot->key = key;
+		put_key(table, slot, key);
 		table->used++;
 	}
 	if (before == FREE || before == DELETED)
@@ -164,7 +159,7 @@ int vx_table_set(struct vx_table *table, struct vx_key key, uint64_t value)
 uint64_t vx_table_del(struct vx_table *table, struct vx_key key)
 {
 	uint64_t before;
-	struct vx_slot *slot = find(atomic_load(&table->slots), key, &before);
+	struct vx_slot *slot = find(table, atomic_load(&table->slots), key, &before);
 
 	if (before == FREE || before == DELETED)
 		return 0;
@@ -186,11 +181,11 @@ uint64_t vx_table_next(const struct vx_table *table, uint64_t *cursor, struct vx
 	struct vx_slots *slots = atomic_load(&table->slots);
 
 	while (*cursor <= slots->mask) {
-		struct vx_slot *slot = &slots->slot[(*cursor)++];
+		const struct vx_slot *slot = vx_table_slot(slots, table->words, (uint32_t)(*cursor)++);
 		uint64_t value = atomic_load_explicit(&slot->value, memory_order_relaxed);
 
 		if (value != FREE && value != DELETED) {
-			*key = slot->key;
+			*key = key_of(table, slot);
 			return value;
 		}
 	}

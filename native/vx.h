@@ -13,6 +13,7 @@
 #define VX_VX_H
 
 #include <assert.h>
+#include <endian.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,12 +24,18 @@
 #include "reasons.h"
 #include "vxlanu.cdef.h"
 
+/* Where a function of a few instructions, or a stage of the vector, is to be part of its caller */
+#define VX_INLINE	static inline __attribute__((always_inline))
+/* ... and where what is rare is to leave the registers to what is not */
+#define VX_APART	__attribute__((noinline, cold))
+
 #define VX_NONE		0xffffffffu	/* an id that does not apply */
 #define VX_ETH_LEN	14
 #define VX_VLAN_LEN	4
 #define VX_VXLAN_LEN	8
 #define VX_ADDR_LEN	16
 #define VX_MAC_LEN	6
+#define VX_MAC_GROUP	(1ull << 40)	/* of a MAC as a number */
 
 static_assert(VX_REASON_COUNT <= VX_REASON_SLOTS, "vx_counters.drops must hold every reason");
 static_assert(sizeof(vx_event) == 64, "one event is one cache line");
@@ -63,6 +70,7 @@ struct vx_eth {
 	bool fragment;		/* any fragment, the first one too */
 	bool vlan;
 	bool group;		/* destination MAC is broadcast or multicast */
+	bool plain;		/* untagged unicast TCP or UDP, whole, that shows its ports: as most frames are */
 	uint32_t end;		/* where the IP packet ends; Ethernet padding may follow */
 };
 
@@ -80,6 +88,7 @@ struct vx_eth {
 
 struct vx_network;
 struct vx_port;
+struct vx_vtep;
 
 /** struct vx_frame - One frame on its way through the switch
  * @data:	Ethernet header; for a frame from the tunnel the VXLAN header until the parse stage is over
@@ -97,6 +106,7 @@ struct vx_port;
  * The rest is the verdict:
  * @network:	Network, NULL if the frame did not get that far
  * @port:	Port it came from, NULL if it came from the tunnel; the turn keeps it alive
+ * @vtep:	VTEP it came from, NULL if it came from a port or from nobody we know; likewise
  * @eth:	Where its headers are
  * @hash:	Of the inner flow, the same for both directions: picks the transmit socket
  * @target:	Port or VTEP that @act speaks of
@@ -126,6 +136,7 @@ struct vx_frame {
 
 	struct vx_network *network;
 	struct vx_port *port;
+	struct vx_vtep *vtep;
 	struct vx_eth eth;
 	uint32_t hash;
 	uint32_t target;
@@ -152,6 +163,11 @@ static inline uint32_t vx_get32(const uint8_t *p)
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+static inline uint64_t vx_get64(const uint8_t *p)
+{
+	return (uint64_t)vx_get32(p) << 32 | vx_get32(p + 4);
+}
+
 static inline void vx_put16(uint8_t *p, uint16_t value)
 {
 	p[0] = (uint8_t)(value >> 8);
@@ -162,6 +178,12 @@ static inline void vx_put32(uint8_t *p, uint32_t value)
 {
 	vx_put16(p, (uint16_t)(value >> 16));
 	vx_put16(p + 2, (uint16_t)value);
+}
+
+static inline void vx_put64(uint8_t *p, uint64_t value)
+{
+	vx_put32(p, (uint32_t)(value >> 32));
+	vx_put32(p + 4, (uint32_t)value);
 }
 
 /** vx_mac() - A MAC as a number, the form that tables use as key */
@@ -194,6 +216,30 @@ static inline bool vx_addr_is4(const uint8_t *address)
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 
 	return memcmp(address, mapped, sizeof(mapped)) == 0;
+}
+
+/** struct vx_address - An address in the 16-byte form as two words, as they lie in memory: compared at once */
+struct vx_address {
+	uint64_t word[2];
+};
+
+static inline struct vx_address vx_address(const uint8_t *bytes)
+{
+	struct vx_address address;
+
+	memcpy(address.word, bytes, sizeof(address.word));
+	return address;
+}
+
+/** vx_address_ipv4() - What vx_addr_map4() would write, from four bytes */
+static inline struct vx_address vx_address_ipv4(const uint8_t *ipv4)
+{
+	return (struct vx_address){ { 0, htobe64(0xffffull << 32 | vx_get32(ipv4)) } };
+}
+
+static inline bool vx_address_same(struct vx_address a, struct vx_address b)
+{
+	return !((a.word[0] ^ b.word[0]) | (a.word[1] ^ b.word[1]));
 }
 
 /* A forwarding value: kind, generation and id of its target in one word that is stored and loaded at once.

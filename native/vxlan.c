@@ -9,8 +9,9 @@
  */
 #include "vxlan.h"
 
-#define FLAG_I		0x08
-#define VNI_MAX		0xffffffu
+#define FLAG_I		(0x08ull << 56)
+#define VNI_MAX		0xffffffull
+#define VNI_SHIFT	8
 
 /**
  * vx_vxlan_parse() - Check the header of a datagram
@@ -23,15 +24,18 @@
  */
 enum vx_reason vx_vxlan_parse(const uint8_t *datagram, uint32_t len, uint32_t *vni, bool *reserved)
 {
+	uint64_t header;
+
 	if (len < VX_VXLAN_LEN)
 		return VX_HDR_TRUNC;
-	if (!(datagram[0] & FLAG_I))
+	header = vx_get64(datagram);
+	if (!(header & FLAG_I))
 		return VX_VXLAN_INVALID_HDR;
 	if (len < VX_VXLAN_LEN + VX_ETH_LEN)
 		return VX_HDR_TRUNC;
 
-	*reserved = (datagram[0] & ~FLAG_I) || datagram[1] || datagram[2] || datagram[3] || datagram[7];
-	*vni = vx_get32(datagram + 4) >> 8;
+	*reserved = header & ~(FLAG_I | VNI_MAX << VNI_SHIFT);
+	*vni = (uint32_t)(header >> VNI_SHIFT & VNI_MAX);
 	return VX_OK;
 }
 
@@ -42,6 +46,5 @@ enum vx_reason vx_vxlan_parse(const uint8_t *datagram, uint32_t len, uint32_t *v
  */
 void vx_vxlan_put(uint8_t *header, uint32_t vni)
 {
-	vx_put32(header, (uint32_t)FLAG_I << 24);
-	vx_put32(header + 4, (vni & VNI_MAX) << 8);
+	vx_put64(header, FLAG_I | (vni & VNI_MAX) << VNI_SHIFT);
 }

@@ -41,7 +41,7 @@ WRAPPED = {
     "unit_local": ["writev", "sendmmsg"],
     "unit_capture": ["writev", "sendmmsg"],
     "unit_receive": ["recvmmsg"],
-    "unit_memory": ["calloc", "malloc", "epoll_ctl"],
+    "unit_memory": ["calloc", "malloc", "posix_memalign", "epoll_ctl"],
 }
 
 

@@ -1,8 +1,8 @@
 /* unit_memory.c - each change of the tables, with each of its allocations failing in turn, leaves everything as it was
  *
- * calloc(), malloc() and epoll_ctl() are caught by the linker's --wrap. An operation is made again and again, with
- * the first, the second, ... of its calls failing, until it needs no more: then it succeeds. Before and after each
- * failure a picture of the engine is taken, in words, so that a difference can be read.
+ * calloc(), malloc(), posix_memalign() and epoll_ctl() are caught by the linker's --wrap. An operation is made again
+ * and again, with the first, the second, ... of its calls failing, until it needs no more: then it succeeds. Before and
+ * after each failure a picture of the engine is taken, in words, so that a difference can be read.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -43,6 +43,13 @@ void *__wrap_malloc(size_t size);
 void *__wrap_malloc(size_t size)
 {
 	return fails() ? NULL : __real_malloc(size);
+}
+
+int __real_posix_memalign(void **memory, size_t alignment, size_t size);
+int __wrap_posix_memalign(void **memory, size_t alignment, size_t size);
+int __wrap_posix_memalign(void **memory, size_t alignment, size_t size)
+{
+	return fails() ? ENOMEM : __real_posix_memalign(memory, alignment, size);
 }
 
 int __real_epoll_ctl(int epoll, int op, int fd, struct epoll_event *event);

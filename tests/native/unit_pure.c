@@ -210,6 +210,40 @@ static void tags_and_extension_headers_are_walked(void)
 	REASON(vx_eth_parse(plain, total, &eth), VX_HDR_TRUNC);
 }
 
+static bool deserves_plain(const struct vx_eth *eth)
+{
+	bool whole = eth->version && eth->l4 && eth->l4 + 8u <= eth->end && !eth->fragment;
+
+	return whole && !eth->group && !eth->vlan && (eth->protocol == VX_PROTO_TCP || eth->protocol == VX_PROTO_UDP);
+}
+
+/* Any two bytes of the headers, and any length, may be wrong: plain is said of all that is, and of nothing else */
+static void plain_is_what_no_special_rule_speaks_of(void)
+{
+	unsigned plain = 0, special = 0;
+
+	srand(17);
+	for (unsigned i = 0; i < 200000; i++) {
+		static const uint8_t values[] = { 0, 1, 2, 4, 6, 8, 17, 20, 28, 44, 0x45, 0x46, 0x60, 0x81, 0x86 };
+		struct packet packet = packet_between(MAC_A, 0x11, MAC_B, 0x12);
+		uint8_t frame[300];
+		struct vx_eth eth;
+		uint32_t total;
+
+		packet.protocol = i & 1 ? VX_PROTO_TCP : VX_PROTO_UDP;
+		packet.len = (uint32_t)rand() % 24;
+		total = put_packet(frame, &packet, i & 2 ? 4 : 6);
+		for (unsigned n = 0; n < 2; n++)
+			frame[(uint32_t)rand() % total] = values[(unsigned)rand() % sizeof(values)];
+		if (vx_eth_parse(frame, total, &eth) != VX_OK)
+			continue;
+		EQUAL(eth.plain, deserves_plain(&eth));
+		plain += eth.plain;
+		special += !eth.plain;
+	}
+	CHECK(plain > 10000 && special > 10000);
+}
+
 static void fragments_of_a_datagram_hash_alike(void)
 {
 	struct packet packet = packet_between(MAC_A, 0x11, MAC_B, 0x12);
@@ -257,5 +291,6 @@ CASES(CASE(vxlan_header_goes_there_and_back), CASE(sums_agree_with_the_textbook_
       CASE(an_adjusted_checksum_is_the_recomputed_one), CASE(a_partial_checksum_is_completed),
       CASE(a_udp_checksum_of_zero_is_sent_as_ffff), CASE(a_checksum_outside_the_frame_is_refused),
       CASE(ecn_follows_rfc_6040_figure_4), CASE(what_is_cut_off_is_never_read),
-      CASE(tags_and_extension_headers_are_walked), CASE(fragments_of_a_datagram_hash_alike),
+      CASE(tags_and_extension_headers_are_walked),
+      CASE(plain_is_what_no_special_rule_speaks_of), CASE(fragments_of_a_datagram_hash_alike),
       CASE(both_directions_of_a_flow_have_one_number))
