@@ -16,7 +16,7 @@ from benchmarks import code
 from benchmarks.cache import cache_folder
 from benchmarks.choice import METERS, PLAN, SETS, Unknown, chosen, meters
 from benchmarks.compare import Comparison, measure
-from benchmarks.crowd import SCENARIOS, findings_table, save_findings
+from benchmarks.crowd import SCENARIOS, findings_table, load_findings, save_findings
 from benchmarks.meters import MeterFailed
 from benchmarks.peers import PEERS
 from benchmarks.results import Run, Settings, Unreadable, load, save
@@ -196,33 +196,39 @@ def table(files: tuple[Path, ...]) -> int:
 @click.option("--rounds", type=click.IntRange(1, 1000), default=ROUNDS, show_default=True)
 @click.option("--seconds", type=click.IntRange(1, 600), metavar="S", help="As in `compare`.")
 @click.option("--folder", type=click.Path(file_okay=False, path_type=Path), default=FOLDER, metavar="FOLDER",
-              help="Where REPORT.md, its plots, and NOTES.md are, if not in benchmarks/.")  # fmt: skip
-def report(files: tuple[Path, ...], rounds: int, seconds: int | None, folder: Path) -> int:
-    """Write REPORT.md anew: of kept runs, or of runs made now (all peers, then each underlay; some 20 minutes).
+              help="Where REPORT.md, its plots, and NOTES.md are, if not in benchmarks/.")
+@click.option("--crowd", "crowd_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="What `crowd --json FILE` has kept.")  # fmt: skip
+def report(files: tuple[Path, ...], rounds: int, seconds: int | None, folder: Path, crowd_file: Path | None) -> int:
+    """Write REPORT.md anew: of kept runs, or of runs made now (all peers, then each underlay; some 25 minutes).
 
     What is measured now is kept in the cache folder, run by run, so that an interrupted report can be made of it.
 
     \b
-    python -m benchmarks report
-    python -m benchmarks report offload.json plain.json
+    python -m benchmarks report --rounds 7
+    python -m benchmarks report offload.json plain.json --crowd crowd.json
     """
     _must_draw()
-    from benchmarks.report import write
+    from benchmarks.report import Measured, write
 
+    findings = load_findings(crowd_file) if crowd_file else []
     runs = [load(path) for path in files] or list(_planned(rounds, seconds or 0))
-    found = code.figures(_progress, CODE_REPEATS)
+    measured = Measured(runs, code.figures(_progress, CODE_REPEATS), findings)
     notes = folder / "NOTES.md"
-    click.echo(f"\nwritten: {write(runs, found, notes.read_text() if notes.exists() else '', folder)}")
+    click.echo(f"\nwritten: {write(measured, notes.read_text() if notes.exists() else '', folder)}")
     return 0 if all(it.complete for it in runs) else 130
 
 
 def _planned(rounds: int, seconds: int) -> Iterator[Run]:
     """What a report needs; ends after a run that was broken off."""
-    for at, (underlay, peers, names) in enumerate(PLAN, 1):
-        file = cache_folder() / f"report-{at}-{underlay}.json"
-        settings = Settings(underlay=underlay, family="ipv4", mtu=1500, rounds=rounds, seconds=seconds)
+    for at, planned in enumerate(PLAN, 1):
+        file = cache_folder() / f"report-{at}-{planned.underlay}.json"
+        settings = Settings(
+            underlay=planned.underlay, family="ipv4", mtu=1500, agent_flags=planned.flags,
+            rounds=rounds, seconds=seconds,
+        )  # fmt: skip
         _progress(f"run {at} of {len(PLAN)}, {settings.line()}; kept in {file}\n")
-        asked = Comparison(peers or list(PEERS), meters(names, seconds), settings)
+        asked = Comparison(planned.peers or list(PEERS), meters(planned.meters, seconds), settings)
         yield (done := measure(asked, _progress, partial(save, path=file)))
         if not done.complete:
             return

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from benchmarks.figures import Ratio, ratio, rows
 from benchmarks.results import Run
 
-__all__ = ["BARS", "Bar", "Judgement", "judge"]
+__all__ = ["BARS", "INJECT", "Bar", "Judgement", "judge"]
+
+
+INJECT = ("--offload", "inject")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class Bar:
     """False: at most."""
     underlay: str = ""
     """Empty: on any."""
+    flags: tuple[str, ...] = ()
+    """The agents': bars are about agents as they are, unless this says otherwise."""
     against: tuple[str, ...] = ("kernel",)
     """The best of them counts."""
     base_row: str = ""
@@ -79,13 +84,19 @@ _RIVALS = tuple(
     Bar(f"{title}, best of OVS, tinc, nebula", row, 8, against=("ovs", "tinc", "nebula"), topic="Bulk TCP")
     for row, title in (("tcp-1", "TCP, 1 stream"), ("tcp-4", "TCP, 4 streams"))
 )
+_INJECTED = tuple(
+    Bar(f"{title}, --offload inject", row, 0.85, underlay="offload", flags=INJECT, topic="Injection")
+    for row, title in (("tcp-1", "TCP, 1 stream"), ("tcp-4", "TCP, 4 streams"))
+)
 _CPU = (Bar("CPU per Gbit at 2 Gbit/s", "cpu-2g", 1.8, at_least=False, topic="CPU"),)
-BARS = (*_BULK, *_UDP, *_LATE, *_CPU, *_RIVALS)
+BARS = (*_BULK, *_UDP, *_LATE, *_CPU, *_RIVALS, *_INJECTED)
 
 
 def judge(run: Run, bar: Bar) -> Judgement | None:
-    """None where the run has not what the bar is about."""
-    if bar.underlay not in ("", run.settings.underlay):
+    """None where the run has not what the bar is about; injection that was refused is none."""
+    if bar.underlay not in ("", run.settings.underlay) or bar.flags != run.settings.agent_flags:
+        return None
+    if bar.flags == INJECT and "inject" not in run.in_use.split(","):
         return None
     by_name = {row.name: row for row in rows(run)}
     row, base = by_name.get(bar.row), by_name.get(bar.base_row or bar.row)

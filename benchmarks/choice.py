@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 
 from benchmarks.meters import Meter
 from benchmarks.meters.connect import Connect
@@ -13,7 +13,7 @@ from benchmarks.meters.rtt import PingPong
 from benchmarks.meters.tcp import Bulk
 from benchmarks.meters.udp import Udp
 
-__all__ = ["METERS", "PLAN", "SETS", "Unknown", "chosen", "meters"]
+__all__ = ["METERS", "PLAN", "SETS", "Planned", "Unknown", "chosen", "meters"]
 
 _ALL: tuple[Meter, ...] = (
     *(Bulk(streams, direction) for direction in ("forth", "back", "both") for streams in (1, 4, 16)),
@@ -35,14 +35,26 @@ SETS: Mapping[str, tuple[str, ...]] = {
 }
 """`short` is `make bench`, `compare` what bars and plots need, `net` everything."""
 
-_US = ("vxlanu", "veth", "kernel")
-PLAN: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("offload", (), ("tcp-1", "tcp-4", "rtt-tcp", "cpu-2g", "memory")),
-    ("offload", _US, ("tcp-16", "tcp-4-both", "udp-64", "udp-1400-segment", "udp-imix", "rtt-udp", "connect")),
-    ("nic", _US, ("tcp-1", "tcp-4")),
-    ("plain", _US, ("tcp-1", "tcp-4")),
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One run of a report."""
+
+    underlay: str
+    meters: tuple[str, ...]
+    peers: tuple[str, ...] = ("vxlanu", "veth", "kernel")
+    """Empty: all."""
+    flags: tuple[str, ...] = ()
+    """Of the agents."""
+
+
+PLAN = (
+    Planned("offload", ("tcp-1", "tcp-4", "rtt-tcp", "cpu-2g", "memory"), peers=()),
+    Planned("offload", ("tcp-4-both", "udp-64", "udp-1400-segment", "udp-imix", "rtt-udp", "connect")),
+    Planned("plain", ("tcp-1", "tcp-4")),
+    Planned("nic", ("tcp-1", "tcp-4")),
+    Planned("offload", ("tcp-1", "tcp-4"), flags=("--offload", "inject")),
 )
-"""The runs of a report: underlay, peers (none: all), meters."""
 
 
 class Unknown(ValueError):

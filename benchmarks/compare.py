@@ -15,6 +15,7 @@ from benchmarks.results import MeterInfo, PeerInfo, Run, Settings
 from benchmarks.rounds import Progress, Rounds, with_again
 from benchmarks.scene import HOSTS, Path, Scene
 from vxlanu.errors import VxlanuError
+from vxlanu.lab.topology import Lab
 
 __all__ = ["Comparison", "measure"]
 
@@ -81,6 +82,12 @@ def _bring_up(
     return infos, paths
 
 
+def _in_use(lab: Lab) -> str:
+    status = lab.vxlanu(HOSTS[0], "status")
+    assert isinstance(status, dict)
+    return str(status["offload"])
+
+
 def _empty(asked: Comparison, scene: Scene, peers: list[PeerInfo], began: str) -> Run:
     version, clone = commit()
     return Run(
@@ -89,6 +96,7 @@ def _empty(asked: Comparison, scene: Scene, peers: list[PeerInfo], began: str) -
         commit=clone,
         machine=machine(),
         offloads=offloads(scene.lab, HOSTS[0]),
+        in_use=_in_use(scene.lab),
         tools=tools(),
         settings=asked.settings,
         peers=peers,

@@ -33,6 +33,7 @@ from benchmarks.machine import machine
 from benchmarks.meters import MeterFailed
 from benchmarks.meters.processes import machine_cpu
 from benchmarks.meters.program import program
+from benchmarks.results import Unreadable
 from benchmarks.rounds import order
 from benchmarks.scene import HOSTS
 from benchmarks.underlay import set_underlay
@@ -43,8 +44,8 @@ from vxlanu.lab.plan import UNDERLAY, agent_socket
 from vxlanu.lab.topology import Lab
 
 __all__ = [
-    "SCENARIOS", "Crowd", "Finding", "Flow", "carried", "fairness", "findings_table", "flood", "idle_endpoints", "jain",
-    "save_findings",
+    "HEADER", "SCENARIOS", "Crowd", "Finding", "Flow", "carried", "fairness", "findings_table", "flood",
+    "idle_endpoints", "jain", "load_findings", "save_findings",
 ]  # fmt: skip
 
 NETWORK, SUBNET, EVERYONE = "crowd", "10.68.0.0/16", "10.68.255.255"
@@ -274,6 +275,18 @@ SCENARIOS: Mapping[str, Callable[[int, float, str, Progress], list[Finding]]] = 
 def findings_table(findings: Sequence[Finding]) -> Iterator[str]:
     """For a terminal."""
     return table(HEADER, [finding.cells() for finding in findings])
+
+
+class _Kept(msgspec.Struct):
+    findings: list[Finding]
+
+
+def load_findings(path: Path) -> list[Finding]:
+    """The inverse of `save_findings`. Raises Unreadable."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Kept).findings
+    except (OSError, msgspec.MsgspecError) as error:
+        raise Unreadable(f"{path}: {error}") from error
 
 
 def save_findings(findings: Sequence[Finding], path: Path) -> None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bars import BARS, Judgement, judge
 from benchmarks.code import CodeFigure, bars, sheet
+from benchmarks.crowd import HEADER, Finding
 from benchmarks.plots import draw
 from benchmarks.results import Machine, Run
 from benchmarks.table import Sheet, heading, markdown, sheets
 
-__all__ = ["limits", "write"]
+__all__ = ["Measured", "limits", "write"]
 
 HEAD = """# Benchmarks
 
@@ -27,35 +29,46 @@ single rounds, in which all paths are measured in turn; A/A is vxlanu beside its
 interfaces of its path carried its bytes. Steal is the share of the CPUs that the hypervisor kept for others."""
 
 
-def write(runs: Sequence[Run], code: Sequence[CodeFigure], notes: str, folder: Path) -> Path:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a report is made of."""
+
+    runs: Sequence[Run]
+    code: Sequence[CodeFigure] = ()
+    crowds: Sequence[Finding] = ()
+
+
+def write(measured: Measured, notes: str, folder: Path) -> Path:
     """REPORT.md and its plots in `folder`. Return: the report's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = list(_lines(runs, code, notes, folder))
+    parts = list(_lines(measured, notes, folder))
     report = folder / "REPORT.md"
     report.write_text("\n".join(parts) + "\n")
     return report
 
 
-def _lines(runs: Sequence[Run], code: Sequence[CodeFigure], notes: str, folder: Path) -> Iterator[str]:
-    yield HEAD
-    yield ""
-    yield "## Bars"
-    yield ""
-    judged = [(run, it) for run in runs for it in (judge(run, bar) for bar in BARS) if it]
+def _lines(measured: Measured, notes: str, folder: Path) -> Iterator[str]:
+    yield from (HEAD, "", "## Bars", "")
+    judged = [(run, it) for run in measured.runs for it in (judge(run, bar) for bar in BARS) if it]
     yield from markdown(_bars(judged))
-    if code:
+    if measured.crowds:
+        rows = tuple(it.cells() for it in measured.crowds)
         yield ""
-        yield from markdown(bars(code))
+        yield from markdown(Sheet("crowds", tuple(word.lower() for word in HEADER), rows))
+    if measured.code:
+        yield ""
+        yield from markdown(bars(measured.code))
     yield from _limits(judged, notes)
     if apart := _section(notes, "Measured apart"):
         yield from ("", "## Measured apart", "", apart)
-    for at, run in enumerate(runs, 1):
+    for at, run in enumerate(measured.runs, 1):
         yield from _run(at, run, folder)
-    if code:
+    if measured.code:
         yield from ("", "## The code alone", "")
-        yield from markdown(sheet(code))
-    for machine in dict.fromkeys(_told(run.machine) for run in runs):
-        yield from ("", "## The machine", "", machine)
+        yield from markdown(sheet(measured.code))
+    yield from ("", "## The machine")
+    for machine in dict.fromkeys(_told(run.machine) for run in measured.runs):
+        yield from ("", machine)
 
 
 def _bars(judged: Sequence[tuple[Run, Judgement]]) -> Sheet:

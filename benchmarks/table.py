@@ -54,6 +54,8 @@ def heading(run: Run) -> Iterator[str]:
     yield machine.line() + f", clock {machine.clock_source}, TCP {machine.congestion}"
     on = [name for name, state in run.offloads.items() if state]
     yield f"{run.settings.line()}; offloads of the cables: {', '.join(on) or 'none'}"
+    if run.in_use:
+        yield f"the agents use {run.in_use}"
     yield "peers (inner MTU): " + ", ".join(_peer(it) for it in run.peers if not it.missing)
     yield from (f"missing: {it.name}: {_one_line(it.missing)}" for it in run.peers if it.missing)
     yield "tools: " + ", ".join(f"{name}: {version}" for name, version in run.tools.items())
@@ -127,6 +129,8 @@ def _beside(run: Run, base: str) -> Sheet:
     lines = []
     left_out = 0
     for row in rows(run):
+        if _hopeless(run, row, base):
+            continue
         found, floor = ratio(run, row, "vxlanu", base), noise(run, row)
         ours, theirs = level(run, row, "vxlanu"), level(run, row, base)
         left_out = max(left_out, found.left_out if found else 0)
@@ -138,6 +142,12 @@ def _beside(run: Run, base: str) -> Sheet:
     if left_out:
         notes.append(f"Up to {left_out} rounds left out: the hypervisor took more than {STEAL_MAX:.0%} of the CPUs.")
     return Sheet(f"vxlanu beside {base}: {run.settings.line()}", header, tuple(lines), tuple(notes))
+
+
+def _hopeless(run: Run, row: Row, base: str) -> bool:
+    """Whether there can be no ratio: of what the base has none, as the kernel has no programs whose memory counts."""
+    series = run.of(row.meter.name, base)
+    return bool(series and series.hopeless)
 
 
 def _ratio_cells(found: Ratio | None, floor: Ratio | None, row: Row) -> tuple[str, ...]:
@@ -178,6 +188,8 @@ def _ratios(run: Run, base: str) -> Sheet:
     peers = _shown(run)
     lines = []
     for row in rows(run):
+        if _hopeless(run, row, base):
+            continue
         found = [ratio(run, row, peer.name, base) for peer in peers]
         sense = "more" if row.meter.higher_is_better else "less"
         lines.append((row.title, sense, *(f"{it.median:.2f}" if it else "-" for it in found)))

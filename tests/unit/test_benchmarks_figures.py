@@ -9,13 +9,14 @@ import msgspec
 import pytest
 from made_runs import RTT, TCP, run_of, series
 
-from benchmarks.bars import Bar, judge
+from benchmarks.bars import INJECT, Bar, judge
 from benchmarks.choice import METERS, SETS, Unknown, chosen, meters
 from benchmarks.figures import NONE_SHOWN, Row, level, noise, ratio, rows, verdict
 from benchmarks.results import (
     Failure,
     Sample,
     Series,
+    Settings,
     Unreadable,
     load,
     save,
@@ -84,6 +85,12 @@ def test_a_bar_is_judged_by_its_sense_underlay_and_best_rival() -> None:
     best = judge(run, Bar("", "tcp-1", 8, against=("ovs", "tinc", "nebula")))
     assert best and (best.against, best.word) == ("tinc", "missed by 6 %")
     assert judge(run, Bar("", "tcp-1", 0.7, underlay="plain")) is None and judge(run, Bar("", "udp-64", 1)) is None
+    injected = Bar("", "tcp-1", 0.85, flags=INJECT)
+    assert judge(run, injected) is None
+    run.settings = Settings(underlay="offload", family="ipv4", mtu=1500, agent_flags=INJECT)
+    assert judge(run, injected) is None and judge(run, Bar("", "tcp-1", 0.7)) is None
+    run.in_use = "tso,inject"
+    assert (it := judge(run, injected)) and it.ratio.median == 0.6
     late = run_of(series("vxlanu", 60, meter="rtt-tcp"), series("kernel", 40, meter="rtt-tcp"), meters=(RTT,))
     slower = judge(late, Bar("", "rtt-tcp", 1.4, at_least=False))
     faster = judge(late, Bar("", "rtt-tcp", 1.5, at_least=False))

@@ -8,6 +8,7 @@ from made_runs import run_of, series
 from needs import require
 
 from benchmarks.code import CodeFigure, bars, sheet
+from benchmarks.crowd import Finding
 
 NOTES = """# Notes
 
@@ -32,13 +33,15 @@ CODE = [
     CodeFigure("made: tso", "coalesce", 1000, 1020, 24.0, 23.0, 25.0, 3.0, 45.0),
 ]
 
+CROWDS = [Finding("a flood", (0.9, 0.7, 0.8), 0.85, "8 Gbit/s")]
+
 
 def test_a_report_has_the_bars_what_limits_the_tables_and_the_plots(tmp_path: Path) -> None:
     require("matplotlib")
-    from benchmarks.report import write
+    from benchmarks.report import Measured, write
 
     runs = [run_of(series("vxlanu", 5, 5, 5), series("kernel", 10, 10, 10), missing="no tincd (Debian: tinc)")]
-    report = write(runs, CODE, NOTES, tmp_path)
+    report = write(Measured(runs, CODE, CROWDS), NOTES, tmp_path)
     text = report.read_text()
     assert "| TCP, 1 stream, offload | kernel | offload | ≥ 0.7 | 0.50 | 0.50 to 0.50 | 3 | missed by 29 % |" in text
     assert "### Bulk TCP: what limits\n\nCopies do." in text and "Wake-ups do." not in text
@@ -46,9 +49,10 @@ def test_a_report_has_the_bars_what_limits_the_tables_and_the_plots(tmp_path: Pa
     assert "- missing: tinc: no tincd (Debian: tinc)" in text and "- CPU: 2 x a CPU" in text
     assert "![1-offload-throughput](plots/1-offload-throughput.png)" in text
     assert [path.name for path in (tmp_path / "plots").iterdir()] == ["1-offload-throughput.png"]
-    again = write(runs, CODE, NOTES, tmp_path / "plots")
+    again = write(Measured(runs, CODE, CROWDS), NOTES, tmp_path / "again")
     assert again.read_text() == text
-    unknown = write(runs, (), "", tmp_path).read_text()
+    assert "| a flood | 0.800 | 0.700 to 0.900 | 3 | ≥ 0.85, missed | 8 Gbit/s |" in text
+    unknown = write(Measured(runs), "", tmp_path).read_text()
     assert "### Bulk TCP: what limits\n\nNot looked into yet." in unknown and "The code alone" not in unknown
 
 
