@@ -9,6 +9,7 @@
 #define VX_BENCH_MTU	65535	/* no frame of a capture is too big for it, and none is cut or answered for that */
 
 #define VX_BENCH_STEP_NS	30000000000u /* between vectors: a flood to all VTEPs is paid for then (storm.c) */
+#define VX_BENCH_BUFFER	((size_t)VX_HEADROOM + VX_FRAME_MAX)
 #define VX_BENCH_LEN_MAX	(VX_ETH_LEN + VX_BENCH_MTU)
 
 struct vx_burst;
@@ -45,7 +46,8 @@ struct vx_bench_super {
  * @strangers:	MACs that it put elsewhere
  * @sum:	What a pass adds up of its verdicts, by operation; 0 before the first one
  * @spare:	VX_BATCH times what a frame's spare needs
- * @ring:	VX_BATCH buffers of VX_FRAME_MAX that the memcpy floor copies to
+ * @ring:	VX_BATCH buffers like the worker's, of VX_BENCH_BUFFER, that frames are copied to
+ * @spent_ns:	What passes took, by the clock that each reads itself
  */
 struct vx_bench {
 	vx_bench_config config;
@@ -70,6 +72,7 @@ struct vx_bench {
 	struct vx_tx_socket *queue;
 	uint8_t *spare;
 	uint8_t *ring;
+	uint64_t spent_ns;
 	uint64_t now_ns;
 	uint64_t random;
 };
@@ -84,6 +87,7 @@ void vx_bench_unload(struct vx_bench *bench);
 
 void vx_bench_fill(const struct vx_bench *bench, struct vx_frame *frames, const struct vx_bench_item *items,
 		   unsigned count, bool tunnel);
+uint64_t vx_bench_clock(void);
 vx_gro_emit vx_bench_take_train;
 uint64_t vx_bench_pass(struct vx_bench *bench, int operation);
 

@@ -1,8 +1,9 @@
 """What the decision costs, in instructions per frame on a fixed input: growth by more than a tenth fails.
 
 Rules of this file
-  1. Counted by callgrind, never timed: the same on a loaded machine. The same C library functions are chosen on every
-     processor (GLIBC_TUNABLES), and the same sources are compiled with the options of the extension.
+  1. Counted by callgrind, in vx_switch() and what it calls, never timed: the same on a loaded machine. The same C
+     library functions are chosen on every processor (GLIBC_TUNABLES), and the same sources are compiled with the
+     options of the extension.
   2. instructions.json has a record for each compiler that was tried. Another one may differ by UNKNOWN from the
      largest: it fails too, only later. VXLANU_RECORD=instructions writes what was found for this compiler.
   3. The record is not a goal. Who makes the path cheaper records that; who makes it dearer by more than a tenth on
@@ -61,8 +62,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def counted(program: Path, operation: int, passes: int) -> tuple[int, int]:
-    """Instructions of a whole run, and frames of a pass."""
-    tool = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+    """Instructions of a whole run's decisions, and frames of a pass."""
+    tool = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--toggle-collect=vx_switch"]
     env = os.environ | {"GLIBC_TUNABLES": f"glibc.cpu.hwcaps={BASELINE}"}
     command = [*tool, str(program), str(operation), str(passes)]
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=200, check=False)

@@ -5,7 +5,7 @@ How it works
   size of the tables each class of frame sizes by itself; and super-frames, if there are any, cut and merged. Before
   anything is timed every frame was carried and compared (bench_load.c). A repeat times each operation once, so that
   what disturbs the machine disturbs them alike; one repeat goes before and is forgotten. The memcpy of the same frames
-  is an operation among the others.
+  is an operation among the others; a decision is timed from behind it, its frames where a read would have left them.
 """
 
 from __future__ import annotations
