@@ -110,7 +110,7 @@ class CpuPerPackets:
         load = program("udp_load")
         lasts_ms = (self.seconds + 2 * SETTLE_S) * 1000
         rate = f"{self.kpps * 1e3:g}"
-        command = [load, "send", path.address, PORT, "single", rate, f"{lasts_ms:.0f}", str(self.size)]
+        command = [load, "send", path.address, PORT, "1", rate, f"{lasts_ms:.0f}", str(self.size)]
         said: dict[str, float] = {}
         with path.lab.running(path.receiver, [load, "receive", PORT]) as receiver:
             assert receiver.stdout and receiver.stderr

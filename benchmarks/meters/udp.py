@@ -1,7 +1,7 @@
 """UDP without loss: the highest rate of which at most one datagram of a thousand is lost, and what is left at twice it.
 
 Sizes are of the UDP payload, as sockperf's messages are. The sender (udp_load.c) either makes a call for each datagram,
-as sockperf does, or UDP_SEGMENT sends of up to 64 KB, as QUIC does. It is paced, and leaves its CPU to the path.
+as sockperf does, or sends trains by UDP_SEGMENT, as QUIC does. It is paced, and leaves its CPU to the path.
 
 How the rate is found
   Trials of `SECONDS`: up by doubling until one loses, or down by halving until one does not, then bisection until the
@@ -34,6 +34,8 @@ IMIX = (18, 548, 18, 548, 18, 18, 1400, 18, 548, 18, 548, 18)
 overlay on 1500 bytes takes."""
 
 PORT = "11112"
+TRAIN = 32
+"""44 KB of 1400 bytes: QUIC stacks send 10 to 50 datagrams a call."""
 LOSS = 0.001
 HICCUP = 0.2
 SECONDS = 0.5
@@ -130,10 +132,11 @@ def _limit(high: Trial | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Udp:
-    """`size` is of the payload, 0 for IMIX; `segment` for UDP_SEGMENT sends."""
+    """`size` is of the payload, 0 for IMIX; `segment`: each call sends `train` datagrams, by UDP_SEGMENT."""
 
     size: int = 64
     segment: bool = False
+    train: int = TRAIN
     memory: dict[str, float] = field(default_factory=dict, compare=False, repr=False)
 
     unit = "kpps"
@@ -141,11 +144,15 @@ class Udp:
 
     @property
     def name(self) -> str:
-        return f"udp-{self.size or 'imix'}" + ("-segment" if self.segment else "")
+        return f"udp-{self.size or 'imix'}" + ("-segment" if self.segment else "") + self._unusual("-{}")
 
     @property
     def title(self) -> str:
-        return f"UDP, {f'{self.size} B' if self.size else 'IMIX'}" + (", UDP_SEGMENT" if self.segment else "")
+        how = ", UDP_SEGMENT" + self._unusual(" of {}") if self.segment else ""
+        return f"UDP, {f'{self.size} B' if self.size else 'IMIX'}{how}"
+
+    def _unusual(self, form: str) -> str:
+        return form.format(self.train) if self.train != TRAIN else ""
 
     def read(self, path: Path) -> Reading:
         load = program("udp_load")
@@ -170,8 +177,8 @@ class Udp:
 
     def _offer(self, path: Path, load: str, rate: float) -> Trial:
         sizes = ",".join(map(str, (self.size,) if self.size else IMIX))
-        mode = "segment" if self.segment else "single"
-        command = [load, "send", path.address, PORT, mode, f"{rate:.1f}", f"{SECONDS * 1000:.0f}", sizes]
+        flags = [str(self.train if self.segment else 1), f"{rate:.1f}", f"{SECONDS * 1000:.0f}", sizes]
+        command = [load, "send", path.address, PORT, *flags]
         done = path.lab.exec(path.sender, command, check=False)
         if done.returncode != 0:
             raise MeterFailed(f"{' '.join(command)}: {done.stderr}")

@@ -1,9 +1,9 @@
 /* udp_load.c - numbered datagrams at a given rate, and the count of those that arrive
  *
  *   udp_load receive PORT                            until it is killed; says "listening" when it does
- *   udp_load send ADDRESS PORT MODE RATE MS SIZES    one trial; prints what was sent and what has arrived, as JSON
+ *   udp_load send ADDRESS PORT TRAIN RATE MS SIZES   one trial; prints what was sent and what has arrived, as JSON
  *
- *   MODE   single: one sendto() a datagram. segment: UDP_SEGMENT, as many of them a call as fit (TRAIN_MAX, 64 KB)
+ *   TRAIN  datagrams a call: 1, or more by UDP_SEGMENT
  *   RATE   datagrams a second
  *   SIZES  bytes of payload, one number, or several with commas between: sent in that order, again and again
  *
@@ -43,8 +43,8 @@
 
 #define MAGIC		0x6d657465u
 #define NUMBERS		(1u << 26)	/* of a trial; the bitmap takes 8 MB */
-#define TRAIN_MAX	64		/* UDP_MAX_SEGMENTS before 6.9 */
-#define TRAIN_BYTES	65000u		/* above it the kernel cuts in software */
+#define TRAIN_MAX	64u		/* UDP_MAX_SEGMENTS before 6.9 */
+#define TRAIN_BYTES	65000u		/* above it every device cuts in software */
 #define PAYLOAD_MAX	9000u
 #define SIZES_MAX	64
 #define BATCH		64		/* of one recvmmsg() */
@@ -266,7 +266,7 @@ static void read_sizes(struct trial *trial, char *text)
 		trial->sizes[trial->count++] = size;
 	}
 	errno = EINVAL;
-	if (!trial->count || (trial->train && trial->count > 1))
+	if (!trial->count)
 		fail("sizes");
 }
 
@@ -286,22 +286,25 @@ static void connect_to(struct trial *trial, const char *address, const char *por
 		fail("socket");
 }
 
-/** use_trains() - As many datagrams a send as fit */
-static void use_trains(struct trial *trial)
+/** use_trains() - Let each send carry @train datagrams */
+static void use_trains(struct trial *trial, unsigned train)
 {
 	int size = (int)trial->sizes[0];
 
-	trial->train = TRAIN_BYTES / trial->sizes[0] < TRAIN_MAX ? TRAIN_BYTES / trial->sizes[0] : TRAIN_MAX;
+	errno = EINVAL;
+	if (trial->count > 1 || train > TRAIN_MAX || train * trial->sizes[0] > TRAIN_BYTES)
+		fail("a train of so many");
+	trial->train = train;
 	if (setsockopt(trial->fd, SOL_UDP, UDP_SEGMENT, &size, sizeof(size)))
 		fail("UDP_SEGMENT");
 }
 
-/** put() - Make datagrams from number @next on, end to end. Return: their bytes */
-static size_t put(const struct trial *trial, uint8_t *at, uint32_t next, unsigned train)
+/** put() - Make the datagrams of a send from number @next on, end to end. Return: their bytes */
+static size_t put(const struct trial *trial, uint8_t *at, uint32_t next)
 {
 	size_t bytes = 0;
 
-	for (unsigned i = 0; i < train; i++) {
+	for (unsigned i = 0; i < trial->train; i++) {
 		struct header header = { MAGIC, trial->number, DATA, next + i };
 
 		memcpy(at + bytes, &header, sizeof(header));
@@ -314,12 +317,11 @@ static size_t put(const struct trial *trial, uint8_t *at, uint32_t next, unsigne
 static unsigned send_some(const struct trial *trial, uint32_t next, uint32_t *refused)
 {
 	static uint8_t payload[TRAIN_BYTES];
-	unsigned train = trial->train ? trial->train : 1;
-	size_t bytes = put(trial, payload, next, train);
+	size_t bytes = put(trial, payload, next);
 
 	if (sendto(trial->fd, payload, bytes, 0, (const struct sockaddr *)&trial->to, trial->to_len) < 0)
-		*refused += train;
-	return train;
+		*refused += trial->train;
+	return trial->train;
 }
 
 /** offer() - Send by the timetable. Return: how many, @refused of them by the kernel; @took_ns says how long */
@@ -353,7 +355,7 @@ static bool ask(const struct trial *trial, struct answer *said)
 	struct header question = { MAGIC, trial->number, QUESTION, 0 };
 	int none = 0;
 
-	if (trial->train && setsockopt(trial->fd, SOL_UDP, UDP_SEGMENT, &none, sizeof(none)))
+	if (trial->train > 1 && setsockopt(trial->fd, SOL_UDP, UDP_SEGMENT, &none, sizeof(none)))
 		fail("UDP_SEGMENT");
 	for (unsigned i = 0; i < ASK_TIMES; i++) {
 		if (sendto(trial->fd, &question, sizeof(question), 0, (const struct sockaddr *)&trial->to,
@@ -382,7 +384,7 @@ static int send_trial(struct trial *trial)
 	}
 	printf("{\"sent\": %u, \"refused\": %u, \"seconds\": %.6f, \"train\": %u, \"received\": %u, "
 	       "\"duplicates\": %u, \"reordered\": %u, \"overflow\": %u, \"buffer\": %u, \"span\": %.6f, "
-	       "\"bytes\": %llu}\n", sent, refused, (double)took_ns / 1e9, trial->train ? trial->train : 1,
+	       "\"bytes\": %llu}\n", sent, refused, (double)took_ns / 1e9, trial->train,
 	       said.received, said.duplicates, said.reordered, said.overflow, said.buffer, said.span_us / 1e6,
 	       (unsigned long long)said.bytes);
 	return 0;
@@ -390,20 +392,19 @@ static int send_trial(struct trial *trial)
 
 int main(int argc, char **argv)
 {
-	struct trial trial = { .fd = -1 };
+	struct trial trial = { .fd = -1, .train = 1 };
 
 	if (argc == 3 && strcmp(argv[1], "receive") == 0)
 		receive(argv[2]);
 	if (argc != 8 || strcmp(argv[1], "send") != 0 || atof(argv[5]) <= 0) {
-		fprintf(stderr, "usage: udp_load receive PORT | send ADDRESS PORT single|segment RATE MS SIZES\n");
+		fprintf(stderr, "usage: udp_load receive PORT | send ADDRESS PORT TRAIN RATE MS SIZES\n");
 		return 2;
 	}
 	connect_to(&trial, argv[2], argv[3]);
-	trial.train = strcmp(argv[4], "segment") == 0;
 	trial.interval = 1e9 / atof(argv[5]);
 	trial.lasts_ns = (uint64_t)atoi(argv[6]) * 1000000u;
 	read_sizes(&trial, argv[7]);
-	if (trial.train)
-		use_trains(&trial);
+	if (atoi(argv[4]) > 1)
+		use_trains(&trial, (unsigned)atoi(argv[4]));
 	return send_trial(&trial);
 }
