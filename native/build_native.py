@@ -17,7 +17,7 @@ TABLES = ("qsbr", "table", "soft", "storm", "flood", "fdb", "nbr", "net")
 DECISION = ("guard", "proxy", "switch")
 WIRE = ("tap", "sock", "steer", "receive", "inject", "uplink", "transmit")
 CAPTURE = ("capture", "pcapng", "recorder")
-MOTION = ("ring", "stats", "local", "remote", "deliver", "worker", "engine", "boundary", "ns")
+MOTION = ("ring", "stats", "spin", "local", "remote", "deliver", "worker", "engine", "boundary", "ns")
 BENCH = ("bench", "bench_load", "bench_run")
 
 COMPILE_ARGS = [

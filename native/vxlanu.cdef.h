@@ -19,6 +19,7 @@ typedef struct vx_bench vx_bench;
 /* vx_config.flags */
 #define VX_ENGINE_SAME_KERNEL 1     /* as if every VTEP had it; set by itself on a veth or bridge underlay */
 #define VX_ENGINE_PIN 2             /* each worker on a CPU of its own, where there are exactly as many */
+#define VX_ENGINE_SPIN 4            /* they look on for a while before they sleep (native/spin.c) */
 
 /* vx_config.offloads, vx_engine_offloads(): the rungs of the ladder */
 #define VX_OFFLOAD_VNET_HDR 1       /* TAPs carry the virtio header: unfinished checksums, super-frames */

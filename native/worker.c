@@ -14,6 +14,8 @@
  *   goes on: two hosts that wait for each other's transmit queues would wait for ever. A TAP that is gone is looked
  *   for now and then: epoll would tell at once, but also of every frame that is not to be read.
  *
+ *   Behind little, a request or an answer, it looks on for a while before it sleeps (spin.c), and yields meanwhile.
+ *
  *   Between its qsbr marks a worker may hold pointers into the tables; it holds none while it waits.
  */
 #define _GNU_SOURCE
@@ -134,6 +136,7 @@ static void turn_of_port(struct vx_worker *worker, struct vx_port *port)
 			epoll_ctl(worker->epoll, EPOLL_CTL_DEL, fd, NULL);
 		}
 	} while (!error && bytes < VX_TURN_BYTES && clock_ns() - begun < VX_TURN_NS);
+	worker->served += bytes;
 }
 
 /** follow() - Let frames that are like one just delivered go where it went, undecided. Return: their bytes */
@@ -176,11 +179,12 @@ static void turn_of_tunnel(struct vx_worker *worker)
 
 	do {
 		if (vx_receiver_read(&worker->receiver, &overflow) <= 0)
-			return;
+			break;
 		if (overflow)
 			vx_stats_drops(&worker->stats, nobody, VX_RX_OVERFLOW, overflow);
 		bytes += take_from_tunnel(worker);
 	} while (worker->receiver.more && bytes < VX_TURN_BYTES && clock_ns() - begun < VX_TURN_NS);
+	worker->served += bytes;
 }
 
 static void drain_wake(struct vx_worker *worker)
@@ -235,6 +239,25 @@ static void serve(struct vx_worker *worker, const struct epoll_event *events, in
 	}
 }
 
+/** look_on() - See for a while whether anything comes, as long as nobody else wants the CPU. Return: how many events */
+static int look_on(struct vx_worker *worker, struct epoll_event *events)
+{
+	uint64_t begun, now;
+	int n;
+
+	if (!worker->spins || worker->jobs_active || !vx_spin_may(&worker->spin, worker->served))
+		return 0;
+	begun = clock_ns();
+	do {
+		n = epoll_wait(worker->epoll, events, EVENTS, 0);
+		if (!n)
+			sched_yield();
+		now = clock_ns();
+	} while (!n && now - begun < VX_SPIN_NS);
+	vx_spin_learn(&worker->spin, n > 0, now - begun);
+	return n;
+}
+
 /** wait_and_serve() - Wait for anything, and give each ready source its turn */
 static void wait_and_serve(struct vx_worker *worker)
 {
@@ -242,7 +265,10 @@ static void wait_and_serve(struct vx_worker *worker)
 	int n;
 
 	vx_qsbr_offline(&worker->tables->qsbr, worker->index);
-	n = epoll_wait(worker->epoll, events, EVENTS, worker->jobs_active ? 0 : VX_IDLE_MS);
+	n = look_on(worker, events);
+	worker->served = 0;
+	if (n <= 0)
+		n = epoll_wait(worker->epoll, events, EVENTS, worker->jobs_active ? 0 : VX_IDLE_MS);
 	vx_qsbr_online(&worker->tables->qsbr, worker->index);
 	worker->now_ns = clock_ns();
 
@@ -414,6 +440,7 @@ int vx_worker_open(struct vx_worker *worker, const vx_config *config, bool share
 		error = vx_transmitter_open(&worker->transmitter, config, &worker->tables->offloads);
 	if (error)
 		return error;
+	worker->spins = config->flags & VX_ENGINE_SPIN;
 	worker->transmitter.tables = worker->tables;
 	worker->transmitter.stats = &worker->stats;
 	worker->transmitter.tell = tell_of_vtep;

@@ -8,6 +8,7 @@
 #include "gro.h"
 #include "ring.h"
 #include "sock.h"
+#include "spin.h"
 #include "switch.h"
 #include "transmit.h"
 
@@ -47,6 +48,9 @@ struct vx_worker {
 	uint64_t taken;			/* what it had taken by then */
 	uint64_t looked_ns;		/* when TAPs were last asked whether they are gone, while blocked */
 	bool rested;
+	bool spins;			/* may look on before it sleeps */
+	struct vx_spin spin;
+	uint32_t served;		/* bytes since the last wait */
 	int epoll;
 	int wake;			/* eventfd */
 	_Atomic bool stopping;

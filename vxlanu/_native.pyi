@@ -199,6 +199,7 @@ class Lib:
     VX_REASON_SLOTS: int
     VX_ENGINE_SAME_KERNEL: int
     VX_ENGINE_PIN: int
+    VX_ENGINE_SPIN: int
     VX_OFFLOAD_VNET_HDR: int
     VX_OFFLOAD_TSO: int
     VX_OFFLOAD_USO: int

@@ -57,6 +57,7 @@ def test_every_setting_can_be_said_in_the_file_and_in_the_environment(tmp_path: 
         "offload": "no-tso,no-mq",
         "workers": 3,
         "pin-workers": False,
+        "spin": False,
         "log-level": "debug",
         "log-format": "json",
         "profile": "local",

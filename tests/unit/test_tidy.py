@@ -39,7 +39,7 @@ HOT = [
     f"native/{room}.c"
     for room in (
         *("vxlan", "eth", "arp", "nd", "ecn", "csum", "gso", "train", "gro", "toobig", "burst", "inject"),  # pure
-        *("guard", "switch", "tap", "sock", "uplink", "transmit", "worker"),
+        *("spin", "guard", "switch", "tap", "sock", "uplink", "transmit", "worker"),
     )
 ]
 BANNED_NAMES = {"util", "utils", "helpers", "manager", "common"}

@@ -205,6 +205,7 @@ async def _data_plane(
         workers=config.workers,
         offloads=ladder.allowed,
         pin=config.pin_workers,
+        spin=config.spin,
     )
     sockets = kept.take_sockets()
     try:

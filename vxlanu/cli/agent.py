@@ -74,6 +74,11 @@ __all__ = ["agent"]
     default=None,
     help="Keep each of them on a CPU of its own, if there are exactly as many.  [pin]",
 )
+@click.option(
+    "--spin/--no-spin",
+    default=None,
+    help="Behind a small frame, look for the next one for up to 50 us before sleeping.  [spin]",
+)
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.  [info]")
 @click.option("--log-format", metavar="FORMAT", help="text or json.  [text]")
 @click.option("--ready-fd", type=int, metavar="N", help="Write one line to this descriptor when everything is up.")

@@ -78,11 +78,12 @@ class Dataplane:
         offloads: Iterable[str] = OFFLOADS,
         same_kernel: bool = False,
         pin: bool = False,
+        spin: bool = False,
         sockets: Sequence[int] = (),
     ) -> None:
         """Bind the data port on `address`. Of `offloads` what the kernel's sockets refuse goes unused.
 
-        `pin`: each worker keeps to a CPU. `sockets`, one per worker, are of an earlier run; they stay the caller's.
+        `pin`: a worker keeps to a CPU; `spin`: it looks on before it sleeps. `sockets` of before stay the caller's.
 
         Raises:
             PortHeld: the port is taken.
@@ -96,9 +97,8 @@ class Dataplane:
                 "data_port": data_port,
                 "workers": workers,
                 "offloads": offload_bits(offloads),
-                "flags": lib.VX_ENGINE_SAME_KERNEL * same_kernel | lib.VX_ENGINE_PIN * pin,
-                "given": len(sockets),
-                "receive_fds": list(sockets[:WORKERS_MAX]),
+                "flags": lib.VX_ENGINE_SAME_KERNEL * same_kernel | lib.VX_ENGINE_PIN * pin | lib.VX_ENGINE_SPIN * spin,
+                "given": len(sockets), "receive_fds": list(sockets[:WORKERS_MAX]),
             },
         )
         engine = ffi.new("vx_engine **")
