@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -212,15 +213,16 @@ def report(files: tuple[Path, ...], rounds: int, seconds: int | None, folder: Pa
     from benchmarks.report import Measured, write
 
     findings = load_findings(crowd_file) if crowd_file else []
-    runs = [load(path) for path in files] or list(_planned(rounds, seconds or 0))
+    runs = [load(path) for path in files] or _planned(rounds, seconds or 0)
     measured = Measured(runs, code.figures(_progress, CODE_REPEATS), findings)
     notes = folder / "NOTES.md"
     click.echo(f"\nwritten: {write(measured, notes.read_text() if notes.exists() else '', folder)}")
-    return 0 if all(it.complete for it in runs) else 130
+    return 0
 
 
-def _planned(rounds: int, seconds: int) -> Iterator[Run]:
-    """What a report needs; ends after a run that was broken off."""
+def _planned(rounds: int, seconds: int) -> list[Run]:
+    """What a report needs. A run that is broken off ends it all: what there is can be reported by its files."""
+    runs: list[Run] = []
     for at, planned in enumerate(PLAN, 1):
         file = cache_folder() / f"report-{at}-{planned.underlay}.json"
         settings = Settings(
@@ -229,9 +231,10 @@ def _planned(rounds: int, seconds: int) -> Iterator[Run]:
         )  # fmt: skip
         _progress(f"run {at} of {len(PLAN)}, {settings.line()}; kept in {file}\n")
         asked = Comparison(planned.peers or list(PEERS), meters(planned.meters, seconds), settings)
-        yield (done := measure(asked, _progress, partial(save, path=file)))
-        if not done.complete:
-            return
+        runs.append(measure(asked, _progress, partial(save, path=file)))
+        if not runs[-1].complete:
+            raise KeyboardInterrupt
+    return runs
 
 
 @benchmarks.command()
@@ -267,7 +270,7 @@ def run(arguments: Sequence[str]) -> int:
     except (Unknown, Unreadable) as error:
         click.echo(f"python -m benchmarks: {error}", err=True)
         return 2
-    except (VxlanuError, MeterFailed) as error:
+    except (VxlanuError, MeterFailed, subprocess.CalledProcessError) as error:
         click.echo(f"python -m benchmarks: {error}", err=True)
         return 1
     except (KeyboardInterrupt, click.Abort):
