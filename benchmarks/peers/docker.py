@@ -46,7 +46,7 @@ def bring_up(scene: Scene, stack: ExitStack) -> Path:
     if os.geteuid() != 0 or File(f"/proc/{lab.pid}/ns/user").stat() != File("/proc/self/ns/user").stat():
         raise VxlanuError("docker", "needs root")
     hosts = [DockerHost(scene, name, stack) for name in OWN_HOSTS]
-    _swarm(hosts, scene.inner_mtu)
+    _swarm(hosts, lab.plan.mtu)
     for host in hosts:
         host.run_container(stack)
     witnesses = tuple(witness for host in hosts for witness in host.witnesses())
@@ -58,7 +58,7 @@ def bring_up(scene: Scene, stack: ExitStack) -> Path:
 
 
 def _swarm(hosts: list[DockerHost], mtu: int) -> None:
-    """One Swarm of both, and an overlay network that plain containers may join."""
+    """One Swarm of both, and an overlay network that plain containers may join; it subtracts 50 from the MTU itself."""
     first, second = hosts
     first.docker("swarm", "init", "--advertise-addr", first.address)
     token = first.docker("swarm", "join-token", "-q", "worker")
