@@ -29,6 +29,7 @@ log = logging.getLogger("vxlanu.agent")
 
 SETTLE_S = 0.1  # one change of the host's network is many messages
 ADDRESSES = 0x10 | 0x100  # RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR of linux/rtnetlink.h
+ANY_NEIGHBOUR = (b"",)  # found in every message
 NETLINK_XFRM, IPSEC_POLICIES = 6, 0x8  # XFRMNLGRP_POLICY of linux/xfrm.h
 
 
@@ -42,9 +43,9 @@ class Injection:
         self._uplink: OpenedUplink | None = None
         self._wanted = False
         self._unable = ""
-        self._refused = ""
+        self._refused: dict[VtepRef | None, str] = {}
         self._due = asyncio.Event()
-        self._looked: frozenset[VtepRef] = frozenset()
+        self._failed = False
         self._neighbours: tuple[bytes, ...] = ()
 
     async def open(self) -> None:
@@ -62,17 +63,17 @@ class Injection:
 
     def rungs(self) -> list[Offload]:
         """Its row in `status`, if it was asked for."""
-        why = self._unable or self._refused
+        why = self._unable or next(iter(self._refused.values()), "")
         return [Offload(INJECT, not why, why)] if self._wanted else []
 
     def refused(self, vtep: VtepRef | None, error: int) -> None:
         """The kernel did not take a frame for a VTEP; the fast path is back to its socket."""
-        self._refused = f"the kernel: refused towards {vtep} with {os.strerror(error)}"
-        log.warning("no injection any more: %s", self._refused, extra={"event": "inject_refused"})
+        why = self._refused[vtep] = f"the kernel: refused towards {vtep} with {os.strerror(error)}"
+        log.warning("no injection any more: %s", why, extra={"event": "inject_refused"})
 
     def check(self, _now: float) -> None:
-        """Once a second: are there other VTEPs than those that were looked at?"""
-        if self._uplink is not None and self._dataplane.path_mtus().keys() != self._looked:
+        """Once a second: are there VTEPs that were not looked at, or could it not be done?"""
+        if self._uplink is not None and (self._failed or self._dataplane.hops_wanted()):
             self._due.set()
 
     async def run(self) -> None:
@@ -98,11 +99,12 @@ class Injection:
     async def _look(self, uplink: OpenedUplink) -> None:
         used = frozenset(self._dataplane.path_mtus())
         ask = partial(self._helper.next_hops, uplink=uplink.uplink, source=self._underlay.address)
+        self._neighbours = ANY_NEIGHBOUR  # who they are is not known yet, and one may be resolved meanwhile
         try:
-            found = await ask([vtep.address for vtep in used])
+            found, self._failed = await ask([vtep.address for vtep in used]), False
         except VxlanuError as why:
-            found = NextHops({}, f"{why.what}: {why.why}")
-        self._looked = used
+            found, self._failed = NextHops({}, f"{why.what}: {why.why}"), True
+        self._refused = {vtep: said for vtep, said in self._refused.items() if vtep in used}
         self._neighbours = tuple({_packed(it.via) for it in found.items.values()})
         self._say(found.unable)
         for vtep in used & self._dataplane.path_mtus().keys():
@@ -111,7 +113,7 @@ class Injection:
     def _tell(self, vtep: VtepRef, hop: NextHop | None) -> None:
         """The fast path, where it is news."""
         if self._dataplane.set_hop(vtep, (hop.mac, hop.source) if hop and hop.mac else None):
-            self._refused = ""
+            self._refused.pop(vtep, None)
 
     def _say(self, unable: str) -> None:
         if unable != self._unable:

@@ -315,12 +315,18 @@ class Dataplane:
 
     def set_hop(self, vtep: VtepRef, hop: tuple[str, str] | None) -> bool:
         """Say by which neighbour of the uplink a VTEP is reached: its MAC and the uplink's. False: that is no news."""
-        if vtep not in self._vteps or self._hops.get(vtep) == hop:
+        if vtep not in self._vteps:
             return False
-        macs = [packed_mac(mac) for mac in hop] if hop else [ffi.NULL] * 2
-        _checked(lib.vx_vtep_hop(self._engine, self._vteps[vtep], *macs), f"next hop of {vtep}")
+        news = self._hops.get(vtep) != hop
+        if news:
+            macs = [packed_mac(mac) for mac in hop] if hop else [ffi.NULL] * 2
+            _checked(lib.vx_vtep_hop(self._engine, self._vteps[vtep], *macs), f"next hop of {vtep}")
         self._hops[vtep] = hop
-        return True
+        return news
+
+    def hops_wanted(self) -> bool:
+        """Whether there is a VTEP that `set_hop` was not called for: one that is new, or that went and came back."""
+        return self._hops.keys() != self._vteps.keys()
 
     def _use_vtep(self, vtep: VtepRef) -> int:
         index = self._vteps.get(vtep)

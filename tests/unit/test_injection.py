@@ -1,0 +1,175 @@
+"""When next hops are looked at: the host's netlink is played, the data plane is a real one that does not run."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import pytest
+
+from vxlanu.agent import injection as module
+from vxlanu.agent.advertise import Underlay
+from vxlanu.agent.changes import NEIGHBOURS
+from vxlanu.agent.injection import Injection
+from vxlanu.dataplane import Dataplane, Member, NetworkConfig, VtepRef
+from vxlanu.nsopen import NamespaceHelper, NextHop, NextHops, OpenedUplink
+from vxlanu.nsopen.wire import HelperTimeout
+
+FAR, NETWORK, OWN = VtepRef("192.0.2.2"), bytes(16), "02:00:00:00:00:01"
+MAC = "02:00:00:00:00:09"
+ANSWER_S = 5.0
+
+
+class Host:
+    """The helper's half of a host, and its netlink. `mac` is FAR's; empty while nobody knows it."""
+
+    def __init__(self) -> None:
+        self.mac, self.fails, self.looks = MAC, False, 0
+        self.meanwhile: Callable[[], None] = lambda: None
+        self.told: dict[int, Callable[[bytes], None]] = {}
+
+    async def next_hops(self, addresses: Sequence[str], uplink: int, source: str) -> NextHops:
+        self.looks += 1
+        if self.fails:
+            raise HelperTimeout("next hops", "no answer")
+        answer = NextHops({address: NextHop(address, self.mac, OWN) for address in addresses})
+        self.meanwhile()
+        return answer
+
+    @contextmanager
+    def heard(self, groups: int, told: Callable[[bytes], None], _protocol: int = 0) -> Iterator[None]:
+        self.told[groups] = told
+        yield
+
+    def resolve(self) -> None:
+        """FAR's MAC becomes known, as a neighbour message says."""
+        self.meanwhile = lambda: None
+        self.mac = MAC
+        self.told[NEIGHBOURS](b"\x01" + socket.inet_aton(FAR.address))
+
+
+class Plane:
+    """A data plane, and the next hops that it was told."""
+
+    def __init__(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.real = Dataplane("127.0.0.1", port, workers=1, offloads=())
+        self.told: list[tuple[str, str] | None] = []
+        self.real.set_network(NETWORK, NetworkConfig(256, 1450))
+
+    def use(self, *vteps: VtepRef) -> None:
+        self.real.set_members(NETWORK, frozenset(map(Member, vteps)))
+
+    def path_mtus(self) -> dict[VtepRef, int]:
+        return self.real.path_mtus()
+
+    def hops_wanted(self) -> bool:
+        return self.real.hops_wanted()
+
+    def set_hop(self, vtep: VtepRef, hop: tuple[str, str] | None) -> bool:
+        news = self.real.set_hop(vtep, hop)
+        if news:
+            self.told.append(hop)
+        return news
+
+
+class World:
+    """Injection between the two."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host, self.plane = Host(), Plane()
+        monkeypatch.setattr(module, "heard", self.host.heard)
+        monkeypatch.setattr(module, "SETTLE_S", 0.0)
+        helper, plane = cast(NamespaceHelper, self.host), cast(Dataplane, self.plane)
+        self.injection = Injection(helper, plane, Underlay("127.0.0.1", "lo", 1500))
+        self.injection._wanted, self.injection._uplink = True, OpenedUplink("vxlanu_tx0", 1, 0)
+        self.plane.use(FAR)
+
+    async def after(self, wanted: Callable[[], bool]) -> None:
+        """Turn, with a look at the clock at each, until something is so."""
+        deadline = asyncio.get_running_loop().time() + ANSWER_S
+        while not wanted():
+            assert asyncio.get_running_loop().time() < deadline, (self.host.looks, self.plane.told)
+            self.injection.check(0.0)
+            await asyncio.sleep(0.001)
+
+    def tell(self, *steps: tuple[Callable[[], None], Callable[[], bool]]) -> None:
+        """Do each thing, and wait until what it leads to is so."""
+
+        async def all_steps() -> None:
+            running = asyncio.create_task(self.injection.run())
+            for do, so in steps:
+                do()
+                await self.after(so)
+            looks = self.host.looks
+            for _ in range(50):
+                self.injection.check(0.0)
+                await asyncio.sleep(0.001)
+            assert self.host.looks == looks, "there is nothing left to look at"
+            running.cancel()
+
+        try:
+            asyncio.run(all_steps())
+        finally:
+            self.plane.real.stop()
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+def nothing() -> None:
+    """No step but to wait."""
+
+
+def test_a_vtep_that_went_and_came_back_unseen_is_looked_at_again(world: World) -> None:
+    def replace() -> None:
+        world.plane.use()
+        world.plane.use(FAR)
+
+    first, second = [(MAC, OWN)], [(MAC, OWN)] * 2
+    world.tell((nothing, lambda: world.plane.told == first), (replace, lambda: world.plane.told == second))
+
+
+def test_a_neighbour_that_is_resolved_while_we_look_is_not_missed(world: World) -> None:
+    world.host.mac, world.host.meanwhile = "", world.host.resolve
+    world.tell((nothing, lambda: world.plane.told == [(MAC, OWN)]))
+
+
+def test_a_look_that_failed_withdraws_all_and_is_made_again(world: World) -> None:
+    def fail() -> None:
+        world.host.fails = True
+        world.injection._due.set()
+
+    def mend() -> None:
+        world.host.fails = False
+
+    world.tell(
+        (nothing, lambda: world.plane.told == [(MAC, OWN)]),
+        (fail, lambda: world.plane.told[1:] == [None] and not world.injection.rungs()[0].in_use),
+        (mend, lambda: world.plane.told[2:] == [(MAC, OWN)] and world.injection.rungs()[0].in_use),
+    )
+
+
+def test_a_refusal_stands_in_status_until_its_own_vtep_has_another_next_hop(world: World) -> None:
+    other = VtepRef("192.0.2.3")
+
+    def refuse() -> None:
+        world.injection.refused(FAR, 22)
+        world.plane.use(FAR, other)
+
+    def move() -> None:
+        world.host.mac = "02:00:00:00:00:0a"
+        world.injection._due.set()
+
+    world.tell(
+        (nothing, lambda: len(world.plane.told) == 1),
+        (refuse, lambda: len(world.plane.told) == 2 and not world.injection.rungs()[0].in_use),
+        (move, lambda: len(world.plane.told) == 4 and world.injection.rungs()[0].in_use),
+    )
