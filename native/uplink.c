@@ -9,6 +9,8 @@
  *   What the TAP does not take goes by the socket. EAGAIN says that more than VX_TX_BUFFER of ours is under way
  *   (TUNSETSNDBUF): the socket has its own room, and when that is full too TAPs are not read. Anything else says that
  *   the TAP is gone, down, or of a kernel that wants other headers: nothing more goes there by this next hop.
+ *
+ *   Nobody says EMSGSIZE here. What is longer than the path takes, or who knows, goes by the socket, which will.
  */
 #define _GNU_SOURCE
 #include "uplink.h"
@@ -42,6 +44,14 @@ static struct vx_outer outer_of(const struct vx_uplink *uplink, const struct vx_
 	};
 }
 
+/** fits() - Whether the path to a VTEP is known to take the segments that a super-frame will be cut into */
+static bool fits(const struct vx_message *message, const struct vx_vtep *vtep)
+{
+	uint32_t packet = message->size + (message->to.any.sa_family == AF_INET ? 28 : 48);
+
+	return packet <= atomic_load_explicit(&vtep->path_mtu, memory_order_relaxed);	/* 0: not known */
+}
+
 /**
  * vx_uplink_put() - Let a super-frame leave uncut
  * @uplink:	Uplink
@@ -61,7 +71,7 @@ int vx_uplink_put(const struct vx_uplink *uplink, struct vx_tx_socket *sock, con
 	struct iovec parts[2];
 	int error;
 
-	if (!hop || atomic_load_explicit(&hop->refused, memory_order_relaxed))
+	if (!hop || atomic_load_explicit(&hop->refused, memory_order_relaxed) || !fits(message, vtep))
 		return -EAGAIN;
 	outer.ethernet = hop->ethernet;
 	parts[0] = (struct iovec){ head, vx_inject_head(gso, &outer, head) };

@@ -13,6 +13,7 @@
 
 #define UPLINK	1000	/* no descriptor: nothing but the wrapped writev() sees it */
 #define MSS	1386
+#define PATH_MTU (20 + 8 + 8 + 54 + MSS)
 #define PUTS	8
 
 static const uint8_t router[VX_MAC_LEN] = { 2, 0, 0, 0, 0, 9 }, own[VX_MAC_LEN] = { 2, 0, 0, 0, 0, 1 };
@@ -46,7 +47,12 @@ ssize_t __wrap_writev(int fd, const struct iovec *parts, int count)
 	return (ssize_t)(parts[0].iov_len + parts[1].iov_len);
 }
 
-/** uplinked() - A stand whose member VTEP has a next hop */
+static void set_path_mtu(struct stand *stand, uint32_t mtu)
+{
+	atomic_store(&vx_net_vtep(stand->scene->tables, (uint32_t)stand->scene->member)->path_mtu, mtu);
+}
+
+/** uplinked() - A stand whose member VTEP has a next hop and a path for whole segments */
 static struct stand *uplinked(void)
 {
 	struct stand *stand = stand_new(VX_OFFLOAD_ALL);
@@ -54,6 +60,7 @@ static struct stand *uplinked(void)
 	memset(&uplink, 0, sizeof(uplink));
 	stand->transmitter.uplink.fd = UPLINK;
 	EQUAL(vx_net_vtep_hop(stand->scene->tables, (uint32_t)stand->scene->member, router, own), 0);
+	set_path_mtu(stand, PATH_MTU);
 	return stand;
 }
 
@@ -195,6 +202,29 @@ static void what_would_be_too_long_with_outer_headers_is_cut(void)
 	stand_free(stand);
 }
 
+static void what_the_path_does_not_take_or_who_knows_is_left_to_the_socket(void)
+{
+	struct stand *stand = uplinked();
+	struct vx_frame frame = large(stand);
+	int far = stand->scene->member;
+
+	queue(stand, &frame, far);
+	set_path_mtu(stand, PATH_MTU - 1);		/* since the frame was held to it */
+	flush(stand);
+	EQUAL(uplink.tries, 0);
+	same_datagrams(&frame, 0, 0, frame.segments);
+	set_path_mtu(stand, 0);
+	queue(stand, &frame, far);
+	flush(stand);
+	EQUAL(uplink.tries, 0);
+	same_datagrams(&frame, 0, frame.segments, frame.segments);
+	set_path_mtu(stand, PATH_MTU);
+	queue(stand, &frame, far);
+	flush(stand);
+	EQUAL(uplink.count, 1);
+	stand_free(stand);
+}
+
 CASES(
 	CASE(a_super_frame_leaves_uncut_and_counts_as_its_segments),
 	CASE(who_has_no_next_hop_gets_segments),
@@ -202,4 +232,5 @@ CASES(
 	CASE(a_full_uplink_leaves_frames_to_the_socket_for_the_moment),
 	CASE(a_refusal_is_told_once_and_stands_until_there_is_another_next_hop),
 	CASE(what_would_be_too_long_with_outer_headers_is_cut),
+	CASE(what_the_path_does_not_take_or_who_knows_is_left_to_the_socket),
 )
