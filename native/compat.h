@@ -16,6 +16,9 @@
 #ifndef IPV6_PMTUDISC_PROBE
 #define IPV6_PMTUDISC_PROBE 3
 #endif
+#ifndef IPV6_AUTOFLOWLABEL
+#define IPV6_AUTOFLOWLABEL 70
+#endif
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif

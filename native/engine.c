@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sock.h"
 #include "steer.h"
 
 #define REAP_PAUSE_NS	1000000	/* between two looks at the workers' marks */
@@ -300,8 +301,13 @@ int vx_engine_inject(vx_engine *engine, int fd)
 	if (engine->uplink || engine->worker[0].running)
 		return -EBUSY;
 	engine->uplink = fd;
-	for (unsigned i = 0; i < engine->workers; i++)
-		engine->worker[i].transmitter.uplink.fd = fd;
+	for (unsigned i = 0; i < engine->workers; i++) {
+		struct vx_transmitter *transmitter = &engine->worker[i].transmitter;
+
+		transmitter->uplink.fd = fd;
+		for (unsigned k = 0; k < transmitter->count; k++)
+			vx_sock_drop_flow_label(transmitter->sockets[k].fd, vx_addr_is4(transmitter->uplink.source));
+	}
 	return 0;
 }
 

@@ -11,8 +11,8 @@
  *   The outer headers say what the transmit sockets would (transmit.c): their source port, so that the receiver
  *   steers both kinds to one worker (steer.c); DF, their TTL and TOS. The identification counts segments, for the
  *   kernel gives segment i the number id + i, and a receiver merges only what goes on counting (inet_gro_flush()).
- *   The flow label of IPv6 is 0: ports tell flows apart. The outer checksum is always there, as the sum of the
- *   pseudo-header for whoever cuts to complete.
+ *   The flow label of IPv6 is 0, theirs too (vx_sock_drop_flow_label()): ports tell flows apart. The outer checksum is
+ *   always there, as the sum of the pseudo-header for whoever cuts to complete.
  *
  *   virtio_net_hdr_tnl_to_skb() checks the offsets, and gso_features_check() cuts in software what reaches
  *   gso_max_size with its Ethernet header: a longer frame is not for here.

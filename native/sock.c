@@ -317,6 +317,17 @@ int vx_sock_transmit_socket(const uint8_t *address, unsigned class)
 	return fd;
 }
 
+/** vx_sock_drop_flow_label() - Send with flow label 0, as what is injected has it (inject.c)
+ *
+ * The kernel makes labels out of a secret, so that nobody else can have the same: without them a router that goes by
+ * the label (RFC 6438) sends all of a flow one way.
+ */
+void vx_sock_drop_flow_label(int fd, bool ipv4)
+{
+	if (!ipv4)
+		vx_sock_set(fd, IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0);
+}
+
 /** vx_sock_ttl() - The TTL or hop limit that a socket sends with */
 uint8_t vx_sock_ttl(int fd, bool ipv4)
 {

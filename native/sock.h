@@ -50,6 +50,7 @@ bool vx_sock_is_virtual(const uint8_t *address);
 uint32_t vx_sock_path_mtu(int fd, const struct sockaddr *to, socklen_t to_len, uint32_t len);
 uint16_t vx_sock_port(int fd);
 int vx_sock_transmit_socket(const uint8_t *address, unsigned class);
+void vx_sock_drop_flow_label(int fd, bool ipv4);
 uint8_t vx_sock_ttl(int fd, bool ipv4);
 uint32_t vx_sock_kernel(void);
 unsigned vx_sock_segments(int fd);

@@ -124,7 +124,7 @@ def test_cut_by_the_kernel_they_are_whole_packets_with_right_checksums(way: Way,
     features = UNDERLAYS["wire"] | dict.fromkeys(FEATURES, "off")
     way.switch(features)
     checks = [f"-o{it}.check_checksum:TRUE" for it in ("ip", "udp", "tcp")]
-    fields = ["frame.len", "ip.checksum.status", "udp.checksum.status", "tcp.checksum.status"]
+    fields = ["frame.len", "ipv6.flow", "ip.checksum.status", "udp.checksum.status", "tcp.checksum.status"]
     sent = f"udp dst port 4789 and src host {way.lab.plan.advertise('h1')}"
     watching = ["tshark", "-lni", "eth0", *checks, f"-f{sent}", "-c200", "-Tfields"]
     try:
@@ -138,7 +138,8 @@ def test_cut_by_the_kernel_they_are_whole_packets_with_right_checksums(way: Way,
         way.switch(UNDERLAYS["offload"])
     longest = max(int(row[0]) for row in rows)
     assert longest == way.lab.plan.mtu + 14
-    for _, *each in rows:
+    for _, flow, *each in rows:
+        assert int(flow or "0", 0) == 0, "one way for all of a flow, injected or not"
         assert {status for field in each for status in field.split(",") if status} == {GOOD}, rows
 
 
