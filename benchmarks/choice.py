@@ -51,7 +51,7 @@ class Planned:
 PLAN = (
     Planned("offload", ("tcp-1", "tcp-4", "rtt-tcp", "cpu-2g", "memory"), peers=()),
     Planned("offload", ("tcp-4-both", "udp-64", "udp-1400-segment", "udp-imix", "rtt-udp", "connect")),
-    Planned("plain", ("tcp-1", "tcp-4")),
+    Planned("plain", ("tcp-1", "tcp-4", "udp-64", "udp-1400-segment")),
     Planned("nic", ("tcp-1", "tcp-4")),
     Planned("offload", ("tcp-1", "tcp-4"), flags=("--offload", "inject")),
 )
