@@ -84,3 +84,20 @@ def test_without_a_route_nothing_is_said() -> None:
     host.link, host.known = 0, 1400
     asyncio.run(paths_of(host).look())
     assert host.known == 1400
+
+
+def test_a_vtep_that_went_and_came_back_is_looked_at_again() -> None:
+    async def story() -> None:
+        host = Host()
+        paths = paths_of(host)
+        await paths.look()
+        paths.check()
+        task = asyncio.create_task(paths.run())
+        await asyncio.sleep(0)
+        host.known = 0  # a new record of the fast path, under the old name
+        paths.check()
+        while not host.known:
+            await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(story(), 20))

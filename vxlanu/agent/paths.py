@@ -39,12 +39,13 @@ class Paths:
 
     def check(self, now: float | None = None) -> None:
         """Once a second: are there VTEPs that were not looked at, or refusals that are old enough to be tried?"""
-        now, used = time.monotonic() if now is None else now, self._dataplane.path_mtus().keys()
+        now, used = time.monotonic() if now is None else now, self._dataplane.path_mtus()
         late = [vtep for vtep, since in self._refused.items() if now - since > REFUSED_S]
         for vtep in late:
             self._refused.pop(vtep)
-        self._said = {vtep: mtu for vtep, mtu in self._said.items() if vtep in used}
-        if late or used != self._said.keys():
+        # One that went and came back meanwhile begins anew with 0.
+        self._said = {vtep: mtu for vtep, mtu in self._said.items() if vtep in used and (used[vtep] or not mtu)}
+        if late or used.keys() != self._said.keys():
             self._due.set()
 
     def lowered(self, vtep: VtepRef, now: float | None = None) -> None:
