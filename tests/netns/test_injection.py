@@ -166,6 +166,21 @@ def test_another_way_than_by_the_uplink_is_left_to_the_sockets(way: Way) -> None
     poll(way.is_injected, what="the way by the uplink is taken again", story=way.story)
 
 
+def test_a_route_with_several_next_hops_is_left_to_the_sockets(way: Way) -> None:
+    lab, other = way.lab, way.lab.plan.advertise("h2")
+    bits, second = (128, "fd97::77") if ":" in other else (32, "10.97.0.77")
+    lab.exec("h2", ["ip", "address", "add", f"{second}/{bits}", "dev", "eth0"])
+    route = f"ip route replace {other}/{bits} src {lab.plan.advertise('h1')}"
+    hops = [f"nexthop via {address} dev eth0 onlink" for address in (other, second)]
+    lab.exec("h1", f"{route} {hops[0]}".split())
+    poll(way.is_injected, what="one next hop is enough", story=way.story)
+    lab.exec("h1", f"{route} {hops[0]} {hops[1]}".split())
+    poll(lambda: not way.is_injected(), what="the second next hop is noticed", story=way.story)
+    assert way.stands_still()
+    lab.exec("h1", ["ip", "route", "del", f"{other}/{bits}"])
+    poll(way.is_injected, what="the only way is taken again", story=way.story)
+
+
 def test_an_uplink_that_cannot_cut_gets_segments(way: Way) -> None:
     for feature in FEATURES:
         assert way.is_injected(), "positive control"

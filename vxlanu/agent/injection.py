@@ -85,11 +85,16 @@ class Injection:
             ears.enter_context(heard(NEIGHBOURS, self._neighbour))
             with contextlib.suppress(OSError):  # a kernel without IPsec has no policies either
                 ears.enter_context(heard(IPSEC_POLICIES, lambda _: self._due.set(), NETLINK_XFRM))
-            while True:
-                await self._due.wait()
-                await asyncio.sleep(SETTLE_S)
-                self._due.clear()
-                await self._look(self._uplink)
+            try:
+                while True:
+                    await self._due.wait()
+                    await asyncio.sleep(SETTLE_S)
+                    self._due.clear()
+                    await self._look(self._uplink)
+            except Exception:  # a defect: from now on nobody would see that a next hop is another
+                for vtep in self._dataplane.path_mtus():
+                    self._dataplane.set_hop(vtep, None)
+                raise
 
     def _neighbour(self, message: bytes) -> None:
         """A neighbour is another: any on a busy segment, so ours is looked for by the bytes of its address."""

@@ -38,6 +38,7 @@ FEATURES = ("tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation")
 INGRESS, ETH_P_ALL, ARPHRD_ETHER = 0xFFFF0000, 3, 1
 NUD_STALE, NUD_VALID = 0x04, 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # reachable, stale, delay, probe, noarp, permanent
 NTF_USE = 0x01
+RTM_F_FIB_MATCH = 0x2000  # the entry of the table, not what was made of it for one packet
 NETLINK_XFRM, XFRM_MSG_GETPOLICY, XFRM_MSG_NEWPOLICY = 6, 0x15, 0x13
 POLICY_ID_BYTES = 64  # struct xfrm_userpolicy_id
 NLM_F_REQUEST_DUMP = 0x301
@@ -152,12 +153,17 @@ def _has_ipsec() -> bool:
 
 
 def _via(netlink: IPRoute, address: str, wanted: AskHops) -> str:
-    """The address whose MAC is needed to reach `address`; empty if it is not reached by the uplink."""
+    """The address whose MAC is needed to reach `address`; empty if it is not reached by the uplink, or not always.
+
+    Of a route with several next hops the kernel picks one for each socket, by more than we tell it here: a flow's
+    small frames, which a socket sends, could go another way than its super-frames.
+    """
     try:
         route = netlink.route("get", dst=address, src=wanted.source)[0]
+        entry = netlink.route("get", dst=address, src=wanted.source, flags=RTM_F_FIB_MATCH)[0]
     except NetlinkError:
         return ""
-    plain = number_of(route["type"]) == RTN_UNICAST and not route.get("encap")
+    plain = number_of(route["type"]) == RTN_UNICAST and not route.get("encap") and not entry.get("multipath")
     if not plain or number_of(route.get("oif")) != wanted.uplink:
         return ""
     return text_of(route.get("gateway")) or text_of(nested(route.get("via")).get("addr")) or address
