@@ -44,8 +44,9 @@ def _spend(path: Path, seconds: float) -> _Spent:
     processes = with_children(path.processes)
     before, own_before = machine_cpu(), cpu_of(processes)
     time.sleep(seconds)
-    after, own_after = machine_cpu(), cpu_of(processes)
-    return _Spent(after.busy_since(before), own_after - own_before, after.stolen_since(before), after.at - before.at)
+    after, own_after = machine_cpu(), cpu_of(own_before)
+    own = sum(spent - own_before[pid] for pid, spent in own_after.items())
+    return _Spent(after.busy_since(before), own, after.stolen_since(before), after.at - before.at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.meters import Inapplicable, Reading
+from benchmarks.meters import Inapplicable, MeterFailed, Reading
 from benchmarks.meters.processes import pss_of, with_children
 from benchmarks.scene import Path
 
@@ -23,5 +23,7 @@ class Memory:
     def read(self, path: Path) -> Reading:
         if not path.processes:
             raise Inapplicable("no programs of its own: it is the kernel's")
-        each = {pid: pss_of([pid]) / 2**20 for pid in with_children(path.processes)}
+        each = {pid: octets / 2**20 for pid, octets in pss_of(with_children(path.processes)).items()}
+        if gone := set(path.processes) - each.keys():
+            raise MeterFailed(f"{path.peer}: processes {', '.join(map(str, sorted(gone)))} have ended")
         return Reading(sum(each.values()), detail={"processes": each})

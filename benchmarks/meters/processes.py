@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Cpu", "cpu_of", "machine_cpu", "pss_of", "with_children"]
+__all__ = ["ENDED", "Cpu", "cpu_of", "machine_cpu", "pss_of", "with_children"]
 
+ENDED = (FileNotFoundError, ProcessLookupError)
+"""What reading of a process that has ended raises; a child of a peer's may have, at any moment."""
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -54,23 +57,26 @@ def with_children(processes: Iterable[int]) -> list[int]:
         pid = left.pop()
         found.append(pid)
         for task in Path(f"/proc/{pid}/task").glob("*/children"):
-            left += [int(child) for child in task.read_text().split()]
+            with contextlib.suppress(*ENDED):
+                left += [int(child) for child in task.read_text().split()]
     return found
 
 
-def cpu_of(processes: Iterable[int]) -> float:
-    """Seconds of CPU that processes have used, in user mode and in the kernel on their behalf."""
-    seconds = 0.0
+def cpu_of(processes: Iterable[int]) -> dict[int, float]:
+    """Seconds of CPU that each has used, in user mode and in the kernel on its behalf, without those that ended."""
+    spent = {}
     for pid in processes:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        seconds += (int(fields[11]) + int(fields[12])) * _TICK_S
-    return seconds
+        with contextlib.suppress(*ENDED):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            spent[pid] = (int(fields[11]) + int(fields[12])) * _TICK_S
+    return spent
 
 
-def pss_of(processes: Iterable[int]) -> int:
-    """Bytes of memory: their own, and of what they share with others their part."""
-    total = 0
+def pss_of(processes: Iterable[int]) -> dict[int, int]:
+    """Bytes of memory of each: its own, and of what it shares with others its part, without those that ended."""
+    held = {}
     for pid in processes:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        total += next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-    return total
+        with contextlib.suppress(*ENDED):
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            held[pid] = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return held

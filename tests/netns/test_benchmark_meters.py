@@ -8,12 +8,12 @@ The machine is busy with other tests, so what a meter asks of a figure worth rep
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import pytest
 
-from benchmarks.meters import Meter, MeterFailed, cpu, rtt, udp
+from benchmarks.meters import Meter, MeterFailed, Reading, cpu, rtt, udp
 from benchmarks.meters.connect import Connect
 from benchmarks.meters.cpu import CpuPerGbit, CpuPerPackets
 from benchmarks.meters.memory import Memory
@@ -25,6 +25,7 @@ from benchmarks.scene import Path, Scene
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop("iperf3", "ethtool")]
 
+TRIES = 4
 PLAUSIBLE: list[tuple[Meter, float, float]] = [
     (Bulk(seconds=1), 0.05, 1000),
     (Connect(seconds=0.2), 10, 1e6),
@@ -53,12 +54,20 @@ def modest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(udp, "SECONDS", 0.1)
 
 
+def read(meter: Meter, path: Path) -> Reading:
+    """A figure; again where there was none, for a frame or a moment was lost to other tests."""
+    for _ in range(TRIES - 1):
+        with suppress(MeterFailed):
+            return meter.read(path)
+    return meter.read(path)
+
+
 @pytest.mark.parametrize(("meter", "least", "most"), PLAUSIBLE, ids=lambda value: getattr(value, "name", ""))
 def test_a_meter_has_a_likely_figure_and_the_path_carried_what_it_claims(
     path: Path, meter: Meter, least: float, most: float
 ) -> None:
     before = path.passed()
-    reading = meter.read(path)
+    reading = read(meter, path)
     passed = {witness: count - before[witness] for witness, count in path.passed().items()}
     assert least < reading.value < most, reading
     assert min(passed.values()) > 0.95 * reading.octets > 0
@@ -66,7 +75,7 @@ def test_a_meter_has_a_likely_figure_and_the_path_carried_what_it_claims(
 
 def test_udp_is_counted_and_what_is_remembered_shortens_the_next_reading(path: Path) -> None:
     meter = Udp(1400, segment=True)
-    first, second = meter.read(path), meter.read(path)
+    first, second = read(meter, path), read(meter, path)
     assert first.value > 1 and first.also["at-twice"] > 0
     assert meter.memory[path.peer] == pytest.approx(second.value * 1e3)
     trials = second.detail["trials"]
@@ -77,7 +86,7 @@ def test_udp_is_counted_and_what_is_remembered_shortens_the_next_reading(path: P
 @pytest.mark.interop("sockperf")
 @pytest.mark.parametrize("meter", [PingPong(seconds=1), PingPong("udp", load=0.05, seconds=1)], ids=lambda m: m.name)
 def test_a_round_trip_has_percentiles_in_order(path: Path, meter: PingPong) -> None:
-    reading = meter.read(path)
+    reading = read(meter, path)
     assert 1 < reading.value <= reading.also["p90"] <= reading.also["p99"] <= reading.also["max"] < 1e6
 
 
