@@ -11,6 +11,10 @@
  *   from our answer that the MAC is here, which for others would be false. Who claims an address by ARP or NA
  *   through the tunnel that a record gives to another MAC is a spoofer.
  *
+ *   A router solicitation to all routers is for foreign VTEPs as well: no endpoint may advertise itself as a router
+ *   (guard.c), so none could answer. Linux never ceases to send them where nobody does, and a copy of each to each of
+ *   a thousand endpoints kept two CPUs busy with nothing.
+ *
  *   What is left undecided here (act and reason both 0) is an ordinary frame to the lookup stage.
  */
 #include "proxy.h"
@@ -127,6 +131,20 @@ static void from_vtep(struct vx_frame *frame, const struct question *question)
 		vx_drop(frame, VX_SPLIT_HORIZON);
 }
 
+/** seek_routers() - Let a router solicitation of an endpoint go to foreign VTEPs, and to nobody else */
+static void seek_routers(struct vx_frame *frame)
+{
+	const struct vx_members *members = atomic_load_explicit(&frame->network->flood, memory_order_acquire);
+
+	if (!frame->eth.group)
+		return;
+	frame->act = VX_ACT_ABSORB;
+	if (frame->from == VX_AT_VTEP || frame->port->flags & VX_PORT_UNICAST || !members || !members->foreign)
+		return;
+	frame->act = VX_ACT_FLOOD;
+	frame->scope = VX_TO_FOREIGN;
+}
+
 static enum vx_reason read_arp(const struct vx_frame *frame, struct vx_arp *arp, struct question *question)
 {
 	enum vx_reason reason = vx_arp_parse(frame->data, &frame->eth, arp);
@@ -159,7 +177,7 @@ static enum vx_reason read_nd(const struct vx_frame *frame, struct vx_nd *nd, ui
 }
 
 /**
- * vx_proxy() - Decide about an ARP frame, NS or NA, as far as records can
+ * vx_proxy() - Decide about an ARP frame, NS, NA or router solicitation, as far as records can
  * @frame:	Frame for which vx_proxy_is_arp_nd() is true and that passed the guards
  */
 void vx_proxy(struct vx_frame *frame)
@@ -172,6 +190,11 @@ void vx_proxy(struct vx_frame *frame)
 	uint64_t mac;
 	enum vx_reason reason;
 
+	if (vx_nd_type(frame->data, &frame->eth) == VX_ND_ROUTER_SOLICIT) {
+		seek_routers(frame);
+		return;
+	}
+	frame->notes |= VX_NOTE_ARP_ND;
 	if (frame->eth.type == VX_ETHERTYPE_ARP)
 		reason = read_arp(frame, &arp, &question);
 	else

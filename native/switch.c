@@ -225,7 +225,6 @@ VX_INLINE enum vx_reason lookup_unicast(struct decision *decision, struct vx_fra
 /** lookup_neighbor() - ARP and ND: by the records if they say, else as an ordinary frame (then nothing is decided) */
 static enum vx_reason lookup_neighbor(struct decision *decision, struct vx_frame *frame)
 {
-	frame->notes |= VX_NOTE_ARP_ND;
 	vx_proxy(frame);
 	return frame->act == VX_ACT_FLOOD ? flood(decision, frame) : (enum vx_reason)frame->reason;
 }

@@ -198,7 +198,7 @@ typedef struct {
 	uint64_t decapsulated;          /* datagrams with a whole VXLAN header and a known network */
 	uint64_t arp_answered;
 	uint64_t nd_answered;
-	uint64_t absorbed;              /* announcements that nobody needs, and probes (probe.c) */
+	uint64_t absorbed;              /* what nobody needs (proxy.c), and probes (probe.c) */
 	uint64_t flooded;               /* copies made of broadcast, multicast and unknown unicast */
 	uint64_t arp_nd_underlay;       /* ARP, NS and NA that crossed the underlay, either direction */
 	uint64_t pending_passed;        /* frames that passed although their MAC had no record yet */

@@ -151,6 +151,48 @@ static void a_solicitation_behind_long_headers_is_answered_like_any(void)
 	scene_free(scene);
 }
 
+/** put_router_solicitation() - From an endpoint with its link-local address, to all routers. Return: length */
+static uint32_t put_router_solicitation(uint8_t *room, uint64_t from)
+{
+	struct packet packet = packet_between(from, 0, 0x333300000002, 0);
+	uint32_t len;
+
+	packet.protocol = VX_PROTO_ICMPV6;
+	vx_nbr_link_local(from, packet.source);
+	memcpy(packet.target, (uint8_t[16]){ 0xff, 2, [15] = 2 }, 16);
+	len = put_packet(room, &packet, 6);
+	room[54] = VX_ND_ROUTER_SOLICIT;
+	return len;
+}
+
+static void a_router_is_looked_for_behind_foreign_vteps_only(void)
+{
+	for (int foreign = 0; foreign < 2; foreign++) {
+		struct scene *scene = scene_new(foreign);
+		uint32_t len = put_router_solicitation(tap_room(scene), MAC_A), next = 0, vtep;
+
+		REASON(from_port(scene, scene->a, len), VX_OK);
+		EQUAL(scene->frame.act, foreign ? VX_ACT_FLOOD : VX_ACT_ABSORB);
+		if (foreign) {
+			EQUAL(scene->frame.copies, 1);
+			CHECK(vx_flood_next_vtep(scene->network, scene->frame.scope, &next, &vtep));
+			EQUAL(vtep, scene->foreign);
+		}
+		vx_net_port(scene->tables, (uint32_t)scene->a)->flags |= VX_PORT_UNICAST;
+		REASON(from_port(scene, scene->a, len), VX_OK);
+		EQUAL(scene->frame.act, VX_ACT_ABSORB);
+		vx_net_port(scene->tables, (uint32_t)scene->a)->flags = 0;
+
+		tap_room(scene)[54] = 143;	/* a report of groups is for whoever routes multicast: for everyone */
+		REASON(from_port(scene, scene->a, len), VX_OK);
+		EQUAL(scene->frame.scope, VX_TO_LOCAL | VX_TO_MEMBERS);
+		len = put_router_solicitation(tunnel_room(scene), MAC_FAR);
+		REASON(from_vtep(scene, 2, len), VX_OK);
+		EQUAL(scene->frame.act, VX_ACT_ABSORB);
+		scene_free(scene);
+	}
+}
+
 static void malformed_messages_are_dropped(void)
 {
 	struct scene *scene = scene_new(false);
@@ -284,7 +326,7 @@ static void a_floating_address_moves_by_gratuitous_arp(void)
 CASES(CASE(a_request_for_a_known_address_is_answered), CASE(an_unknown_address_is_asked_of_foreign_vteps_only),
       CASE(announcements_of_ones_own_are_absorbed), CASE(a_probe_for_anothers_address_is_answered),
       CASE(a_solicitation_is_answered_as_rfc_4861_wants), CASE(a_solicitation_behind_long_headers_is_answered_like_any),
-      CASE(malformed_messages_are_dropped),
+      CASE(a_router_is_looked_for_behind_foreign_vteps_only), CASE(malformed_messages_are_dropped),
       CASE(a_false_claim_is_spoofing), CASE(a_claim_is_not_hidden_behind_a_second_option),
       CASE(a_foreign_vtep_is_answered_about_local_endpoints_only),
       CASE(a_floating_address_moves_by_gratuitous_arp))
