@@ -141,6 +141,13 @@ class View:
         views = [view for claimant in claimants if (view := self._endpoint_view(claimant)) is not None]
         return sorted(views, key=lambda view: (view.body.name, view.id))
 
+    def named(self, network: NetworkId, name: str) -> list[EndpointView]:
+        """Those of `endpoints` that have a name: one, or several where it was given on two sides of a partition."""
+        index = self._index
+        claimants = [it for it in index.endpoints_of.get(network, ()) if index.endpoints[it].name == name]
+        views = [view for claimant in claimants if (view := self._endpoint_view(claimant)) is not None]
+        return sorted(views, key=lambda view: view.id)
+
     def endpoint(self, endpoint: EndpointId, network: NetworkId | None = None) -> EndpointView | None:
         """One endpoint by its full id (and network)."""
         views = [view for c in self._claimants(endpoint, network) if (view := self._endpoint_view(c)) is not None]

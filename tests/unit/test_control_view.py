@@ -53,3 +53,12 @@ def test_a_mac_goes_with_the_loan_of_its_address(borrower: str) -> None:
     lender = next(host for host in ENDPOINTS if host != borrower)
     world.block(lender, "demonet", "10.0.0.0/26", loans={ADDRESS: borrower})
     assert who_has(world, mac) == (borrower, borrower)
+
+
+def test_an_endpoint_is_found_by_its_name_whoever_says_that_it_is_theirs() -> None:
+    world, _ = doubled()
+    world.endpoint("h1", "blue", "a", "10.1.0.5/24")
+    assert [it.id for it in world.view.named(NET, "a")] == [ENDPOINTS["h1"]]
+    assert world.view.named(NET, "c") == []
+    world.endpoint("h2", "demonet", "a", "10.0.0.7/24", beside=True)
+    assert sorted(it.owner_name for it in world.view.named(NET, "a")) == ["h1", "h2"]

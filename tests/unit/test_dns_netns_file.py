@@ -39,6 +39,35 @@ def test_a_file_comes_with_the_first_network_and_goes_with_the_last(tmp_path: Pa
     assert not root.exists(), "nothing is left, not even directories"
 
 
+def test_it_looks_again_only_at_what_is_wanted_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[Served, ...]] = []
+
+    def noted(agent: str, served: list[Served]) -> str:
+        written.append(tuple(served))
+        return text_of(agent, served)
+
+    monkeypatch.setattr(netns_file, "text_of", noted)
+    ours = NetnsFiles("aaaa", tmp_path)
+    ours.settle({"c0": [DEMONET]})
+    ours.settle({"c0": [DEMONET], "c1": [BLUE]})
+    ours.settle({"c0": [DEMONET], "c1": [BLUE, DEMONET]})
+    assert written == [(DEMONET,), (BLUE,), (BLUE, DEMONET)]
+    ours.settle({})
+    ours.settle({"c0": [DEMONET]})
+    assert files(tmp_path) == {"c0/resolv.conf": text_of("aaaa", [DEMONET])}, "made again after it had gone"
+
+
+def test_a_namespace_that_was_left_alone_is_looked_at_each_time(tmp_path: Path) -> None:
+    theirs, ours = tmp_path / "c0" / "resolv.conf", NetnsFiles("aaaa", tmp_path)
+    theirs.parent.mkdir()
+    theirs.write_text("nameserver 192.0.2.1\n")
+    ours.settle({"c0": [DEMONET]})
+    assert ours.left_alone == {"c0"}
+    theirs.unlink()
+    ours.settle({"c0": [DEMONET]})
+    assert files(tmp_path) == {"c0/resolv.conf": text_of("aaaa", [DEMONET])} and ours.left_alone == set()
+
+
 def test_what_it_says() -> None:
     one, two = text_of("aaaa", [DEMONET]), text_of("aaaa", [BLUE, DEMONET])
     assert nameservers(one) == ["192.168.0.1"] and "\nsearch vxlanu.internal\n" in one

@@ -126,7 +126,7 @@ async def _plan(agent: Agent, wanted: Attach, again: EndpointId | None) -> Plan:
                 name="already_attached",
             )
     name = wanted.name or _default_name(target)
-    holder = next((it for it in agent.view.endpoints(network.id) if it.body.name == name), None)
+    holder = next(iter(agent.view.named(network.id, name)), None)
     if holder is not None or (network.id, name) in agent.names_in_use:
         place = f" on {holder.owner_name}" if holder else ""
         raise Conflict(what, f"{network.name} has an endpoint {name}{place}", hint="--name NAME", name="name_taken")

@@ -110,12 +110,14 @@ class Names:
     def _wanted(self) -> dict[str, list[Served]]:
         """Of every target with a name of ip-netns(8) its networks, in the order of their names."""
         found: dict[str, list[Served]] = {}
-        for key, row in self._agent.journal.rows.items():
-            network = self._agent.view.network(NetworkId(row.network))
+        view, rows = self._agent.view, self._agent.journal.rows
+        networks = {row: view.network(NetworkId(row)) for row in {row.network for row in rows.values()}}
+        for key, row in rows.items():
+            network = networks[row.network]
             if row.kind != "name" or key not in self._agent.opened or network is None:
                 continue
-            endpoint = self._agent.view.endpoint(EndpointId(row.endpoint))
-            own = "".join(endpoint.body.addresses) if endpoint else ""
+            written = view.records_of(network.id, EndpointId(row.endpoint))
+            own = "".join(address for _, body in written for address in body.addresses)
             gateways = sorted(network.body.gateways, key=lambda it: ":" in it)
             reached = [it for it in gateways if (":" if ":" in it else ".") in own]
             if reached:

@@ -14,6 +14,8 @@ Rules of this file
   1. A file that is not ours is never touched, nor one behind a link. Ours says so in its first line, with the agent's
      id: several agents of one machine (a lab) see the same directory.
   2. What is wanted is a state, not a history: `settle` makes it so, also after a crash, for the first one looks at all.
+     A later one looks at what is wanted otherwise since: to read all files again for each of a thousand endpoints
+     would be most of the time that it takes to attach one.
   3. A new file is written beside and linked to its name when it is whole, which never takes the place of another: a
      file without its first line would be nobody's, and stay. Beside is above the directories of namespaces, of which
      `ip netns exec` lays every file over /etc.
@@ -74,6 +76,7 @@ class NetnsFiles:
         self._root = root
         self._beside = root / f".resolv.conf.{agent}"
         self._ours: set[str] | None = None  # None: not yet looked
+        self._settled: dict[str, Sequence[Served]] = {}  # what we wrote last, into files of ours
         self.left_alone: set[str] = set()
         """Namespaces that have a file of somebody else's, and keep it."""
 
@@ -93,13 +96,18 @@ class NetnsFiles:
             self._ours = {file.parent.name for file in self.found()}
         with contextlib.ExitStack() as failures:
             for name in self._ours - wanted.keys():
+                self._settled.pop(name, None)
                 with self._later(failures):
                     self.remove(self._root / name / "resolv.conf")
                     self._ours.discard(name)
             self.left_alone &= wanted.keys()
             for name, served in wanted.items():
+                if self._settled.get(name) == served:
+                    continue
+                self._settled.pop(name, None)
                 with self._later(failures):
-                    self._write(name, text_of(self._agent, served))
+                    if self._write(name, text_of(self._agent, served)):
+                        self._settled[name] = served
 
     @staticmethod
     @contextlib.contextmanager
@@ -110,11 +118,12 @@ class NetnsFiles:
         except OSError as error:
             failures.callback(_throw, error)
 
-    def _write(self, name: str, text: str) -> None:
+    def _write(self, name: str, text: str) -> bool:
+        """Whether the file is ours, and says that now."""
         file = self._root / name / "resolv.conf"
         if file.is_symlink() or (file.exists() and not self._is_ours(file)):
             self.left_alone.add(name)
-            return
+            return False
         self.left_alone.discard(name)
         assert self._ours is not None
         self._ours.add(name)
@@ -125,6 +134,7 @@ class NetnsFiles:
             with file.open("r+") as opened:
                 opened.write(text)
                 opened.truncate()
+        return name not in self.left_alone
 
     def _make(self, file: Path, text: str) -> None:
         """A new file, whole or not at all."""

@@ -147,8 +147,8 @@ class Names(Listener):
         if name == view.body.name:
             return ""
         network = NetworkId(view.body.network)
-        for other in self._agent.view.endpoints(network):
-            if other.body.name == name and other.id != view.id:
+        for other in self._agent.view.named(network, name):
+            if other.id != view.id:
                 return other.owner_name
         return self._agent.config.name if (network, name) in self._agent.names_in_use else ""
 
