@@ -6,17 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "eth.h"
-#include "gso.h"
-
-#define VNET_LEN	10
+#include "super_frame.h"
 
 static uint8_t input[VNET_LEN + VX_FRAME_MAX];
-
-static uint16_t little(const uint8_t *p)
-{
-	return (uint16_t)(p[0] | p[1] << 8);
-}
 
 static void put(const void *bytes, size_t len)
 {
@@ -27,21 +19,15 @@ static void put(const void *bytes, size_t len)
 int main(void)
 {
 	size_t size = fread(input, 1, sizeof(input), stdin);
-	struct vx_frame frame = { .data = input + VNET_LEN, .len = (uint32_t)(size - VNET_LEN) };
 	uint8_t headers[VX_GSO_HEADERS_MAX], length[4];
 	const uint8_t *payload = NULL;
 	enum vx_reason reason;
+	struct vx_frame frame;
 	struct vx_gso gso;
 
-	frame.vnet = (struct vx_vnet){
-		input[0], input[1], little(input + 2), little(input + 4), little(input + 6), little(input + 8),
-	};
-	reason = vx_eth_parse(frame.data, frame.len, &frame.eth);
-	if (!reason)
-		reason = vx_gso_check(&frame);
+	reason = super_frame(input, size, &frame, &gso);
 	if (reason)
 		return (int)reason;
-	vx_gso_begin(&gso, &frame);
 	for (uint32_t i = 0; i < gso.segments; i++) {
 		uint32_t slice = vx_gso_cut(&gso, i, headers, &payload);
 

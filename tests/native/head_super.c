@@ -7,24 +7,17 @@
  */
 #include <stdio.h>
 
-#include "eth.h"
 #include "inject.h"
+#include "super_frame.h"
 
-#define VNET_LEN	10
 #define OUTER_LEN	(2 * VX_ADDR_LEN + 8 + VX_ETH_LEN)
 
 static uint8_t input[OUTER_LEN + VNET_LEN + VX_FRAME_MAX];
 
-static uint16_t little(const uint8_t *p)
-{
-	return (uint16_t)(p[0] | p[1] << 8);
-}
-
 int main(void)
 {
 	size_t size = fread(input, 1, sizeof(input), stdin);
-	const uint8_t *numbers = input + 2 * VX_ADDR_LEN, *vnet = input + OUTER_LEN;
-	struct vx_frame frame = { .data = input + OUTER_LEN + VNET_LEN };
+	const uint8_t *numbers = input + 2 * VX_ADDR_LEN;
 	struct vx_outer outer = {
 		.source = input,
 		.target = input + VX_ADDR_LEN,
@@ -37,19 +30,13 @@ int main(void)
 	};
 	uint8_t head[VX_INJECT_HEAD];
 	enum vx_reason reason;
+	struct vx_frame frame;
 	struct vx_gso gso;
 	uint32_t len;
 
-	frame.len = (uint32_t)(size - OUTER_LEN - VNET_LEN);
-	frame.vnet = (struct vx_vnet){
-		vnet[0], vnet[1], little(vnet + 2), little(vnet + 4), little(vnet + 6), little(vnet + 8),
-	};
-	reason = vx_eth_parse(frame.data, frame.len, &frame.eth);
-	if (!reason)
-		reason = vx_gso_check(&frame);
+	reason = super_frame(input + OUTER_LEN, size - OUTER_LEN, &frame, &gso);
 	if (reason)
 		return (int)reason;
-	vx_gso_begin(&gso, &frame);
 	len = vx_inject_head(&gso, &outer, head);
 	return fwrite(head, 1, len, stdout) == len ? 0 : 100;
 }
