@@ -162,7 +162,7 @@ def _must_draw() -> None:
 
 
 def shown(done: Run, plots: Path | None = None) -> int:
-    """Print a run, and draw it where that is asked for. Return: the exit code: 1 if vxlanu itself lacks a figure."""
+    """Print a run, and draw it where that is asked for. Return: the exit code: 1 without vxlanu or a figure of it."""
     for line in text(done):
         click.echo(line)
     if plots:
@@ -172,7 +172,8 @@ def shown(done: Run, plots: Path | None = None) -> int:
             click.echo(f"drawn: {path}")
     if not done.complete:
         return 130
-    return 1 if any(series.peer == "vxlanu" for series in done.failed()) else 0
+    lacking = {series.peer for series in done.failed()} | {peer.name for peer in done.peers if peer.missing}
+    return 1 if "vxlanu" in lacking else 0
 
 
 def _progress(what: str) -> None:

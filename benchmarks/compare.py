@@ -35,7 +35,7 @@ def measure(asked: Comparison, progress: Progress, keep: Callable[[Run], None]) 
     """Measure, and hand what there is to `keep`, whatever ends it.
 
     Raises:
-        VxlanuError: the lab cannot be made here.
+        VxlanuError: the lab cannot be made here, or vxlanu does not come up in it.
     """
     settings = asked.settings
     began = datetime.now(UTC).isoformat(timespec="seconds")
@@ -56,7 +56,10 @@ def measure(asked: Comparison, progress: Progress, keep: Callable[[Run], None]) 
 def _bring_up(
     names: Iterable[str], scene: Scene, stack: ExitStack, progress: Progress
 ) -> tuple[list[PeerInfo], Mapping[str, Path]]:
-    """All that can be: a peer that is not installed, or does not come up, is missing by name."""
+    """All that can be: a peer that is not installed, or does not come up, is missing by name.
+
+    Without vxlanu there is nothing to compare. Raises VxlanuError.
+    """
     infos: list[PeerInfo] = []
     paths: dict[str, Path] = {}
     for name in names:
@@ -77,8 +80,10 @@ def _bring_up(
         else:
             infos.append(PeerInfo(name, peer.TITLE, version, mtu=path.mtu()))
             paths[name] = path
-        if infos[-1].missing:
-            progress(f"{name}: {infos[-1].missing}\n")
+        if (missing := infos[-1].missing) and name == "vxlanu":
+            raise VxlanuError(name, missing)
+        if missing:
+            progress(f"{name}: {missing}\n")
     return infos, paths
 
 

@@ -13,9 +13,10 @@ import pytest
 from needs import DOCKER_NEEDS, require
 from sockets import bulk
 
+from benchmarks.__main__ import run as command
 from benchmarks.compare import Comparison, measure
 from benchmarks.daemon import make_folder, program, start, version_of
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, vxlanu
 from benchmarks.peers.ovs import PROGRAMS
 from benchmarks.results import Settings
 from benchmarks.scene import HOSTS, Scene
@@ -98,3 +99,21 @@ def test_a_peer_that_does_not_come_up_is_missing_from_a_comparison_by_name_and_o
     assert (veth.version, veth.missing, veth.mtu) == (PEERS["veth"].version(), "", 1500)
     assert nebula.missing.endswith("nebula on h1: ended with status 3: no luck today")
     assert "no luck today\n" in told
+
+
+def test_without_vxlanu_nothing_is_measured_and_one_line_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    require("native")
+
+    def bring_up(scene: Scene, stack: ExitStack) -> None:
+        raise VxlanuError("blue", "no luck today", detail={"story": "the end of the logs"})
+
+    asked = ["net", "--peers", "veth", "--meters", "memory", "--rounds", "1"]
+    assert command(asked) == 0, "positive control"
+    capsys.readouterr()
+    monkeypatch.setattr(vxlanu, "bring_up", bring_up)
+    assert command(asked) == 1
+    out, said = capsys.readouterr()
+    assert out == "" and "the end of the logs" in said and "bringing up veth" not in said
+    assert said.splitlines()[-1] == "python -m benchmarks: vxlanu: did not come up: blue: no luck today"

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from made_runs import RTT, TCP, run_of, series
 
+from benchmarks.__main__ import shown
 from benchmarks.bars import INJECT, Bar, judge
 from benchmarks.choice import METERS, SETS, Unknown, chosen, meters
 from benchmarks.figures import NONE_SHOWN, Row, level, noise, ratio, rows, verdict
@@ -148,3 +149,11 @@ def test_names_are_taken_in_their_order_and_strangers_are_told_what_there_is() -
     assert set(SETS["short"]) | set(SETS["compare"]) <= set(METERS)
     (lasting,) = meters(["tcp-4"], 7)
     assert lasting.name == "tcp-4" and "seconds=7" in repr(lasting)
+
+
+def test_a_run_without_vxlanu_has_failed_and_one_without_a_peer_has_not(capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of(series("vxlanu", 5), series("kernel", 10), missing="no tincd (Debian: tinc)")
+    assert shown(run) == 0 and "missing: tinc: no tincd" in capsys.readouterr().out
+    for peer, code in (("kernel", 0), ("vxlanu", 1)):
+        run = run_of(series("vxlanu" if peer == "kernel" else "kernel", 5), missing="-", lost=peer)
+        assert shown(run) == code and f"missing: {peer}: it did not come up" in capsys.readouterr().out
