@@ -15,6 +15,7 @@ import click
 
 from benchmarks import code
 from benchmarks.cache import cache_folder
+from benchmarks.change import Unlike, changes
 from benchmarks.choice import METERS, PLAN, SETS, Unknown, chosen, meters
 from benchmarks.compare import Comparison, measure
 from benchmarks.crowd import SCENARIOS, findings_table, load_findings, save_findings
@@ -194,6 +195,22 @@ def table(files: tuple[Path, ...]) -> int:
 
 
 @benchmarks.command()
+@click.argument("old", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("new", type=click.Path(dir_okay=False, path_type=Path))
+def change(old: Path, new: Path) -> int:
+    """What changed between two kept runs: for each meter the ratio to kernel vxlan (else to the first peer) in both.
+
+    A change that is smaller than what vxlanu differs from itself in one of the runs is said to be within A/A.
+
+    \b
+    python -m benchmarks change before.json after.json
+    """
+    for line in changes(load(old), load(new)):
+        click.echo(line)
+    return 0
+
+
+@benchmarks.command()
 @click.argument("files", nargs=-1, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--rounds", type=click.IntRange(1, 1000), default=ROUNDS, show_default=True)
 @click.option("--seconds", type=click.IntRange(1, 600), metavar="S", help="As in `compare`.")
@@ -268,7 +285,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         click.echo(f"python -m benchmarks: {error.format_message()}", err=True)
         return 2
-    except (Unknown, Unreadable) as error:
+    except (Unknown, Unlike, Unreadable) as error:
         click.echo(f"python -m benchmarks: {error}", err=True)
         return 2
     except (VxlanuError, MeterFailed, subprocess.CalledProcessError) as error:

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 
 from benchmarks.results import AGAIN, MeterInfo, Run, Series
 
-__all__ = ["STEAL_MAX", "Level", "Ratio", "Row", "level", "noise", "ratio", "rows", "verdict"]
+__all__ = [
+    "NONE_SHOWN", "STEAL_MAX", "Level", "Ratio", "Row", "apart", "level", "noise", "ratio", "rows", "verdict", "width",
+]  # fmt: skip
 
 STEAL_MAX = 0.04
 QUIET_MIN = 3
@@ -120,12 +122,17 @@ def noise(run: Run, row: Row, peer: str = "vxlanu") -> Ratio | None:
 
 def verdict(found: Ratio, floor: Ratio | None) -> str:
     """Empty if the ratio differs from 1 by more than noise explains: its own, and that of A/A either way."""
-    if found.spans(1.0):
-        return NONE_SHOWN
-    if floor is None:
-        return ""
-    width = max(abs(math.log(edge)) for edge in (floor.low, floor.high, floor.median))
-    return NONE_SHOWN if abs(math.log(found.median)) <= width else ""
+    return NONE_SHOWN if found.spans(1.0) or apart(found.median) <= width(floor) else ""
+
+
+def apart(factor: float) -> float:
+    """How far from 1, to either side alike: 0.8 is as far as 1.25."""
+    return max(factor, 1 / factor) if factor else math.inf
+
+
+def width(floor: Ratio | None) -> float:
+    """How far from 1 noise goes."""
+    return max(apart(edge) for edge in (floor.low, floor.high, floor.median)) if floor else 1.0
 
 
 def _values(run: Run, row: Row, peer: str, without: frozenset[int]) -> dict[int, float]:

@@ -15,7 +15,7 @@ from benchmarks.figures import STEAL_MAX, Level, Ratio, Row, level, noise, ratio
 from benchmarks.results import AGAIN, PeerInfo, Run
 from vxlanu.cli.render import bold, printable, table
 
-__all__ = ["Sheet", "base_of", "heading", "markdown", "number", "sheets", "text"]
+__all__ = ["Sheet", "base_of", "heading", "hopeless", "lines", "markdown", "number", "sheets", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,15 @@ def text(run: Run) -> Iterator[str]:
     yield from (printable(line) for line in heading(run))
     for sheet in sheets(run):
         yield ""
-        yield bold(sheet.title)
-        header, *lines = _padded(sheet)
-        yield from table(header, lines)
-        yield from sheet.notes
+        yield from lines(sheet)
+
+
+def lines(sheet: Sheet) -> Iterator[str]:
+    """One sheet for the terminal."""
+    yield bold(sheet.title)
+    header, *rows = _padded(sheet)
+    yield from table(header, rows)
+    yield from sheet.notes
 
 
 def markdown(sheet: Sheet) -> Iterator[str]:
@@ -129,7 +134,7 @@ def _beside(run: Run, base: str) -> Sheet:
     lines = []
     left_out = 0
     for row in rows(run):
-        if _hopeless(run, row, base):
+        if hopeless(run, row, base):
             continue
         found, floor = ratio(run, row, "vxlanu", base), noise(run, row)
         ours, theirs = level(run, row, "vxlanu"), level(run, row, base)
@@ -144,7 +149,7 @@ def _beside(run: Run, base: str) -> Sheet:
     return Sheet(f"vxlanu beside {base}: {run.settings.line()}", header, tuple(lines), tuple(notes))
 
 
-def _hopeless(run: Run, row: Row, base: str) -> bool:
+def hopeless(run: Run, row: Row, base: str) -> bool:
     """Whether there can be no ratio: of what the base has none, as the kernel has no programs whose memory counts."""
     series = run.of(row.meter.name, base)
     return bool(series and series.hopeless)
@@ -188,7 +193,7 @@ def _ratios(run: Run, base: str) -> Sheet:
     peers = _shown(run)
     lines = []
     for row in rows(run):
-        if _hopeless(run, row, base):
+        if hopeless(run, row, base):
             continue
         found = [ratio(run, row, peer.name, base) for peer in peers]
         sense = "more" if row.meter.higher_is_better else "less"
