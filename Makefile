@@ -40,7 +40,7 @@ help:
 	@echo 'make fuzz     the fuzzers, a hundred times longer than in make test'
 	@echo 'make kernels  the tests that lean on the kernel, on kernels of Debian 11 to 13, under QEMU (long)'
 	@echo 'make units    our systemd unit beside those of Docker, under systemd in a QEMU guest (minutes)'
-	@echo 'make accept   the figures that this version promises'
+	@echo 'make accept   the figures that this version promises, measured on this machine (long)'
 	@echo 'make bench    vxlanu beside kernel vxlan and the bare underlay: the main ratios (5 minutes)'
 	@echo 'make clean    remove everything that was made here, .venv too'
 

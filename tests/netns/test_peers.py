@@ -10,14 +10,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from needs import DOCKER_NEEDS, require
+from needs import require
+from peer_needs import PEER_NEEDS
 from sockets import bulk
 
 from benchmarks.__main__ import run as command
 from benchmarks.compare import Comparison, measure
 from benchmarks.daemon import make_folder, program, start, version_of
 from benchmarks.peers import PEERS, vxlanu
-from benchmarks.peers.ovs import PROGRAMS
 from benchmarks.results import Settings
 from benchmarks.scene import HOSTS, Scene
 from benchmarks.underlay import set_underlay
@@ -26,18 +26,6 @@ from vxlanu.lab.topology import Lab
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop("ethtool")]
 
-NEEDS = {
-    "vxlanu": ("native",),
-    "veth": (),
-    "kernel": ("kernel-vxlan",),
-    "docker": DOCKER_NEEDS,
-    "ovs": PROGRAMS,
-    "tinc": ("tincd",),
-    "fastd": ("fastd",),
-    "openvpn": ("openvpn",),
-    "nebula": ("nebula", "nebula-cert"),
-    "wireguard-go": ("wireguard-go", "wg"),
-}
 MTU = {"veth": 1500, "nebula": 1440, "wireguard-go": 1440}
 MEGABYTE = 1 << 20
 
@@ -58,7 +46,7 @@ def runs(pid: int) -> bool:
 
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_carries_what_its_witnesses_see_and_ends_with_its_block(scene: Scene, name: str) -> None:
-    require(*NEEDS[name])
+    require(*PEER_NEEDS[name])
     with ExitStack() as stack:
         path = PEERS[name].bring_up(scene, stack)
         path.ready()
