@@ -59,9 +59,8 @@
 #define VX_RX_BUFFER		(16u << 20) /* a burst of all peers while one write to a TAP is slow */
 
 /* Looking on before a wait (spin.c) */
-#define VX_SPIN_NS		50000u	/* twice what a round trip's half takes while nobody sleeps */
+#define VX_SPIN_NS		100000u	/* what an answer takes where its own host has to be woken for it */
 #define VX_SPIN_BYTES		4096	/* carried since the last wait, at most: requests and answers, not a stream */
-#define VX_SPIN_FUTILE_MAX	64	/* waits between two tries where nothing comes: a microsecond for each */
 #define VX_SPIN_TAKEN		16	/* waits that pass at least after somebody wanted the CPU */
 #define VX_SPIN_TAKEN_MAX	1024	/* and at most: a delay of a whole time slice, for one frame in a thousand */
 

@@ -6,11 +6,16 @@
  *   microseconds, many times what carrying the frame does. So a worker that has carried little, a request or an
  *   answer, looks on for VX_SPIN_NS before it sleeps. It yields the CPU at each look: who has work comes first.
  *
- *   It pays only where the next frame comes soon and nobody else wants the CPU, and neither can be known but by
- *   trying. A try that finds nothing lets the next waits pass, each time about twice as many, up to
- *   VX_SPIN_FUTILE_MAX. One that took far longer than it was to met somebody who wants the CPU: a thread that yields
- *   waits for its turn, while one that sleeps is woken before it. That is worse than to sleep, so it lets many more
- *   pass, up to VX_SPIN_TAKEN_MAX. What is found halves the penalty.
+ *   It pays only where the next frame comes soon. How soon that is usually depends on where it comes from: behind a
+ *   request to a container an answer follows at once; behind one to the tunnel it comes from another host; behind an
+ *   answer perhaps nothing does. So the average of each is kept apart, of all waits behind little, slept through or
+ *   not: nothing has to be tried to know it. A wait that is often longer than a look could be is slept through.
+ *   Were it one average, every other wait of a ping-pong would speak against the one before.
+ *
+ *   And it pays only where nobody else wants the CPU. A look that took far longer than it was to met somebody who
+ *   does: a thread that yields waits for its turn, while one that sleeps is woken before it. That is worse than to
+ *   sleep, so the next VX_SPIN_TAKEN waits pass, each time more, up to VX_SPIN_TAKEN_MAX. What ends in time halves
+ *   the penalty.
  *   Behind large frames it sleeps at once: a stream leaves no CPU idle, and sleepers are woken before who yields.
  *
  * Pure: no system call, no global, no allocation. One for each worker.
@@ -19,19 +24,24 @@
 
 #include "limits.h"
 
-static uint32_t at_most(uint32_t value, uint32_t limit)
+#define LONGEST_NS	(4 * VX_SPIN_NS)	/* that counts: one long wait among short ones changes little */
+#define AVERAGED	8			/* each wait counts for an eighth */
+
+static uint32_t at_most(uint64_t value, uint32_t limit)
 {
-	return value < limit ? value : limit;
+	return value < limit ? (uint32_t)value : limit;
 }
 
-/**
- * vx_spin_may() - Whether to look on before this wait
- * @spin:	Zeroed at first
- * @bytes:	Carried since the last wait
- */
-bool vx_spin_may(struct vx_spin *spin, uint32_t bytes)
+/** vx_spin_little() - Whether @bytes, carried since the last wait, are so little that looking on is worth a thought */
+bool vx_spin_little(uint32_t bytes)
 {
-	if (!bytes || bytes > VX_SPIN_BYTES)
+	return bytes && bytes <= VX_SPIN_BYTES;
+}
+
+/** vx_spin_may() - Whether to look on before this wait, which is behind little */
+bool vx_spin_may(struct vx_spin *spin, enum vx_awaited awaited)
+{
+	if (spin->usual_ns[awaited] > VX_SPIN_NS)
 		return false;
 	if (!spin->left)
 		return true;
@@ -39,21 +49,21 @@ bool vx_spin_may(struct vx_spin *spin, uint32_t bytes)
 	return false;
 }
 
-/**
- * vx_spin_learn() - Say what came of looking on
- * @spin:	For which vx_spin_may() was true
- * @found:	Whether something came
- * @took_ns:	How long it took
- */
-void vx_spin_learn(struct vx_spin *spin, bool found, uint64_t took_ns)
+/** vx_spin_looked() - Say how long a look took, whatever it found */
+void vx_spin_looked(struct vx_spin *spin, uint64_t took_ns)
 {
-	if (took_ns > 2 * VX_SPIN_NS) {
-		spin->penalty = at_most(4 * spin->penalty + VX_SPIN_TAKEN, VX_SPIN_TAKEN_MAX);
-	} else if (found) {
+	if (took_ns <= 2 * VX_SPIN_NS) {
 		spin->penalty /= 2;
 		return;
-	} else if (spin->penalty < VX_SPIN_FUTILE_MAX) {
-		spin->penalty = at_most(2 * spin->penalty + 1, VX_SPIN_FUTILE_MAX);
 	}
+	spin->penalty = at_most(4 * (uint64_t)spin->penalty + VX_SPIN_TAKEN, VX_SPIN_TAKEN_MAX);
 	spin->left = spin->penalty;
+}
+
+/** vx_spin_waited() - Say how long a wait behind little was, looks and sleep together */
+void vx_spin_waited(struct vx_spin *spin, enum vx_awaited awaited, uint64_t took_ns)
+{
+	uint32_t *usual = &spin->usual_ns[awaited];
+
+	*usual = *usual - *usual / AVERAGED + at_most(took_ns, LONGEST_NS) / AVERAGED;
 }

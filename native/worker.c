@@ -137,6 +137,7 @@ static void turn_of_port(struct vx_worker *worker, struct vx_port *port)
 		}
 	} while (!error && bytes < VX_TURN_BYTES && clock_ns() - begun < VX_TURN_NS);
 	worker->served += bytes;
+	worker->awaits = VX_AWAIT_TUNNEL;
 }
 
 /** follow() - Let frames that are like one just delivered go where it went, undecided. Return: their bytes */
@@ -185,6 +186,7 @@ static void turn_of_tunnel(struct vx_worker *worker)
 		bytes += take_from_tunnel(worker);
 	} while (worker->receiver.more && bytes < VX_TURN_BYTES && clock_ns() - begun < VX_TURN_NS);
 	worker->served += bytes;
+	worker->awaits = VX_AWAIT_TAP;
 }
 
 static void drain_wake(struct vx_worker *worker)
@@ -240,21 +242,32 @@ static void serve(struct vx_worker *worker, const struct epoll_event *events, in
 }
 
 /** look_on() - See for a while whether anything comes, as long as nobody else wants the CPU. Return: how many events */
-static int look_on(struct vx_worker *worker, struct epoll_event *events)
+static int look_on(struct vx_worker *worker, struct epoll_event *events, uint64_t begun)
 {
-	uint64_t begun, now;
+	uint64_t now;
 	int n;
 
-	if (!worker->spins || worker->jobs_active || !vx_spin_may(&worker->spin, worker->served))
-		return 0;
-	begun = clock_ns();
 	do {
 		n = epoll_wait(worker->epoll, events, EVENTS, 0);
 		if (!n)
 			sched_yield();
 		now = clock_ns();
 	} while (!n && now - begun < VX_SPIN_NS);
-	vx_spin_learn(&worker->spin, n > 0, now - begun);
+	vx_spin_looked(&worker->spin, now - begun);
+	return n;
+}
+
+/** wait_behind_little() - Wait for what follows a request or an answer. Return: how many events */
+static int wait_behind_little(struct vx_worker *worker, struct epoll_event *events)
+{
+	uint64_t begun = clock_ns();
+	int n = 0;
+
+	if (vx_spin_may(&worker->spin, worker->awaits))
+		n = look_on(worker, events, begun);
+	if (!n)
+		n = epoll_wait(worker->epoll, events, EVENTS, VX_IDLE_MS);
+	vx_spin_waited(&worker->spin, worker->awaits, clock_ns() - begun);
 	return n;
 }
 
@@ -265,10 +278,11 @@ static void wait_and_serve(struct vx_worker *worker)
 	int n;
 
 	vx_qsbr_offline(&worker->tables->qsbr, worker->index);
-	n = look_on(worker, events);
-	worker->served = 0;
-	if (n <= 0)
+	if (worker->spins && !worker->jobs_active && vx_spin_little(worker->served))
+		n = wait_behind_little(worker, events);
+	else
 		n = epoll_wait(worker->epoll, events, EVENTS, worker->jobs_active ? 0 : VX_IDLE_MS);
+	worker->served = 0;
 	vx_qsbr_online(&worker->tables->qsbr, worker->index);
 	worker->now_ns = clock_ns();
 

@@ -51,6 +51,7 @@ struct vx_worker {
 	bool spins;			/* may look on before it sleeps */
 	struct vx_spin spin;
 	uint32_t served;		/* bytes since the last wait */
+	enum vx_awaited awaits;		/* behind the last turn */
 	int epoll;
 	int wake;			/* eventfd */
 	_Atomic bool stopping;

@@ -89,7 +89,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unkn
     pin_workers: bool = True
     """Each of them on a CPU of its own, where there are exactly as many."""
     spin: bool = True
-    """Behind a small frame they look for the next one for up to 50 us before they sleep."""
+    """Behind a small frame they look for the next one for up to 100 us before they sleep."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     ready_fd: Annotated[int, Meta(ge=0)] | None = None

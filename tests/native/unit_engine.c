@@ -124,14 +124,14 @@ static void a_given_socket_that_does_not_fit_is_stale(void)
 	close(fits.receive_fds[0]);
 }
 
-/** penalty_of() - What a worker has learnt from looking on in vain behind a small datagram, with these flags */
-static uint32_t penalty_of(uint32_t flags)
+/** usual_of() - What a worker has learnt of waits for a container, behind a small datagram, with these flags */
+static uint32_t usual_of(uint32_t flags)
 {
 	vx_config config = { .data_port = 47895, .workers = 1, .tx_sockets = 2, .flags = flags };
 	static const uint8_t loopback[4] = { 127, 0, 0, 1 };
 	vx_engine *engine = NULL;
 	uint64_t turns;
-	uint32_t penalty;
+	uint32_t usual;
 
 	vx_addr_map4(config.address, loopback);
 	EQUAL(vx_engine_new(&config, &engine), 0);
@@ -141,15 +141,15 @@ static uint32_t penalty_of(uint32_t flags)
 	while (vx_engine_heartbeat(engine, 0) < turns + 3)	/* the last one is idle: it comes after a second */
 		usleep(1000);
 	vx_worker_stop(&engine->worker[0]);
-	penalty = engine->worker[0].spin.penalty;
+	usual = engine->worker[0].spin.usual_ns[VX_AWAIT_TAP];
 	vx_engine_free(engine);
-	return penalty;
+	return usual;
 }
 
 static void a_worker_looks_on_only_if_told_to(void)
 {
-	EQUAL(penalty_of(0), 0);
-	CHECK(penalty_of(VX_ENGINE_SPIN) > 0);
+	EQUAL(usual_of(0), 0);
+	CHECK(usual_of(VX_ENGINE_SPIN) > 0);
 }
 
 CASES(CASE(own_namespace), CASE(a_refused_engine_leaves_all_descriptors_alone),

@@ -3,89 +3,110 @@
 #include "limits.h"
 #include "spin.h"
 
-enum { SOON = VX_SPIN_NS / 5, IN_VAIN = VX_SPIN_NS + 1000, TAKEN = 30 * VX_SPIN_NS, SMALL = 66 };
+enum { SOON = VX_SPIN_NS / 5, LATE = 2 * VX_SPIN_NS, IN_VAIN = VX_SPIN_NS + 1000, TAKEN = 30 * VX_SPIN_NS };
 
-/** tries_of() - How many of so many waits behind small frames are tried, each with one end */
-static unsigned tries_of(struct vx_spin *spin, unsigned waits, bool found, uint64_t took_ns)
+/** wait_once() - One wait of so long, looked on at if the rules say so. Return: whether they did */
+static bool wait_once(struct vx_spin *spin, enum vx_awaited awaited, uint64_t took_ns)
+{
+	bool tried = vx_spin_may(spin, awaited);
+
+	if (tried)
+		vx_spin_looked(spin, took_ns < IN_VAIN ? took_ns : IN_VAIN);
+	vx_spin_waited(spin, awaited, took_ns);
+	return tried;
+}
+
+/** tries_of() - How many of so many waits of one kind and length are tried */
+static unsigned tries_of(struct vx_spin *spin, unsigned waits, uint64_t took_ns)
+{
+	unsigned tries = 0;
+
+	for (unsigned i = 0; i < waits; i++)
+		tries += wait_once(spin, VX_AWAIT_TAP, took_ns);
+	return tries;
+}
+
+/** taken_of() - How many of so many short waits are tried if the CPU goes to somebody else at each look */
+static unsigned taken_of(struct vx_spin *spin, unsigned waits)
 {
 	unsigned tries = 0;
 
 	for (unsigned i = 0; i < waits; i++) {
-		if (!vx_spin_may(spin, SMALL))
+		if (!vx_spin_may(spin, VX_AWAIT_TAP))
 			continue;
-		vx_spin_learn(spin, found, took_ns);
+		vx_spin_looked(spin, TAKEN);
 		tries++;
 	}
 	return tries;
 }
 
-static void it_is_behind_small_frames_only(void)
+static void it_is_behind_little_only(void)
 {
-	struct vx_spin spin = { 0 };
-
-	CHECK(!vx_spin_may(&spin, 0));
-	CHECK(vx_spin_may(&spin, SMALL));
-	CHECK(vx_spin_may(&spin, VX_SPIN_BYTES));
-	CHECK(!vx_spin_may(&spin, VX_SPIN_BYTES + 1));
+	CHECK(!vx_spin_little(0));
+	CHECK(vx_spin_little(66));
+	CHECK(vx_spin_little(VX_SPIN_BYTES));
+	CHECK(!vx_spin_little(VX_SPIN_BYTES + 1));
 }
 
-static void what_finds_goes_on(void)
+static void short_waits_are_looked_on_at(void)
 {
 	struct vx_spin spin = { 0 };
 
-	EQUAL(tries_of(&spin, 1000, true, SOON), 1000);
+	EQUAL(tries_of(&spin, 1000, SOON), 1000);
 }
 
-static void what_finds_nothing_is_tried_ever_less_often(void)
+static void long_waits_are_slept_through_until_they_are_short_again(void)
 {
 	struct vx_spin spin = { 0 };
-	unsigned first = tries_of(&spin, 100, false, IN_VAIN), later = tries_of(&spin, 10000, false, IN_VAIN);
 
-	CHECK(first >= 5);
-	CHECK(later >= 10000 / (VX_SPIN_FUTILE_MAX + 2));
-	CHECK(later <= 10000 / (VX_SPIN_FUTILE_MAX + 1) + 1);
+	CHECK(tries_of(&spin, 1000, LATE) < 10);
+	EQUAL(tries_of(&spin, 1000, LATE), 0);
+	CHECK(tries_of(&spin, 1000, SOON) > 980);
+}
+
+static void one_long_wait_among_short_ones_changes_nothing(void)
+{
+	struct vx_spin spin = { 0 };
+
+	EQUAL(tries_of(&spin, 100, SOON), 100);
+	wait_once(&spin, VX_AWAIT_TAP, UINT64_MAX);
+	EQUAL(tries_of(&spin, 100, SOON), 100);
+}
+
+static void what_the_tunnel_brings_late_is_not_held_against_the_container(void)
+{
+	struct vx_spin spin = { 0 };
+	unsigned tap = 0, tunnel = 0;
+
+	for (unsigned i = 0; i < 1000; i++) {
+		tap += wait_once(&spin, VX_AWAIT_TAP, SOON);
+		tunnel += wait_once(&spin, VX_AWAIT_TUNNEL, LATE);
+	}
+	EQUAL(tap, 1000);
+	CHECK(tunnel < 10);
 }
 
 static void whoever_wants_the_cpu_is_left_alone(void)
 {
 	struct vx_spin spin = { 0 };
 
-	tries_of(&spin, 10000, false, TAKEN);
+	CHECK(taken_of(&spin, 10000) < 30);
 	EQUAL(spin.penalty, VX_SPIN_TAKEN_MAX);
-	CHECK(tries_of(&spin, 100000, false, TAKEN) <= 100000 / VX_SPIN_TAKEN_MAX + 1);
+	CHECK(taken_of(&spin, 100000) <= 100000 / VX_SPIN_TAKEN_MAX + 1);
 }
 
-static void a_find_that_came_late_is_none(void)
+static void a_look_in_time_makes_good_what_was_taken(void)
 {
 	struct vx_spin spin = { 0 };
 
-	CHECK(vx_spin_may(&spin, SMALL));
-	vx_spin_learn(&spin, true, TAKEN);
-	CHECK(!vx_spin_may(&spin, SMALL));
-}
-
-static void the_wish_for_a_cpu_outweighs_what_is_in_vain(void)
-{
-	struct vx_spin spin = { 0 };
-
-	tries_of(&spin, 10000, false, TAKEN);
-	while (!vx_spin_may(&spin, SMALL))
-		;
-	vx_spin_learn(&spin, false, IN_VAIN);
-	EQUAL(spin.penalty, VX_SPIN_TAKEN_MAX);
-}
-
-static void finds_make_good_what_was_in_vain(void)
-{
-	struct vx_spin spin = { 0 };
-
-	tries_of(&spin, 100000, false, TAKEN);
-	tries_of(&spin, 100000, true, SOON);
+	taken_of(&spin, 100000);
+	tries_of(&spin, 100000, SOON);
 	EQUAL(spin.penalty, 0);
-	EQUAL(tries_of(&spin, 1000, true, SOON), 1000);
+	EQUAL(tries_of(&spin, 1000, SOON), 1000);
 }
 
-CASES(CASE(it_is_behind_small_frames_only), CASE(what_finds_goes_on),
-      CASE(what_finds_nothing_is_tried_ever_less_often), CASE(whoever_wants_the_cpu_is_left_alone),
-      CASE(a_find_that_came_late_is_none), CASE(the_wish_for_a_cpu_outweighs_what_is_in_vain),
-      CASE(finds_make_good_what_was_in_vain))
+CASES(CASE(it_is_behind_little_only), CASE(short_waits_are_looked_on_at),
+      CASE(long_waits_are_slept_through_until_they_are_short_again),
+      CASE(one_long_wait_among_short_ones_changes_nothing),
+      CASE(what_the_tunnel_brings_late_is_not_held_against_the_container),
+      CASE(whoever_wants_the_cpu_is_left_alone), CASE(a_look_in_time_makes_good_what_was_taken))

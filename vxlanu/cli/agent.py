@@ -77,7 +77,7 @@ __all__ = ["agent"]
 @click.option(
     "--spin/--no-spin",
     default=None,
-    help="Behind a small frame, look for the next one for up to 50 us before sleeping.  [spin]",
+    help="Behind a small frame, look for the next one for up to 100 us before sleeping.  [spin]",
 )
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.  [info]")
 @click.option("--log-format", metavar="FORMAT", help="text or json.  [text]")
