@@ -288,7 +288,7 @@ def run(arguments: Sequence[str]) -> int:
     except (Unknown, Unlike, Unreadable) as error:
         click.echo(f"python -m benchmarks: {error}", err=True)
         return 2
-    except (VxlanuError, MeterFailed, subprocess.CalledProcessError) as error:
+    except (VxlanuError, MeterFailed, subprocess.SubprocessError) as error:
         click.echo(f"python -m benchmarks: {error}", err=True)
         return 1
     except (KeyboardInterrupt, click.Abort):

@@ -30,7 +30,7 @@ import msgspec
 
 from benchmarks.figures import STEAL_MAX
 from benchmarks.machine import machine
-from benchmarks.meters import MeterFailed
+from benchmarks.meters import SPARE_S, MeterFailed
 from benchmarks.meters.processes import machine_cpu
 from benchmarks.meters.program import program
 from benchmarks.results import Unreadable
@@ -138,9 +138,10 @@ def carried(lab: Lab, flows: Sequence[Flow], seconds: float) -> list[float]:
         MeterFailed: the program ended without a figure.
     """
     command = [program("crowd_load"), str(WARMUP_S), str(seconds)]
+    asked = "".join(flow.line() for flow in flows)
     for _ in range(TRIES):
         before = machine_cpu()
-        done = lab.exec(UNDERLAY, command, text="".join(flow.line() for flow in flows), check=False)
+        done = lab.exec(UNDERLAY, command, text=asked, timeout_s=WARMUP_S + seconds + SPARE_S, check=False)
         if done.returncode != 0:
             raise MeterFailed(done.stderr.strip() or f"crowd_load: status {done.returncode}")
         if machine_cpu().stolen_since(before) <= STEAL_MAX:

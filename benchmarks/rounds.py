@@ -7,13 +7,14 @@ How it works
 
 Rules of this file
   1. A figure counts only if the path's witnesses carried its bytes; else it is a failure that names the interface.
-  2. A meter that failed twice on a path is not tried there again; each failure is kept.
+  2. A meter that failed twice on a path is not tried there again; each failure is kept. A tool that hangs is one.
   3. Ctrl-C ends the rounds and keeps what was measured.
 """
 
 from __future__ import annotations
 
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,7 +81,7 @@ class Rounds:
         before, began = _processors(), time.monotonic()
         try:
             reading = _witnessed(meter, self.paths[name])
-        except (MeterFailed, VxlanuError) as error:
+        except (MeterFailed, VxlanuError, subprocess.TimeoutExpired) as error:
             series.failures.append(Failure(number, str(error)))
             series.hopeless = isinstance(error, Inapplicable)
             self.progress(f"{meter.title}, {name}: {error}\n")

@@ -10,7 +10,10 @@ from typing import Protocol
 
 from benchmarks.scene import Path
 
-__all__ = ["Inapplicable", "Meter", "MeterFailed", "Reading"]
+__all__ = ["SPARE_S", "Inapplicable", "Meter", "MeterFailed", "Reading"]
+
+SPARE_S = 30.0
+"""What a tool may take beyond the time that it was asked to measure for."""
 
 
 class MeterFailed(Exception):

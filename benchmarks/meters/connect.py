@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from benchmarks.meters import MeterFailed, Reading
-from benchmarks.meters.program import program
+from benchmarks.meters import SPARE_S, MeterFailed, Reading
+from benchmarks.meters.program import listening, program
 from benchmarks.scene import Path
 
 __all__ = ["Connect"]
@@ -28,11 +28,8 @@ class Connect:
     def read(self, path: Path) -> Reading:
         load = program("connect_load")
         command = [load, "connect", path.address, PORT, f"{self.seconds * 1000:.0f}"]
-        with path.lab.running(path.receiver, [load, "serve", PORT]) as server:
-            assert server.stdout and server.stderr
-            if "listening" not in server.stdout.readline():
-                raise MeterFailed(f"connect_load serve: {server.stderr.read()}")
-            done = path.lab.exec(path.sender, command, check=False)
+        with listening(path, [load, "serve", PORT]):
+            done = path.lab.exec(path.sender, command, timeout_s=self.seconds + SPARE_S, check=False)
         if done.returncode != 0:
             raise MeterFailed(f"{' '.join(command)}: {done.stderr}")
         said = json.loads(done.stdout)

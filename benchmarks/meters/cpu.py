@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmarks.meters import MeterFailed, Reading
+from benchmarks.meters import SPARE_S, MeterFailed, Reading
 from benchmarks.meters.processes import cpu_of, machine_cpu, with_children
-from benchmarks.meters.program import program
+from benchmarks.meters.program import listening, program
 from benchmarks.meters.tcp import steady
 from benchmarks.meters.udp import PORT, trial_of
 from benchmarks.scene import Path
@@ -113,14 +113,10 @@ class CpuPerPackets:
         rate = f"{self.kpps * 1e3:g}"
         command = [load, "send", path.address, PORT, "1", rate, f"{lasts_ms:.0f}", str(self.size)]
         said: dict[str, float] = {}
-        with path.lab.running(path.receiver, [load, "receive", PORT]) as receiver:
-            assert receiver.stdout and receiver.stderr
-            if "listening" not in receiver.stdout.readline():
-                raise MeterFailed(f"udp_load receive: {receiver.stderr.read()}")
-            with path.lab.running(path.sender, command) as sender:
-                time.sleep(SETTLE_S)
-                yield said
-                stdout, stderr = sender.communicate(timeout=self.seconds + 20)
+        with listening(path, [load, "receive", PORT]), path.lab.running(path.sender, command) as sender:
+            time.sleep(SETTLE_S)
+            yield said
+            stdout, stderr = sender.communicate(timeout=self.seconds + SPARE_S)
         if sender.returncode != 0:
             raise MeterFailed(f"{' '.join(command)}: {stderr}")
         said.update(json.loads(stdout))

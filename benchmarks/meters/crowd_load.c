@@ -13,21 +13,16 @@
  *   It is run with the names of `ip netns` in sight. What fails ends it with a line on stderr.
  */
 #define _GNU_SOURCE
+#define PROGRAM		"crowd_load"
+#include "load.h"
+
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define FLOWS_MAX	1024
@@ -36,7 +31,6 @@
 #define DATAGRAM_BYTES	1400
 #define BROADCAST_BYTES	64
 #define TICK_NS		1000000		/* a sender with a rate sends what is due this often */
-#define SECOND_NS	1000000000ull
 
 enum kind { TCP, UDP, BROADCAST };
 static const char *const kinds[] = { "tcp", "udp", "broadcast" };
@@ -51,28 +45,6 @@ struct flow {
 
 static struct flow flows[FLOWS_MAX];
 static pthread_barrier_t begin;
-
-static void fail(const char *what, const char *which)
-{
-	fprintf(stderr, "crowd_load: %s %s: %s\n", what, which, strerror(errno));
-	exit(1);
-}
-
-static uint64_t clock_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
-}
-
-static void sleep_until(uint64_t when_ns)
-{
-	struct timespec when = { (time_t)(when_ns / SECOND_NS), (long)(when_ns % SECOND_NS) };
-
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &when, NULL) == EINTR)
-		;
-}
 
 /** enter() - Open what comes next in a network namespace */
 static void enter(const char *name)
@@ -122,19 +94,32 @@ static void open_flow(struct flow *flow, const char *from, const char *to, const
 		fail("accept", address);
 }
 
-/** read_flows() - Open what standard input asks for. Return: how many */
+static enum kind kind_of(const char *word)
+{
+	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (strcmp(word, kinds[i]) == 0)
+			return (enum kind)i;
+	errno = EINVAL;
+	fail("send a flow of", word);
+}
+
+/** read_flows() - Open what standard input asks for. Return: how many; all of them, for they are told by their place */
 static unsigned read_flows(void)
 {
 	char kind[16], from[128], to[128], address[64];
 	unsigned n = 0;
 	double rate;
+	int read;
 
-	while (n < FLOWS_MAX && scanf("%15s %127s %127s %63s %lf", kind, from, to, address, &rate) == 5) {
-		flows[n].kind = strcmp(kind, "tcp") == 0 ? TCP : strcmp(kind, "udp") == 0 ? UDP : BROADCAST;
+	while ((read = scanf("%15s %127s %127s %63s %lf", kind, from, to, address, &rate)) == 5 && n < FLOWS_MAX) {
+		flows[n].kind = kind_of(kind);
 		flows[n].rate = rate;
 		open_flow(&flows[n], from, to, address, (uint16_t)(PORT + n));
 		n++;
 	}
+	errno = read == 5 ? E2BIG : EINVAL;
+	if (!n || read != EOF)
+		fail("read", "standard input");
 	return n;
 }
 

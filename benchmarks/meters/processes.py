@@ -56,10 +56,17 @@ def with_children(processes: Iterable[int]) -> list[int]:
     while left:
         pid = left.pop()
         found.append(pid)
-        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for task in _tasks(pid):
             with contextlib.suppress(*ENDED):
-                left += [int(child) for child in task.read_text().split()]
+                left += [int(child) for child in (task / "children").read_text().split()]
     return found
+
+
+def _tasks(pid: int) -> list[Path]:
+    """Its threads; none if it has ended."""
+    with contextlib.suppress(*ENDED):
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    return []
 
 
 def cpu_of(processes: Iterable[int]) -> dict[int, float]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path as File
 from tempfile import TemporaryDirectory
 
-from benchmarks.meters import MeterFailed, Reading
+from benchmarks.meters import SPARE_S, MeterFailed, Reading
 from benchmarks.meters.tcp import steady
 from benchmarks.scene import Path
 
@@ -81,7 +81,8 @@ class PingPong:
             self._wait_for_server(path)
             log = File(folder, "log.csv")
             command = ["sockperf", "ping-pong", *flags, "-m", str(self.size), "-t", str(self.seconds)]
-            done = path.lab.exec(path.sender, [*command, "--full-log", str(log)], check=False)
+            command += ["--full-log", str(log)]
+            done = path.lab.exec(path.sender, command, timeout_s=self.seconds + SPARE_S, check=False)
             samples = latencies(log.read_text()) if log.exists() else []
         if done.returncode != 0 or len(samples) < FEWEST:
             raise MeterFailed(f"{' '.join(command)}: {len(samples)} messages: {done.stdout[-500:]}{done.stderr}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmarks.meters import MeterFailed, Reading
+from benchmarks.meters import SPARE_S, MeterFailed, Reading
 from benchmarks.scene import Path
 
 __all__ = ["Bulk", "Said", "iperf3", "steady"]
@@ -43,7 +43,7 @@ class Bulk:
 
     def read(self, path: Path) -> Reading:
         flags = {"forth": [], "back": ["--reverse"], "both": ["--bidir"]}[self.direction]
-        said = iperf3(path, ["-t", str(self.seconds), "-P", str(self.streams), *flags])
+        said = iperf3(path, self.seconds, ["-P", str(self.streams), *flags])
         sums = [said["end"]["sum_received"]]
         if self.direction == "both":
             sums.append(said["end"]["sum_received_bidir_reverse"])
@@ -82,11 +82,11 @@ def iperf3_said(command: Sequence[str], stdout: str, stderr: str) -> Said:
     return found
 
 
-def iperf3(path: Path, flags: Sequence[str]) -> Said:
+def iperf3(path: Path, seconds: int, flags: Sequence[str]) -> Said:
     """Run a server and one client over the path. Return: what the client said (iperf3 -J). Raises MeterFailed."""
-    command = iperf3_client(path, flags)
+    command = iperf3_client(path, ["-t", str(seconds), *flags])
     with iperf3_server(path):
-        done = path.lab.exec(path.sender, command, check=False)
+        done = path.lab.exec(path.sender, command, timeout_s=seconds + SPARE_S, check=False)
     return iperf3_said(command, done.stdout, done.stderr)
 
 
@@ -99,5 +99,5 @@ def steady(path: Path, gigabits: float, seconds: float) -> Iterator[list[float]]
     with iperf3_server(path), path.lab.running(path.sender, command) as client:
         time.sleep(SETTLE_S)
         yield reached
-        stdout, stderr = client.communicate(timeout=seconds + 20)
+        stdout, stderr = client.communicate(timeout=seconds + SPARE_S)
         reached.append(float(iperf3_said(command, stdout, stderr)["end"]["sum_received"]["bits_per_second"]))

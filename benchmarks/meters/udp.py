@@ -11,7 +11,7 @@ How the rate is found
   What counts is not the rate that was asked for but the goodput: who pushes back, as the kernel's own devices do, slows
   the sender instead of losing. A sender that offers less than half of what it is asked for runs as fast as it can, and
   ends the search: the `limit` is then "sender". Else it is the path, or the receiver's own socket if most was lost
-  there: where CPUs are short, it is who starves.
+  there: where CPUs are short, it is who starves. What the sender's kernel refuses to send is lost too, and told apart.
 
   A meter remembers the rates it found by peer and begins with them in the next round (`memory`, no part of its
   identity): the bounds are then soon found.
@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from benchmarks.meters import MeterFailed, Reading
-from benchmarks.meters.program import program
+from benchmarks.meters.program import listening, program
 from benchmarks.scene import Path
 
 __all__ = ["IMIX", "Search", "Trial", "Udp", "search", "trial_of"]
@@ -64,6 +64,8 @@ class Trial:
     reordered: int = 0
     buffer: int = 0
     """Of the receiver's socket, as the kernel counts it."""
+    refused: float = 0.0
+    """Part of all that was sent which the sender's kernel did not take: an error, as of a device that is full."""
 
     @property
     def clean(self) -> bool:
@@ -88,15 +90,17 @@ class Search:
 def search(offer: Callable[[float], Trial], first: float = FIRST, step: float = 2.0) -> Search:
     """The trial of the highest goodput without loss. Raises MeterFailed if there is none."""
     made: list[Trial] = []
+    best: Trial | None = None
     low: Trial | None = None
     high: Trial | None = None
     rate = first
     while len(made) < TRIALS:
         trial = _better_of_two(offer, rate, made)
         if trial.clean:
-            low = trial if low is None or trial.goodput > low.goodput else low
+            low = trial
+            best = trial if best is None or trial.goodput > best.goodput else best
             if trial.saturated:
-                return Search(low, "sender", tuple(made))
+                return Search(best, "sender", tuple(made))
         else:
             high = trial
         if low and high and high.asked <= CLOSE * low.asked:
@@ -105,9 +109,11 @@ def search(offer: Callable[[float], Trial], first: float = FIRST, step: float = 
         step = 2.0
         if not SLOWEST <= rate <= FASTEST:
             break
-    if low is None:
-        raise MeterFailed(f"no rate without loss down to {made[-1].asked:.0f}/s: {made[-1].loss:.1%} are lost there")
-    return Search(low, _limit(high), tuple(made))
+    if best is None:
+        last = made[-1]
+        refused = f", {last.refused:.1%} because the sender's kernel refuses them" if last.refused else ""
+        raise MeterFailed(f"no rate without loss down to {last.asked:.0f}/s: {last.loss:.1%} are lost there{refused}")
+    return Search(best, _limit(high), tuple(made))
 
 
 def _better_of_two(offer: Callable[[float], Trial], rate: float, made: list[Trial]) -> Trial:
@@ -156,10 +162,7 @@ class Udp:
 
     def read(self, path: Path) -> Reading:
         load = program("udp_load")
-        with path.lab.running(path.receiver, [load, "receive", PORT]) as receiver:
-            assert receiver.stdout and receiver.stderr
-            if "listening" not in receiver.stdout.readline():
-                raise MeterFailed(f"udp_load receive: {receiver.stderr.read()}")
+        with listening(path, [load, "receive", PORT]):
             known = self.memory.get(path.peer)
             found = search(lambda rate: self._offer(path, load, rate), known or FIRST, REMEMBERED if known else 2.0)
             twice = self._offer(path, load, 2 * found.best.goodput)
@@ -199,4 +202,5 @@ def trial_of(rate: float, said: dict[str, float]) -> Trial:
         duplicates=int(said["duplicates"]),
         reordered=int(said["reordered"]),
         buffer=int(said["buffer"]),
+        refused=said["refused"] / sent,
     )

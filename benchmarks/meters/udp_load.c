@@ -15,27 +15,23 @@
  *   always keep up; how many were really sent is in what it prints. The socket blocks: who pushes back slows it.
  *
  *   Each datagram carries the number of its trial and its own. The receiver marks them in a bitmap, which tells those
- *   that are lost from those that come twice; one behind a higher number is reordered. Then the sender asks, until it
- *   gets an answer. It asks only SETTLE_MS after the last datagram, so what waits in queues counts as arrived.
+ *   that are lost from those that come twice; one behind a higher number is reordered. A trial's number is the time at
+ *   which it began, so that a straggler of an earlier one is known as such and counts nowhere. Then the sender asks,
+ *   until it gets an answer. It asks only SETTLE_MS after the last datagram, so what waits in queues counts as arrived,
+ *   and how long it took to arrive is in the answer: a queue cannot make a path look faster than it is.
  *
  *   A receiver that is too slow loses in its own socket (SO_RXQ_OVFL). That is loss like any other, for what use is a
  *   path whose far end it starves of CPU? But it is told apart. The socket's buffer is BUFFER_BYTES if the kernel
  *   allows; what it has become is told, too.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netdb.h>
+#define PROGRAM		"udp_load"
+#include "load.h"
+
 #include <netinet/udp.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <time.h>
 
 #ifndef SOL_UDP
 #define SOL_UDP		17
@@ -48,7 +44,7 @@
 #define PAYLOAD_MAX	9000u
 #define SIZES_MAX	64
 #define BATCH		64		/* of one recvmmsg() */
-#define BUFFER_BYTES	(16 << 20)	/* a quarter of a second at 50 000 a second: a skb counts as 1.3 KB or more */
+#define BUFFER_BYTES	(16 << 20)	/* the kernel doubles it, and counts 768 bytes or more for each datagram */
 #define TICK_NS		50000u
 #define LATE_NS		1000000u
 #define SETTLE_MS	100
@@ -60,8 +56,8 @@ enum kind { DATA, QUESTION, ANSWER };
 /** struct header - What each datagram begins with; both ends are on one machine */
 struct header {
 	uint32_t magic;
-	uint16_t trial;
-	uint16_t kind;
+	uint32_t trial;		/* microseconds, modulo 2^32 */
+	uint32_t kind;
 	uint32_t number;
 };
 
@@ -77,26 +73,10 @@ struct answer {
 	uint64_t bytes;
 };
 
-static uint64_t clock_ns(void)
+/** micros() - What a trial that begins now is called */
+static uint32_t micros(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static void sleep_until(uint64_t ns)
-{
-	struct timespec until = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
-
-	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
-		;
-}
-
-_Noreturn static void fail(const char *what)
-{
-	fprintf(stderr, "udp_load: %s: %s\n", what, strerror(errno));
-	exit(1);
+	return (uint32_t)(clock_ns() / 1000);
 }
 
 /* -- receiver ----------------------------------------------------------------------------------------------------- */
@@ -114,7 +94,13 @@ struct arrivals {
 
 static struct arrivals arrivals;
 
-static void begin_trial(uint16_t trial)
+/** belongs() - Whether something is of the trial that goes on, or begins a later one; an earlier one is over */
+static bool belongs(uint32_t trial)
+{
+	return (int32_t)(trial - arrivals.answer.header.trial) >= 0;
+}
+
+static void begin_trial(uint32_t trial)
 {
 	memset(arrivals.seen, 0, (arrivals.highest / 64 + 1) * sizeof(arrivals.seen[0]));
 	memset(&arrivals, 0, offsetof(struct arrivals, overflow_before));
@@ -125,7 +111,7 @@ static void begin_trial(uint16_t trial)
 
 static void arrived(uint32_t number, uint32_t bytes, uint64_t now_ns)
 {
-	uint64_t *word = &arrivals.seen[number % NUMBERS / 64], bit = 1ull << number % 64;
+	uint64_t *word = &arrivals.seen[number / 64], bit = 1ull << number % 64;
 
 	if (*word & bit) {
 		arrivals.answer.duplicates++;
@@ -147,7 +133,7 @@ static void answer(int fd, const struct sockaddr_storage *to, socklen_t len)
 	socklen_t size = sizeof(buffer);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &buffer, &size))
-		fail("SO_RCVBUF");
+		fail("read", "SO_RCVBUF");
 	arrivals.answer.buffer = (uint32_t)buffer;
 	arrivals.answer.overflow = arrivals.overflow_now - arrivals.overflow_before;
 	arrivals.answer.span_us = (uint32_t)((arrivals.last_ns - arrivals.first_ns) / 1000);
@@ -170,7 +156,7 @@ static void take(int fd, struct mmsghdr *message, const uint8_t *payload, uint64
 	if (message->msg_len < sizeof(header))
 		return;
 	memcpy(&header, payload, sizeof(header));
-	if (header.magic != MAGIC)
+	if (header.magic != MAGIC || header.number >= NUMBERS || !belongs(header.trial))
 		return;
 	if (header.trial != arrivals.answer.header.trial)
 		begin_trial(header.trial);
@@ -182,17 +168,13 @@ static void take(int fd, struct mmsghdr *message, const uint8_t *payload, uint64
 
 static int listen_on(const char *port)
 {
-	struct sockaddr_in6 own = { .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)atoi(port)) };
-	int fd = socket(AF_INET6, SOCK_DGRAM, 0), on = 1, off = 0, size = BUFFER_BYTES;
+	int fd = bound_to(SOCK_DGRAM, port), on = 1, size = BUFFER_BYTES;
 
-	if (fd < 0 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) ||
-	    setsockopt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof(on)))
-		fail("socket");
+	if (setsockopt(fd, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof(on)))
+		fail("set", "SO_RXQ_OVFL");
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) &&
 	    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)))
-		fail("SO_RCVBUF");
-	if (bind(fd, (struct sockaddr *)&own, sizeof(own)))
-		fail("bind");
+		fail("set", "SO_RCVBUF");
 	return fd;
 }
 
@@ -204,8 +186,8 @@ _Noreturn static void receive(const char *port)
 	struct iovec part[BATCH];
 	int fd = listen_on(port);
 
-	puts("listening");
-	fflush(stdout);
+	begin_trial(micros());		/* all that are to come are later */
+	listening();
 	for (;;) {
 		uint64_t now_ns;
 		int n;
@@ -223,7 +205,7 @@ _Noreturn static void receive(const char *port)
 		}
 		n = recvmmsg(fd, message, BATCH, MSG_WAITFORONE, NULL);
 		if (n < 0 && errno != EINTR)
-			fail("recvmmsg");
+			fail("receive at port", port);
 		now_ns = clock_ns();
 		for (int i = 0; i < n; i++)
 			take(fd, &message[i], payload[i], now_ns);
@@ -236,7 +218,7 @@ _Noreturn static void receive(const char *port)
  * @fd:		Its socket
  * @to:		The receiver
  * @to_len:	Length of @to
- * @number:	Random, so that a straggler of an earlier trial is told
+ * @number:	When it began
  * @train:	Datagrams of one send
  * @interval:	Nanoseconds from one datagram to the next
  * @lasts_ns:	How long
@@ -247,7 +229,7 @@ struct trial {
 	int fd;
 	struct sockaddr_storage to;
 	socklen_t to_len;
-	uint16_t number;
+	uint32_t number;
 	unsigned train;
 	double interval;
 	uint64_t lasts_ns;
@@ -262,41 +244,39 @@ static void read_sizes(struct trial *trial, char *text)
 
 		errno = EINVAL;
 		if (size < sizeof(struct header) || size > PAYLOAD_MAX)
-			fail(word);
+			fail("send datagrams of", word);
 		trial->sizes[trial->count++] = size;
 	}
 	errno = EINVAL;
 	if (!trial->count)
-		fail("sizes");
+		fail("send datagrams of", "no size");
 }
 
 static void connect_to(struct trial *trial, const char *address, const char *port)
 {
-	struct addrinfo *found, asked = { .ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICHOST };
+	struct addrinfo *found = address_of(SOCK_DGRAM, address, port);
 	struct timeval wait = { .tv_usec = ASK_MS * 1000 };
 
-	errno = EINVAL;
-	if (getaddrinfo(address, port, &asked, &found))
-		fail(address);
 	memcpy(&trial->to, found->ai_addr, found->ai_addrlen);
 	trial->to_len = found->ai_addrlen;
 	trial->fd = socket(found->ai_family, SOCK_DGRAM, 0);
 	freeaddrinfo(found);
 	if (trial->fd < 0 || setsockopt(trial->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)))
-		fail("socket");
+		fail("open a socket to", address);
 }
 
 /** use_trains() - Let each send carry @train datagrams */
-static void use_trains(struct trial *trial, unsigned train)
+static void use_trains(struct trial *trial, const char *train)
 {
+	unsigned count = (unsigned)atoi(train);
 	int size = (int)trial->sizes[0];
 
 	errno = EINVAL;
-	if (trial->count > 1 || train > TRAIN_MAX || train * trial->sizes[0] > TRAIN_BYTES)
-		fail("a train of so many");
-	trial->train = train;
+	if (trial->count > 1 || count > TRAIN_MAX || count * trial->sizes[0] > TRAIN_BYTES)
+		fail("send trains of", train);
+	trial->train = count;
 	if (setsockopt(trial->fd, SOL_UDP, UDP_SEGMENT, &size, sizeof(size)))
-		fail("UDP_SEGMENT");
+		fail("set", "UDP_SEGMENT");
 }
 
 /** put() - Make the datagrams of a send from number @next on, end to end. Return: their bytes */
@@ -356,7 +336,7 @@ static bool ask(const struct trial *trial, struct answer *said)
 	int none = 0;
 
 	if (trial->train > 1 && setsockopt(trial->fd, SOL_UDP, UDP_SEGMENT, &none, sizeof(none)))
-		fail("UDP_SEGMENT");
+		fail("reset", "UDP_SEGMENT");
 	for (unsigned i = 0; i < ASK_TIMES; i++) {
 		if (sendto(trial->fd, &question, sizeof(question), 0, (const struct sockaddr *)&trial->to,
 			   trial->to_len) < 0)
@@ -374,7 +354,7 @@ static int send_trial(struct trial *trial)
 	struct answer said;
 	uint64_t took_ns;
 
-	trial->number = (uint16_t)clock_ns();
+	trial->number = micros();
 	prctl(PR_SET_TIMERSLACK, 1000);
 	sent = offer(trial, &refused, &took_ns);
 	sleep_until(clock_ns() + SETTLE_MS * 1000000u);
@@ -405,6 +385,6 @@ int main(int argc, char **argv)
 	trial.lasts_ns = (uint64_t)atoi(argv[6]) * 1000000u;
 	read_sizes(&trial, argv[7]);
 	if (atoi(argv[4]) > 1)
-		use_trains(&trial, (unsigned)atoi(argv[4]));
+		use_trains(&trial, argv[4]);
 	return send_trial(&trial);
 }

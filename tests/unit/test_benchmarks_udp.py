@@ -63,14 +63,30 @@ def test_one_hiccup_does_not_decide_but_two_do() -> None:
 
 
 def test_a_path_that_always_loses_has_no_figure() -> None:
-    with pytest.raises(MeterFailed, match=r"5\.0% are lost"):
+    with pytest.raises(MeterFailed, match=r"5\.0% are lost there$"):
         search(lambda rate: Trial(rate, rate, 0.05, 0.0, 0.95 * rate))
+    with pytest.raises(MeterFailed, match=r"are lost there, 4\.0% because the sender's kernel refuses them"):
+        search(lambda rate: Trial(rate, rate, 0.05, 0.0, 0.95 * rate, refused=0.04))
+
+
+def test_a_path_that_carries_less_the_more_it_is_asked_for_is_not_asked_the_same_again() -> None:
+    """From 90 000 on the sender is slowed down a little more each time, and from 150 000 on some are lost."""
+
+    def offer(rate: float) -> Trial:
+        offered = min(rate, 90_000) * (1 - rate / 2e6)
+        loss = 0.3 if rate > 150_000 else 0.0
+        return Trial(rate, offered, loss, 0.0, (1 - loss) * offered)
+
+    found = search(offer)
+    asked = [trial.asked for trial in found.trials]
+    assert len(set(asked)) == len(asked) < TRIALS and max(asked) == 200_000
+    assert found.best.asked == 100_000 and found.best.goodput == max(it.goodput for it in found.trials if it.clean)
 
 
 def test_what_the_sender_prints_becomes_rates() -> None:
     said = {"sent": 1000, "seconds": 0.5, "received": 900, "overflow": 50, "span": 0.6, "bytes": 57_600,
-            "duplicates": 1, "reordered": 2, "buffer": 33_554_432}  # fmt: skip
+            "duplicates": 1, "reordered": 2, "buffer": 33_554_432, "refused": 20}  # fmt: skip
     trial = trial_of(2500, said)
     assert (trial.asked, trial.offered, trial.goodput) == (2500, 2000, 1500)
     assert trial.loss == pytest.approx(0.1) and trial.overflow == 0.05 and not trial.clean and not trial.saturated
-    assert (trial.octets, trial.duplicates, trial.reordered) == (57_600, 1, 2)
+    assert (trial.octets, trial.duplicates, trial.reordered, trial.refused) == (57_600, 1, 2, 0.02)
