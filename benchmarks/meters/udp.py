@@ -172,7 +172,7 @@ class Udp:
             "limit": found.limit,
             "gbits": found.best.gbits,
             "offered_at_twice": twice.offered,
-            "curve": sorted((trial.offered, trial.loss) for trial in trials),
+            "curve": sorted((trial.offered, trial.loss, trial.asked) for trial in trials),
             "trials": [asdict(trial) for trial in trials],
         }
         octets = sum(trial.octets for trial in trials)

@@ -16,7 +16,7 @@ METERS = (
     MeterInfo("cpu-gbit", "CPU time", "s/Gbit", False),
 )
 DETAILS: dict[str, dict[str, object]] = {
-    "udp-64": {"curve": [[1000.0, 0.0], [2000.0, 0.0], [4000.0, 0.4]]},
+    "udp-64": {"curve": [[1000.0, 0.0], [2000.0, 0.0], [4000.0, 0.4, 9000.0]]},
     "rtt-tcp": {"tail": [[0.0, 20.0], [0.5, 30.0], [0.99, 80.0], [1.0, 300.0]]},
 }
 
@@ -41,7 +41,7 @@ def test_every_plot_is_drawn_as_two_kinds_of_picture_and_the_same_every_time(tmp
     for name, octets in made[0].items():
         assert octets.startswith(b"\x89PNG\r\n\x1a\n") if name.endswith("png") else b"<svg" in octets[:1000]
     caption = made[0]["latency.svg"].decode()
-    for part in ("n=3 rounds", "a CPU", "Linux 6.1", "underlay offload", "share that took longer", "µs", "kernel"):
+    for part in ("3 rounds", "a CPU", "Linux 6.1", "underlay offload", "share that took longer", "µs", "kernel"):
         assert part in caption
     assert "again" not in caption
 
@@ -52,3 +52,20 @@ def test_what_has_no_samples_is_not_drawn(tmp_path: Path) -> None:
 
     assert {path.stem for path in draw(a_run("tcp-1"), tmp_path, "plain-")} == {"plain-throughput"}
     assert draw(a_run(), tmp_path / "none") == []
+
+
+def test_no_two_peers_look_alike() -> None:
+    require("matplotlib")
+    from benchmarks.peers import PEERS
+    from benchmarks.plots import COLOURS, MARKERS
+
+    assert len(PEERS) <= len(set(COLOURS)) == len(COLOURS) and len(PEERS) <= len(set(MARKERS)) == len(MARKERS)
+
+
+def test_a_trial_whose_sender_did_not_keep_up_is_drawn_apart() -> None:
+    require("matplotlib")
+    from benchmarks.plots import _percent
+
+    points = [[1000.0, 0.0, 1010.0], [4000.0, 0.4, 9000.0], [3000.0, 0.5]]
+    assert _percent(points, kept_up=True) == ([1.0, 3.0], [0.01, 50.0])
+    assert _percent(points, kept_up=False) == ([4.0], [40.0])
