@@ -63,6 +63,9 @@ def pcap(sizes: tuple[str, ...], others: tuple[str, ...]) -> int:
     Without a file the captures are made, one for each --size: a number for UDP frames of so many bytes, `imix` for
     the simple IMIX, `tso` for super-frames of 64 KB; all three kinds unless said. They are kept in the cache folder
     (vxlanu/benchmarks in $XDG_CACHE_HOME or ~/.cache) and made once.
+
+    \b
+    python -m benchmarks pcap --size 64 --size imix --tables 1000,1000000
     """
     given = any(not word.startswith("-") for word in _without_values(others))
     try:

@@ -47,6 +47,8 @@ def measure(asked: Comparison, progress: Progress, keep: Callable[[Run], None]) 
         run = _empty(asked, scene, peers, began)
         try:
             run.complete = rounds.run()
+            still = _in_use(scene.lab)  # without what the kernel has refused meanwhile
+            run.in_use = ",".join(name for name in run.in_use.split(",") if name in still)
         finally:
             run.series = list(rounds.series.values())
             keep(run)
@@ -87,10 +89,15 @@ def _bring_up(
     return infos, paths
 
 
-def _in_use(lab: Lab) -> str:
-    status = lab.vxlanu(HOSTS[0], "status")
-    assert isinstance(status, dict)
-    return str(status["offload"])
+def _in_use(lab: Lab) -> list[str]:
+    """What both agents use now."""
+    each = []
+    for host in HOSTS:
+        status = lab.vxlanu(host, "status")
+        assert isinstance(status, dict)
+        each.append(str(status["offload"]).split(","))
+    first, *others = each
+    return [name for name in first if all(name in used for used in others)]
 
 
 def _empty(asked: Comparison, scene: Scene, peers: list[PeerInfo], began: str) -> Run:
@@ -101,7 +108,7 @@ def _empty(asked: Comparison, scene: Scene, peers: list[PeerInfo], began: str) -
         commit=clone,
         machine=machine(),
         offloads=offloads(scene.lab, HOSTS[0]),
-        in_use=_in_use(scene.lab),
+        in_use=",".join(_in_use(scene.lab)),
         tools=tools(),
         settings=asked.settings,
         peers=peers,

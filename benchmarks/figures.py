@@ -5,8 +5,8 @@ Rules of this file
   2. THE ratio is the median of the ratios inside each round. What two paths of a round are measured within seconds
      drifts alike, and divides out; medians of each side may come from rounds that have nothing in common. The ratio of
      medians stands beside it: where the two part, the run was not steady.
-  3. A round during which the hypervisor took more than STEAL_MAX of the CPUs is left out, and counted, as long as
-     QUIET_MIN remain.
+  3. A round during which the hypervisor took more than STEAL_MAX of the CPUs is left out as long as QUIET_MIN remain;
+     both those that are left out and those that count all the same are told.
 
 A row is a meter's value, or what its readings give `also` ("rtt-tcp-p99").
 """
@@ -74,6 +74,8 @@ class Ratio:
     n: int
     left_out: int
     """Rounds with too much steal."""
+    disturbed: int = 0
+    """Such rounds that count all the same: without them too few would be left."""
 
     def spans(self, value: float) -> bool:
         return self.low <= value <= self.high
@@ -91,7 +93,8 @@ def rows(run: Run) -> list[Row]:
 
 def level(run: Run, row: Row, peer: str) -> Level | None:
     """Of all quiet rounds; None without a sample."""
-    values = list(_values(run, row, peer, _noisy(run, row.meter.name, (peer,))).values())
+    left_out, _ = _noisy(run, row.meter.name, (peer,))
+    values = list(_values(run, row, peer, left_out).values())
     if not values:
         return None
     median = statistics.median(values)
@@ -101,7 +104,7 @@ def level(run: Run, row: Row, peer: str) -> Level | None:
 
 def ratio(run: Run, row: Row, peer: str, base: str, base_row: Row | None = None) -> Ratio | None:
     """Of `peer` to `base`, over the rounds that have both; None if there is none."""
-    noisy = _noisy(run, row.meter.name, (peer, base))
+    noisy, disturbed = _noisy(run, row.meter.name, (peer, base))
     ours, theirs = _values(run, row, peer, noisy), _values(run, base_row or row, base, noisy)
     shared = [number for number in ours if theirs.get(number, 0) > 0]
     if not shared:
@@ -111,7 +114,7 @@ def ratio(run: Run, row: Row, peer: str, base: str, base_row: Row | None = None)
     return Ratio(
         statistics.median(ratios),
         statistics.median(ours[number] for number in shared) / statistics.median(theirs[number] for number in shared),
-        low, high, min(ratios), max(ratios), len(ratios), len(noisy),
+        low, high, min(ratios), max(ratios), len(ratios), len(noisy), len(disturbed),
     )  # fmt: skip
 
 
@@ -141,15 +144,16 @@ def _values(run: Run, row: Row, peer: str, without: frozenset[int]) -> dict[int,
     return {number: value for number, value in samples.items() if value is not None and number not in without}
 
 
-def _noisy(run: Run, meter: str, peers: Sequence[str]) -> frozenset[int]:
-    """Rounds to leave out; none if too few would remain."""
+def _noisy(run: Run, meter: str, peers: Sequence[str]) -> tuple[frozenset[int], frozenset[int]]:
+    """Rounds with too much steal: those to leave out, and those to keep, since too few would remain."""
     worst: dict[int, float] = {}
     for series in run.series:
         if series.meter == meter and series.peer in peers:
             for it in series.samples:
                 worst[it.round] = max(it.steal, worst.get(it.round, 0.0))
     noisy = frozenset(number for number, steal in worst.items() if steal > STEAL_MAX)
-    return noisy if len(worst) - len(noisy) >= QUIET_MIN else frozenset()
+    none: frozenset[int] = frozenset()
+    return (noisy, none) if len(worst) - len(noisy) >= QUIET_MIN else (none, noisy)
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:

@@ -72,6 +72,7 @@ def _lines(measured: Measured, notes: str, folder: Path) -> Iterator[str]:
 
 
 def _bars(judged: Sequence[tuple[Run, Judgement]]) -> Sheet:
+    """Each bar that a run judges, then those that none does."""
     header = ("bar", "against", "underlay", "wanted", "measured", "95 %", "n", "verdict")
     lines = [
         (
@@ -79,6 +80,11 @@ def _bars(judged: Sequence[tuple[Run, Judgement]]) -> Sheet:
             f"{it.ratio.low:.2f} to {it.ratio.high:.2f}", str(it.ratio.n), it.word,
         )
         for run, it in judged
+    ]  # fmt: skip
+    known = {it.bar for _, it in judged}
+    lines += [
+        (bar.title, ", ".join(bar.against), bar.underlay or "any", bar.wanted, "-", "-", "-", "not measured")
+        for bar in BARS if bar not in known
     ]  # fmt: skip
     return Sheet("ratios", header, tuple(lines))
 

@@ -131,7 +131,8 @@ class Run(msgspec.Struct, kw_only=True):
     offloads: dict[str, bool]
     """Of the underlay's cables, by ethtool's names."""
     in_use: str = ""
-    """Kernel offloads that vxlanu's agents use, by their own names (`vxlanu status`)."""
+    """Kernel offloads that both of vxlanu's agents used from the first round to the last, by their own names (`vxlanu
+    status`)."""
     tools: dict[str, str]
     settings: Settings
     peers: list[PeerInfo]

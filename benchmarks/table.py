@@ -132,20 +132,24 @@ def _padded(sheet: Sheet) -> Iterator[Sequence[str]]:
 def _beside(run: Run, base: str) -> Sheet:
     header = ("meter", "unit", "vxlanu", base, "ratio", "95 %", "rounds", "of medians", "A/A", "verdict")
     lines = []
-    left_out = 0
+    left_out = disturbed = 0
     for row in rows(run):
         if hopeless(run, row, base):
             continue
         found, floor = ratio(run, row, "vxlanu", base), noise(run, row)
         ours, theirs = level(run, row, "vxlanu"), level(run, row, base)
-        left_out = max(left_out, found.left_out if found else 0)
+        if found:
+            left_out, disturbed = max(left_out, found.left_out), max(disturbed, found.disturbed)
         lines.append((row.title, row.meter.unit, _level(ours), _level(theirs), *_ratio_cells(found, floor, row)))
     notes = [
-        "ratio: the median of the rounds' ratios, with its 95 % interval (bootstrap), the least and the most of them; "
-        "A/A: vxlanu to itself, likewise. ± is the median distance from the median."
+        "ratio: the median of the rounds' ratios, with its 95 % interval (bootstrap; of fewer than five rounds their "
+        "range), the least and the most of them; A/A: vxlanu to itself, likewise. ± is the median distance from the "
+        "median."
     ]
-    if left_out:
-        notes.append(f"Up to {left_out} rounds left out: the hypervisor took more than {STEAL_MAX:.0%} of the CPUs.")
+    for count, what in ((left_out, "left out"), (disturbed, "that count all the same, since too few would be left")):
+        if count:
+            steal = f"in which the hypervisor took over {STEAL_MAX:.0%} of the CPUs"
+            notes.append(f"Rounds {what}: up to {count}, {steal}.")
     return Sheet(f"vxlanu beside {base}: {run.settings.line()}", header, tuple(lines), tuple(notes))
 
 

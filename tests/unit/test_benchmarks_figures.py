@@ -44,6 +44,9 @@ def test_rounds_that_the_hypervisor_disturbed_are_left_out_while_three_remain() 
     two = run_of(series("vxlanu", 5, 5, 5, 9, steal={1: 0.2, 4: 0.2}), quiet)
     all_of_them = ratio(two, Row(TCP), "vxlanu", "kernel")
     assert all_of_them and (all_of_them.most, all_of_them.n, all_of_them.left_out) == (0.9, 4, 0)
+    assert (one.disturbed, all_of_them.disturbed) == (0, 2)
+    told = "Rounds that count all the same, since too few would be left: up to 2, in which the hypervisor took over 4%"
+    assert told in "\n".join(text(two)) and "count all the same" not in "\n".join(text(run_of(quiet)))
 
 
 def test_a_round_counts_only_where_both_have_a_figure() -> None:
@@ -63,6 +66,8 @@ def test_what_noise_explains_is_no_difference() -> None:
     twice_as_fast = series("kernel", *(it * 2 for it in steady))
     far = ratio(run_of(series("vxlanu", *steady), twice_as_fast), Row(TCP), "vxlanu", "kernel")
     assert far and verdict(far, floor) == ""
+    nothing = ratio(run_of(series("vxlanu", 0, 0, 0), series("kernel", 9, 9, 9)), Row(TCP), "vxlanu", "kernel")
+    assert nothing and verdict(nothing, floor) == "" and verdict(far, nothing) == NONE_SHOWN
     same = ratio(run_of(series("vxlanu", *steady), series("kernel", *steady[::-1])), Row(TCP), "vxlanu", "kernel")
     assert same and verdict(same, None) == NONE_SHOWN
 

@@ -44,6 +44,8 @@ def test_a_report_has_the_bars_what_limits_the_tables_and_the_plots(tmp_path: Pa
     report = write(Measured(runs, CODE, CROWDS), NOTES, tmp_path)
     text = report.read_text()
     assert "| TCP, 1 stream, offload | kernel | offload | ≥ 0.7 | 0.50 | 0.50 to 0.50 | 3 | missed by 29 % |" in text
+    assert "| CPU per Gbit at 2 Gbit/s | kernel | any | ≤ 1.8 | - | - | - | not measured |" in text
+    assert text.count("TCP, 1 stream, offload |") == 1
     assert "### Bulk TCP: what limits\n\nCopies do." in text and "Wake-ups do." not in text
     assert "## Measured apart\n\nA crowd of 1 000." in text
     assert "- missing: tinc: no tincd (Debian: tinc)" in text and "- CPU: 2 x a CPU" in text

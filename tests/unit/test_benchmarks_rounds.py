@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from subprocess import TimeoutExpired
 from typing import cast
 
 from benchmarks.meters import Inapplicable, MeterFailed, Reading
@@ -82,6 +83,18 @@ def test_a_meter_that_failed_twice_is_not_tried_there_again() -> None:
     series = rounds.series["count", "kernel"]
     assert complete and len(meter.order) == 3
     assert [it.round for it in series.failures] == [1, 3] and [it.round for it in series.samples] == [2]
+
+
+def test_a_tool_that_hangs_is_a_failed_reading_and_the_round_goes_on() -> None:
+    def hangs(number: int) -> bool:
+        if number == 1:
+            raise TimeoutExpired(["iperf3"], 32)
+        return False
+
+    rounds, complete, _ = measured(Counting(fail=hangs), paths("kernel", "tinc"), 1)
+    (failure,) = rounds.series["count", "kernel"].failures
+    assert complete and "'iperf3'" in failure.why and "32 seconds" in failure.why
+    assert len(rounds.series["count", "tinc"].samples) == 1
 
 
 def test_a_meter_that_cannot_apply_is_asked_once_and_lacks_nothing() -> None:
