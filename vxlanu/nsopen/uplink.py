@@ -39,7 +39,7 @@ INGRESS, ETH_P_ALL, ARPHRD_ETHER = 0xFFFF0000, 3, 1
 NUD_STALE, NUD_VALID = 0x04, 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # reachable, stale, delay, probe, noarp, permanent
 NTF_USE = 0x01
 RTM_F_FIB_MATCH = 0x2000  # the entry of the table, not what was made of it for one packet
-NETLINK_XFRM, XFRM_MSG_GETPOLICY, XFRM_MSG_NEWPOLICY = 6, 0x15, 0x13
+NETLINK_XFRM, XFRM_MSG_GETPOLICY, NLMSG_DONE = 6, 0x15, 0x3
 POLICY_ID_BYTES = 64  # struct xfrm_userpolicy_id
 NLM_F_REQUEST_DUMP = 0x301
 
@@ -142,12 +142,12 @@ def _unable(link: Message) -> str:
 
 
 def _has_ipsec() -> bool:
-    """Whether there is any policy: the first message of a dump says."""
+    """Whether there is any policy, or a refusal to say so: only a dump that ends at once has none."""
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_XFRM) as asked:
             length = 16 + POLICY_ID_BYTES
             asked.send(struct.pack("=IHHII", length, XFRM_MSG_GETPOLICY, NLM_F_REQUEST_DUMP, 1, 0) + bytes(length - 16))
-            return bool(struct.unpack_from("=IH", asked.recv(1 << 16))[1] == XFRM_MSG_NEWPOLICY)
+            return bool(struct.unpack_from("=IH", asked.recv(1 << 16))[1] != NLMSG_DONE)
     except OSError:
         return False  # a kernel without IPsec
 
