@@ -240,7 +240,9 @@ def idle_endpoints(
 def _left(
     title: str, streams: Mapping[str, Sequence[float]], ours: str, base: str, bound: float, beside: str = ""
 ) -> Finding:
-    """What is left, by round."""
+    """What is left, by round. Raises MeterFailed."""
+    if not all(streams[base]):
+        raise MeterFailed(f"{title}: nothing was carried in a round of {base!r}")
     ratios = tuple(mine / others for mine, others in zip(streams[ours], streams[base], strict=True))
     rates = " to ".join(f"{statistics.median(streams[name]):.2f}" for name in (ours, base))
     return Finding(title, ratios, bound, f"{rates} Gbit/s" + (f"; {beside}" if beside else ""))

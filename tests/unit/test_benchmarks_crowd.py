@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import crowd
 from benchmarks.crowd import BROADCAST_BYTES, Finding, Flow, alternate, findings_table, jain, save_findings
+from benchmarks.meters import MeterFailed
 from benchmarks.meters.program import program
 
 SOURCE = Path(crowd.__file__).parent / "meters" / "crowd_load.c"
@@ -41,6 +42,13 @@ def test_in_each_round_everyone_is_read_once_and_not_always_in_the_same_order() 
     assert sorted(asked[:2]) == sorted(asked[2:]) == ["a", "b"] and asked[:2] != asked[2:]
     assert {name: len(it) for name, it in found.items()} == {"a": 2, "b": 2}
     assert told[0] == "round 1 of 2: a"
+
+
+def test_what_is_left_is_taken_round_by_round_and_of_nothing_there_is_no_part() -> None:
+    streams = {"flood": [4.0, 0.0], "alone": [8.0, 2.0]}
+    assert crowd._left("flood", streams, "flood", "alone", 0.85).values == (0.5, 0.0)
+    with pytest.raises(MeterFailed, match="nothing was carried in a round of 'flood'"):
+        crowd._left("flood", streams, "alone", "flood", 0.85)
 
 
 def test_findings_are_kept_with_the_machine_that_they_are_of(tmp_path: Path) -> None:
