@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import pytest
 from kernel_peer import INNER, SUBNETS, KernelPeer
@@ -22,14 +22,24 @@ from needs import require
 from streams import answer_of, once, pings, ready
 
 from benchmarks.underlay import UNDERLAYS
+from vxlanu.lab.plan import underlay_address
 from vxlanu.lab.topology import Lab
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop("kernel-vxlan", "ethtool", "injection")]
 
 TCP_BYTES = 4 << 20
-DEVICE = "vxlanu_tx0"
+DEVICES = "vxlanu_tx"
+HARMS = ("ip link del {}", "ip link set {} down", "tc qdisc del dev {} ingress", "another uplink")
 FEATURES = ("tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation")
 GOOD = "1"  # tshark's PROTO_CHECKSUM_E_GOOD
+
+
+class Device(NamedTuple):
+    """An uplink TAP, and how many super-frames it has taken."""
+
+    name: str
+    index: int
+    taken: int
 
 
 class Way:
@@ -54,11 +64,16 @@ class Way:
             sent = once(self.lab, sender, "send", "tcp", address, 5001, TCP_BYTES, 1, 0)
             assert answer_of(listening) == sent, f"{sender} to {receiver}"
 
+    def devices(self, host: str = "h1") -> list[Device]:
+        """The uplink TAPs: one, or none for a while."""
+        shown = json.loads(self.lab.exec(host, ["ip", "-j", "-s", "link"]).stdout)
+        ours = [it for it in shown if it["ifname"].startswith(DEVICES)]
+        return [Device(it["ifname"], it["ifindex"], it["stats64"]["rx"]["packets"]) for it in ours]
+
     def injected(self, host: str = "h1") -> tuple[int, int]:
         """Frames by the agent's counter, super-frames by the TAP's."""
         rows = cast("list[dict[str, int]]", self.lab.vxlanu(host, "stats"))
-        shown = json.loads(self.lab.exec(host, ["ip", "-j", "-s", "link", "show", DEVICE]).stdout)
-        return rows[0]["injected_frames"], int(shown[0]["stats64"]["rx"]["packets"])
+        return rows[0]["injected_frames"], sum(it.taken for it in self.devices(host))
 
     def is_injected(self, receiver: str = "c2-1") -> bool:
         """Whether a transfer is; one that is so in part is an error, but while the way changes."""
@@ -84,6 +99,19 @@ class Way:
         """Of the underlay's own end of the cable to h2."""
         self.lab.exec("underlay", ["ethtool", "-K", "h2", *(word for pair in features.items() for word in pair)])
 
+    def new_cable(self) -> None:
+        """Another one in place of the first between h1 and the underlay: another interface that is called eth0."""
+        commands = [
+            "ip link del h1",
+            f"ip link add h1 mtu {self.lab.plan.mtu} type veth peer name eth0 mtu {self.lab.plan.mtu} netns h1",
+            "ip link set h1 master underlay addrgenmode none up",
+            "ip -n h1 link set eth0 up",
+            f"ip -n h1 address add {underlay_address('h1', 'ipv4')}/24 dev eth0",
+            f"ip -n h1 address add {underlay_address('h1', 'ipv6')}/64 dev eth0 nodad",
+        ]
+        for command in commands:
+            self.lab.exec("underlay", command.split())
+
     def second_cable(self) -> None:
         """Another one between h1 and h2, past the underlay: x0 at both ends."""
         cable = "ip link add x0 netns h1 type veth peer name x0 netns h2"
@@ -96,7 +124,8 @@ class Way:
         self.lab.exec("h1", ["ip", "neigh", "replace", other, "dev", "x0", "lladdr", far, "nud", "permanent"])
 
     def story(self) -> str:
-        asked = ("ip neigh", "ip route", f"ip -s link show {DEVICE}", f"tc -s filter show dev {DEVICE} ingress")
+        filters = [f"tc -s filter show dev {it.name} ingress" for it in self.devices()]
+        asked = ("ip neigh", "ip route", "ip -s link", *filters)
         return "\n".join(self.lab.exec("h1", it.split(), check=False).stdout for it in asked) + self.lab.story()
 
 
@@ -203,14 +232,40 @@ def test_where_ipsec_is_asked_for_nothing_goes_past_it(way: Way) -> None:
     poll(way.is_injected, what="it is done again", story=way.story)
 
 
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_device_that_leads_nowhere_is_made_anew(way: Way, harm: str) -> None:
+    poll(way.is_injected, what="positive control", story=way.story)
+    (old,) = way.devices()
+    if "{}" in harm:
+        way.lab.exec("h1", harm.format(old.name).split())
+    else:
+        way.new_cable()
+    way.transfer()
+
+    def another() -> bool:
+        return [it.index != old.index for it in way.devices()] == [True]
+
+    poll(another, what="there is another one, and only that", story=way.story)
+    poll(lambda: not way.why(), what="status says that it is possible", story=way.story)
+    poll(way.is_injected, what="it is done again", story=way.story)
+
+
+def test_beside_no_offload_that_makes_super_frames_status_says_that_it_is_not_in_use(way: Way) -> None:
+    way.lab.stop_agent("h2")
+    way.lab.start_agent("h2", "--offload", "inject,no-tso,no-uso")
+    try:
+        assert "no super-frames" in way.why("h2")
+    finally:
+        way.lab.stop_agent("h2")
+        way.lab.start_agent("h2")
+    assert way.why("h2") == "", "positive control"
+
+
 @pytest.mark.parametrize("end", ["stop_agent", "kill_agent"])
 def test_the_device_ends_with_the_agent_and_the_next_one_makes_its_own(way: Way, end: str) -> None:
-    def there() -> bool:
-        return DEVICE in way.lab.exec("h1", ["ip", "-br", "link"]).stdout
-
-    assert there(), "positive control"
+    assert way.devices(), "positive control"
     getattr(way.lab, end)("h1")
-    poll(lambda: not there(), what="the device is gone", story=way.story)
+    poll(lambda: not way.devices(), what="the device is gone", story=way.story)
     way.lab.start_agent("h1")
-    assert there()
+    assert way.devices()
     poll(way.is_injected, what="it is done again", story=way.story)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,8 @@ from vxlanu.agent.advertise import Underlay
 from vxlanu.agent.changes import NEIGHBOURS
 from vxlanu.agent.injection import Injection
 from vxlanu.dataplane import Dataplane, Member, NetworkConfig, VtepRef
-from vxlanu.nsopen import NamespaceHelper, NextHop, NextHops, OpenedUplink
-from vxlanu.nsopen.wire import HelperTimeout
+from vxlanu.nsopen import NamespaceHelper, NextHop, NextHops, OpenedUplink, UplinkFacts
+from vxlanu.nsopen.wire import HelperTimeout, KernelRefused
 
 FAR, NETWORK, OWN = VtepRef("192.0.2.2"), bytes(16), "02:00:00:00:00:01"
 MAC = "02:00:00:00:00:09"
@@ -24,17 +25,30 @@ ANSWER_S = 5.0
 
 
 class Host:
-    """The helper's half of a host, and its netlink. `mac` is FAR's; empty while nobody knows it."""
+    """The helper's half of a host, and its netlink. `mac` is FAR's; empty while nobody knows it. `made` is of TAPs."""
 
     def __init__(self) -> None:
         self.mac, self.fails, self.looks = MAC, False, 0
+        self.broken, self.made, self.refuses = False, 0, False
         self.meanwhile: Callable[[], None] = lambda: None
         self.told: dict[int, Callable[[bytes], None]] = {}
 
-    async def next_hops(self, addresses: Sequence[str], uplink: int, source: str) -> NextHops:
+    async def open_uplink(self, ifname: str) -> OpenedUplink:
+        """A file stands for the TAP, and its size for which of them it is."""
+        if self.refuses:
+            raise KernelRefused("make the uplink TAP", "Too many")
+        self.made += 1
+        self.broken = False
+        fd = os.memfd_create("uplink")
+        os.write(fd, bytes(self.made))
+        return OpenedUplink(UplinkFacts(f"vxlanu_tx{self.made}", 7 + self.made, ifname, 1), fd)
+
+    async def next_hops(self, addresses: Sequence[str], opened: UplinkFacts, source: str) -> NextHops:
         self.looks += 1
         if self.fails:
             raise HelperTimeout("next hops", "no answer")
+        if self.broken:
+            return NextHops({}, f"{opened.ifname} is gone", broken=True)
         answer = NextHops({address: NextHop(address, self.mac, OWN) for address in addresses})
         self.meanwhile()
         return answer
@@ -58,7 +72,7 @@ class Plane:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.real = Dataplane("127.0.0.1", port, workers=1, offloads=())
+        self.real = Dataplane("127.0.0.1", port, workers=1, offloads=("vnet-hdr", "tso"))
         self.told: list[tuple[str, str] | None] = []
         self.real.set_network(NETWORK, NetworkConfig(256, 1450))
 
@@ -70,6 +84,9 @@ class Plane:
 
     def hops_wanted(self) -> bool:
         return self.real.hops_wanted()
+
+    def offloads(self) -> frozenset[str]:
+        return self.real.offloads()
 
     def set_hop(self, vtep: VtepRef, hop: tuple[str, str] | None) -> bool:
         news = self.real.set_hop(vtep, hop)
@@ -87,7 +104,8 @@ class World:
         monkeypatch.setattr(module, "SETTLE_S", 0.0)
         helper, plane = cast(NamespaceHelper, self.host), cast(Dataplane, self.plane)
         self.injection = Injection(helper, plane, Underlay("127.0.0.1", "lo", 1500))
-        self.injection._wanted, self.injection._uplink = True, OpenedUplink("vxlanu_tx0", 1, 0)
+        self.uplink = OpenedUplink(UplinkFacts("vxlanu_tx0", 7, "lo", 1), os.memfd_create("uplink"))
+        self.injection._wanted, self.injection._uplink = True, self.uplink
         self.plane.use(FAR)
 
     async def after(self, wanted: Callable[[], bool]) -> None:
@@ -117,6 +135,7 @@ class World:
             asyncio.run(all_steps())
         finally:
             self.plane.real.stop()
+            os.close(self.uplink.fd)
 
 
 @pytest.fixture
@@ -173,3 +192,66 @@ def test_a_refusal_stands_in_status_until_its_own_vtep_has_another_next_hop(worl
         (refuse, lambda: len(world.plane.told) == 2 and not world.injection.rungs()[0].in_use),
         (move, lambda: len(world.plane.told) == 4 and world.injection.rungs()[0].in_use),
     )
+
+
+def test_a_tap_that_leads_nowhere_is_replaced_under_its_descriptor_but_not_in_haste(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, told = world.host, world.plane.told
+    again = [(MAC, OWN), None]
+
+    def break_it() -> None:
+        host.broken = True
+        world.injection._due.set()
+
+    def made(taps: int) -> bool:
+        return os.fstat(world.uplink.fd).st_size == host.made == taps and told == again * taps + again[:1]
+
+    def let_time_pass() -> None:
+        assert not world.injection.rungs()[0].in_use
+        world.injection._next_make = 0.0
+
+    monkeypatch.setattr(module, "REMAKE_S", 3600.0)
+    world.tell(
+        (nothing, lambda: told == again[:1]),
+        (break_it, lambda: made(1) and world.injection.rungs()[0].in_use),
+        (break_it, lambda: told == again * 2 and host.looks > 10),
+        (let_time_pass, lambda: made(2) and world.injection.rungs()[0].in_use),
+    )
+
+
+def test_a_tap_that_cannot_be_replaced_is_said_once_and_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = world.host
+    caplog.set_level("WARNING", "vxlanu.agent")
+    monkeypatch.setattr(module, "REMAKE_S", 0.0)
+
+    def break_it() -> None:
+        host.broken = host.refuses = True
+        world.injection._due.set()
+
+    def mend() -> None:
+        host.refuses = False
+
+    world.tell(
+        (nothing, lambda: world.injection.rungs()[0].in_use),
+        (break_it, lambda: host.looks > 10),
+        (mend, lambda: host.made == 1 and world.injection.rungs()[0].in_use),
+    )
+    gone, unmade, again = (it.getMessage() for it in caplog.records)
+    assert unmade == gone + "; another one: make the uplink TAP: Too many"
+    assert "possible again" in again
+
+
+@pytest.mark.parametrize(
+    ("offloads", "why"),
+    [({"tso"}, ""), ({"uso"}, ""), ({"vnet-hdr"}, "no super-frames: neither tso nor uso is in use")],
+    ids=["tso", "uso", "neither"],
+)
+def test_where_taps_hand_over_no_super_frames_status_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, offloads: set[str], why: str
+) -> None:
+    monkeypatch.setattr(world.plane, "offloads", lambda: offloads)
+    assert [(it.in_use, it.why) for it in world.injection.rungs()] == [(not why, why)]
+    world.plane.real.stop()

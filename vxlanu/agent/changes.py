@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-LINKS, NEIGHBOURS, ROUTES = 0x1, 0x4, 0x40 | 0x400  # RTMGRP_ of linux/rtnetlink.h; routes of both families
+LINKS, NEIGHBOURS, FILTERS, ROUTES = 0x1, 0x4, 0x8, 0x40 | 0x400  # RTMGRP_ of linux/rtnetlink.h; FILTERS: tc's
 CHUNK_BYTES = 64 * 1024
 
 

@@ -52,6 +52,7 @@ from vxlanu.nsopen.wire import (
     TapPlan,
     TapQueues,
     TunMissing,
+    UplinkFacts,
     WayOut,
     WireFacts,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "TapPlan",
     "TapQueues",
     "TunMissing",
+    "UplinkFacts",
     "WayOut",
     "WireFacts",
 ]

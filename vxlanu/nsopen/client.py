@@ -59,6 +59,7 @@ from vxlanu.nsopen.wire import (
     TapFeatures,
     TapPlan,
     TapQueues,
+    UplinkFacts,
     WayOut,
     WireFacts,
 )
@@ -226,14 +227,16 @@ class NamespaceHelper:
         """A TAP whose frames leave by `ifname`. Errors: TunMissing, PermissionMissing, KernelRefused."""
         return await self._call(OpenUplink(ifname), None)
 
-    async def next_hops(self, addresses: Sequence[str], uplink: int, source: str) -> NextHops:
-        """By which neighbours of `uplink` addresses are reached now, if it takes tunnelled super-frames."""
-        found, unable = dict[str, NextHop](), ""
+    async def next_hops(self, addresses: Sequence[str], opened: UplinkFacts, source: str) -> NextHops:
+        """By which neighbours of the uplink addresses are reached now, if it takes tunnelled super-frames."""
+        found = dict[str, NextHop]()
         for start in range(0, len(addresses) or 1, ADDRESSES_AT_ONCE):
             part = tuple(addresses[start : start + ADDRESSES_AT_ONCE])
-            answer: NextHops = await self._call(AskHops(part, uplink, source), None)
-            found, unable = found | answer.items, unable or answer.unable
-        return NextHops({} if unable else found, unable)
+            answer: NextHops = await self._call(AskHops(part, opened, source), None)
+            if answer.unable:
+                return answer
+            found |= answer.items
+        return NextHops(found)
 
     def call_sync(self, request: Question[R], target: int | None = None, *, timeout: float = TIMEOUT_S) -> R:
         """The same without a loop, for tests and for the start of the agent."""
@@ -359,7 +362,7 @@ class _Answer:
                 where = answer.namespace_inode
                 return OpenTap(answer.ifname, answer.ifindex, answer.mac, answer.mtu, where, fds, answer.write_queue)
             case wire.UplinkFacts():
-                return OpenedUplink(answer.ifname, answer.uplink, self._fds.pop())
+                return OpenedUplink(answer, self._fds.pop())
             case wire.NamespaceMade():
                 return self._fds.pop()
             case wire.SocketsMade():

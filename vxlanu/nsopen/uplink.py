@@ -52,26 +52,30 @@ def open_uplink(place: Place, wanted: OpenUplink) -> tuple[UplinkFacts, list[int
         fd = _open_tap()
         try:
             name, _ = tun.interface_of(fd)
-            _redirect(netlink, name, uplink)
+            index = number_of(_link(netlink, ifname=name)["index"])
+            _redirect(netlink, name, index, uplink)
         except BaseException:
             os.close(fd)
             raise
-    return UplinkFacts(name, uplink), [fd]
+    return UplinkFacts(name, index, wanted.ifname, uplink), [fd]
 
 
 def next_hops(wanted: AskHops) -> NextHops:
     """How to reach each address by the uplink now; or why nothing can be injected into it."""
+    uplink = wanted.opened.uplink
     with IPRoute() as netlink:
         try:
-            link = _link(netlink, index=wanted.uplink)
+            link = _uplink(netlink, wanted.opened)
         except KernelRefused as why:
             return NextHops({}, why.why)
         if unable := _unable(link):
             return NextHops({}, unable)
+        if broken := _broken(netlink, wanted.opened, link):
+            return NextHops({}, broken, broken=True)
         found = {address: _via(netlink, address, wanted) for address in wanted.addresses}
-        known = {text_of(it.get("dst")): it for it in netlink.get_neighbours(ifindex=wanted.uplink)}
+        known = {text_of(it.get("dst")): it for it in netlink.get_neighbours(ifindex=uplink)}
         for gateway in set(found.values()) & known.keys():
-            _keep_fresh(netlink, known[gateway], wanted.uplink)
+            _keep_fresh(netlink, known[gateway], uplink)
     own = text_of(link.get("address"))
     return NextHops({address: NextHop(via, _mac_of(known.get(via)), own) for address, via in found.items() if via})
 
@@ -108,9 +112,8 @@ def _try(fd: int) -> None:
     raise KernelRefused("inject", "a TAP that is down takes frames")
 
 
-def _redirect(netlink: IPRoute, name: str, uplink: int) -> None:
+def _redirect(netlink: IPRoute, name: str, index: int, uplink: int) -> None:
     """Let what the TAP receives leave by the uplink, and set it up. It has no address and answers nothing."""
-    index = number_of(_link(netlink, ifname=name)["index"])
     choose_address_mode(netlink, index, ADDR_GEN_NONE)
     with blame(f"redirect what {name} receives"):
         netlink.tc("add", "ingress", index=index)
@@ -121,6 +124,39 @@ def _redirect(netlink: IPRoute, name: str, uplink: int) -> None:
         )  # fmt: skip
     with blame(f"set {name} up"):
         netlink.link("set", index=index, state="up", arp=False)
+
+
+def _uplink(netlink: IPRoute, opened: UplinkFacts) -> Message:
+    """The interface by which frames leave; if that is gone, another of its name. Errors: KernelRefused."""
+    try:
+        return _link(netlink, index=opened.uplink)
+    except KernelRefused:
+        return _link(netlink, ifname=opened.uplink_ifname)
+
+
+def _broken(netlink: IPRoute, opened: UplinkFacts, uplink: Message) -> str:
+    """Why the TAP does not lead to the uplink; empty if it does."""
+    try:
+        device = _link(netlink, index=opened.index)
+    except KernelRefused:
+        return f"{opened.ifname} is gone"
+    if not number_of(device["flags"]) & IFF_UP:
+        return f"{opened.ifname} is down"
+    if number_of(uplink["index"]) != opened.uplink:
+        return f"{opened.uplink_ifname} is another interface than {opened.ifname} leads to"
+    try:
+        targets = {_target_of(it) for it in netlink.get_filters(index=opened.index, parent=INGRESS)}
+    except NetlinkError as why:
+        return f"{opened.ifname} does not tell its filters: {os.strerror(why.code)}"
+    return "" if opened.uplink in targets else f"nothing leads from {opened.ifname} to {opened.uplink_ifname}"
+
+
+def _target_of(rule: Message) -> int:
+    """The interface that one of our filters redirects to; 0 for any other filter."""
+    for part in ("options", "TCA_U32_ACT", "TCA_ACT_PRIO_1", "TCA_ACT_OPTIONS"):
+        rule = nested(rule.get(part))
+    parms = rule.get("TCA_MIRRED_PARMS")
+    return number_of(nested(parms)["ifindex"]) if parms else 0
 
 
 def _unable(link: Message) -> str:
@@ -164,7 +200,7 @@ def _via(netlink: IPRoute, address: str, wanted: AskHops) -> str:
     except NetlinkError:
         return ""
     plain = number_of(route["type"]) == RTN_UNICAST and not route.get("encap") and not entry.get("multipath")
-    if not plain or number_of(route.get("oif")) != wanted.uplink:
+    if not plain or number_of(route.get("oif")) != wanted.opened.uplink:
         return ""
     return text_of(route.get("gateway")) or text_of(nested(route.get("via")).get("addr")) or address
 

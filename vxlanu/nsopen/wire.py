@@ -201,6 +201,15 @@ class AskPaths(Question["dict[str, int]"], frozen=True, forbid_unknown_fields=Tr
     addresses: tuple[str, ...]
 
 
+class UplinkFacts(msgspec.Struct, frozen=True, tag="uplink"):
+    """A TAP as OpenUplink made it, and the interface by which its frames leave; its descriptor travels beside."""
+
+    ifname: str
+    index: int
+    uplink_ifname: str
+    uplink: int
+
+
 class OpenUplink(Question["OpenedUplink"], frozen=True, forbid_unknown_fields=True, tag="open_uplink"):
     """Make a TAP whose frames leave by the interface `ifname`."""
 
@@ -208,10 +217,10 @@ class OpenUplink(Question["OpenedUplink"], frozen=True, forbid_unknown_fields=Tr
 
 
 class AskHops(Question["NextHops"], frozen=True, forbid_unknown_fields=True, tag="next_hops"):
-    """By which neighbour of the interface `uplink` each address is reached from `source`."""
+    """By which neighbour of the uplink each address is reached from `source`, as long as the TAP leads to it."""
 
     addresses: tuple[str, ...]
-    uplink: int
+    opened: UplinkFacts
     source: str
 
 
@@ -277,18 +286,10 @@ class OpenTap(msgspec.Struct, frozen=True):
     write_queue: bool = False
 
 
-class UplinkFacts(msgspec.Struct, frozen=True, tag="uplink"):
-    """A TAP as OpenUplink made it; its descriptor travels beside. `uplink`: the interface by which frames leave."""
-
-    ifname: str
-    uplink: int
-
-
 class OpenedUplink(msgspec.Struct, frozen=True):
-    """The same with the descriptor, which belongs to whoever holds this value, and with which the TAP ends."""
+    """The uplink TAP; the descriptor belongs to whoever holds this value, and with it the TAP ends."""
 
-    ifname: str
-    uplink: int
+    facts: UplinkFacts
     fd: int
 
 
@@ -301,10 +302,14 @@ class NextHop(msgspec.Struct, frozen=True):
 
 
 class NextHops(msgspec.Struct, frozen=True, tag="next_hops"):
-    """Of the addresses that are reached by the uplink; or `unable`: why it takes no tunnelled super-frames now."""
+    """Of the addresses that are reached by the uplink; or `unable`: why it takes no tunnelled super-frames now.
+
+    `broken`: since the TAP does not lead there any more; another one would.
+    """
 
     items: dict[str, NextHop]
     unable: str = ""
+    broken: bool = False
 
 
 class NamespaceMade(msgspec.Struct, frozen=True, tag="namespace"):
