@@ -49,7 +49,7 @@ struct vx_network *vx_bench_network(const struct vx_bench *bench, unsigned host)
 int vx_bench_add_port(struct vx_bench *bench, unsigned host, uint64_t mac)
 {
 	static const uint8_t none[4];
-	struct vx_port *port = calloc(1, sizeof(*port));
+	struct vx_port *port = vx_net_port_new();
 	vx_prefix any[2] = { { .length = 96 }, { .length = 0 } };
 	int id, error;
 

@@ -80,7 +80,7 @@ int vx_port_add(vx_engine *engine, int network, const uint8_t *mac, uint32_t mtu
 	if ((queues != 1 && queues != (int)engine->workers) || !mtu || mtu > MTU_MAX || network < 0 ||
 	    vx_mac_is_group(mac) || !vx_mac(mac))
 		return -EINVAL;
-	port = calloc(1, sizeof(*port));
+	port = vx_net_port_new();
 	if (!port)
 		return -ENOMEM;
 	port->mac = vx_mac(mac);

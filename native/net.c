@@ -20,6 +20,14 @@
 #define VNI_MAX		0xffffffu
 #define KIND_NETWORK	VX_AT_NETWORK
 
+/** at_line() - Zeroed memory that begins a cache line: what is read for each frame is in as few of them as can be */
+static void *at_line(size_t size)
+{
+	void *memory;
+
+	return posix_memalign(&memory, VX_CACHE_LINE, size) ? NULL : memset(memory, 0, size);
+}
+
 static int find_free(_Atomic bool *busy, uint32_t max)
 {
 	for (uint32_t id = 0; id < max; id++)
@@ -262,10 +270,16 @@ static void port_release(struct vx_retired *object)
 	atomic_store_explicit(&tables->port_busy[id], false, memory_order_release);
 }
 
+/** vx_net_port_new() - A port to be filled in and published, NULL without memory; free() takes it */
+struct vx_port *vx_net_port_new(void)
+{
+	return at_line(sizeof(struct vx_port));
+}
+
 /**
  * vx_net_port_add() - Publish a port
  * @tables:	Tables
- * @port:	Made by the caller, who has filled in MAC, MTU, flags and descriptors; owned by the tables from now on
+ * @port:	From vx_net_port_new(), with MAC, MTU, flags and descriptors filled in; owned by the tables from now on
  * @id:		Network
  *
  * Return: its id; -ENOENT, -ENOSPC, -ENOMEM, or why port_watch() refused it (then @port is still the caller's)
@@ -327,7 +341,7 @@ int vx_net_port_allow(struct vx_tables *tables, uint32_t id, const vx_prefix *pr
 	for (uint32_t i = 0; i < count; i++)
 		if (prefixes[i].length > 128)
 			return -EINVAL;
-	allow = calloc(1, sizeof(*allow) + count * sizeof(allow->list[0]));
+	allow = at_line(sizeof(*allow) + count * sizeof(allow->list[0]));
 	if (!allow)
 		return -ENOMEM;
 	allow->count = count;
@@ -396,7 +410,7 @@ int vx_net_vtep_add(struct vx_tables *tables, const uint8_t *address, uint16_t d
 		return -EEXIST;
 	if (id < 0)
 		return id;
-	vtep = calloc(1, sizeof(*vtep));
+	vtep = at_line(sizeof(*vtep));
 	if (!vtep)
 		return -ENOMEM;
 	vtep->id = (uint32_t)id;

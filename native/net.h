@@ -30,18 +30,21 @@ struct vx_allow {
 	struct vx_allowed list[];
 };
 
-/** struct vx_port - A TAP of this host. Immutable once published but for what is atomic */
+/** struct vx_port - A TAP of this host. Immutable once published but for what is atomic
+ *
+ * What almost every frame asks of it comes first, as in struct vx_vtep: both lie where a cache line begins.
+ */
 struct vx_port {
 	struct vx_retired retired;
 	uint32_t id;
 	uint32_t generation;
 	struct vx_network *network;	/* outlives its ports */
 	uint64_t mac;
-	uint8_t link_local[VX_ADDR_LEN];
+	_Atomic(struct vx_allow *) allow;
 	uint32_t mtu;
 	uint32_t flags;
+	uint8_t link_local[VX_ADDR_LEN];
 	_Atomic uint32_t state;		/* VX_PORT_* */
-	_Atomic(struct vx_allow *) allow;
 	struct vx_storm storm;		/* copies of its broadcast and multicast */
 	struct vx_storm answers;	/* ICMP errors that the switch sends it */
 	struct vx_tables *tables;
@@ -50,6 +53,8 @@ struct vx_port {
 	unsigned queues;		/* that are read: one per worker, or one alone */
 	int fds[VX_WORKERS_MAX + 1];
 };
+
+static_assert(offsetof(struct vx_port, link_local) <= VX_CACHE_LINE, "what the decision reads is one cache line");
 
 /** vx_port_reader() - The descriptor by which a worker reads a port; -1 where another worker has the only queue */
 static inline int vx_port_reader(const struct vx_port *port, unsigned worker)
@@ -85,16 +90,18 @@ struct vx_vtep {
 	struct vx_retired retired;
 	uint32_t id;
 	uint32_t generation;
-	uint32_t networks;		/* how many have it as a member; the writer's */
-	uint8_t address[VX_ADDR_LEN];
-	union vx_sockaddr to;
-	socklen_t to_len;
-	struct vx_tables *tables;
 	_Atomic uint32_t flags;
 	_Atomic uint32_t path_mtu;	/* largest outer IP packet; 0: not known to be limited */
 	_Atomic uint32_t soft_count;
+	uint32_t networks;		/* how many have it as a member; the writer's */
+	struct vx_tables *tables;
+	uint8_t address[VX_ADDR_LEN];
+	union vx_sockaddr to;
+	socklen_t to_len;
 	_Atomic(struct vx_hop *) hop;	/* NULL: not known, or not by the uplink */
 };
+
+static_assert(offsetof(struct vx_vtep, address) <= VX_CACHE_LINE, "what the decision reads is one cache line");
 
 struct vx_network {
 	struct vx_retired retired;
@@ -141,6 +148,7 @@ int vx_net_add(struct vx_tables *tables, uint32_t vni, uint32_t mtu, uint32_t fl
 int vx_net_flags(struct vx_tables *tables, uint32_t id, uint32_t flags);
 int vx_net_del(struct vx_tables *tables, uint32_t network);
 int vx_net_vteps(struct vx_tables *tables, uint32_t network, const vx_member *members, uint32_t count);
+struct vx_port *vx_net_port_new(void);
 int vx_net_port_add(struct vx_tables *tables, struct vx_port *port, uint32_t network);
 int vx_net_port_allow(struct vx_tables *tables, uint32_t port, const vx_prefix *prefixes, uint32_t count);
 int vx_net_port_del(struct vx_tables *tables, uint32_t port);

@@ -6,10 +6,10 @@
  *   lookup settles where it goes. What comes out says, per frame, where it goes, in what form, or why not; the worker
  *   acts on that and decides nothing. Worker, trace, tests and fuzzers all call this one function.
  *
- *   Memory is waited for once per vector and not once per frame: first all headers are fetched; then all frames are
- *   parsed, and each asks for the records that it will need; by the time that the other stages take the frames one by
- *   one, those are in the cache. Almost every frame is "plain" (vx_eth.plain): most rules have nothing to say about
- *   it, and one test at the beginning of a stage leaves them out.
+ *   Memory is waited for once per vector and not once per frame: first all headers are fetched, and what is known of
+ *   their senders; then all frames are parsed, and each asks for the records that it will need; by the time that the
+ *   other stages take the frames one by one, those are in the cache. Almost every frame is "plain" (vx_eth.plain): most
+ *   rules have nothing to say about it, and one test at the beginning of a stage leaves them out.
  *
  *   A port or VTEP can be unpublished at any moment of a turn; its memory stays until the turn is over. So each
  *   stage looks a target up anew and takes "gone" for an answer, and who a frame came from is looked up once.
@@ -63,6 +63,7 @@ static struct vx_vtep *sender_of(struct decision *decision, const uint8_t *outer
 	if (!decision->vtep || memcmp(decision->outer, outer, VX_ADDR_LEN) != 0) {
 		decision->vtep = vx_net_vtep_by_address(decision->tables, outer);
 		memcpy(decision->outer, outer, VX_ADDR_LEN);
+		__builtin_prefetch(decision->vtep);
 	}
 	return decision->vtep;
 }
@@ -102,6 +103,7 @@ VX_INLINE enum vx_reason parse_tap(struct decision *decision, struct vx_frame *f
 	if (!port)
 		return VX_SHUTDOWN;
 	frame->port = port;
+	__builtin_prefetch(atomic_load_explicit(&port->allow, memory_order_relaxed));
 	frame->network = port->network;
 	if (port->network->flags & VX_NETWORK_IN_CONFLICT)
 		return VX_NETWORK_CONFLICT;
@@ -449,6 +451,17 @@ VX_INLINE enum vx_reason decide(struct decision *decision, struct vx_frame *fram
 	return reason;
 }
 
+/** fetch() - Have in the cache what the parse asks for */
+VX_INLINE void fetch(struct vx_tables *tables, const struct vx_frame *frame)
+{
+	__builtin_prefetch(frame->data);
+	__builtin_prefetch(frame->data + HEADERS_LEN);
+	if (frame->from == VX_AT_PORT)
+		__builtin_prefetch(vx_net_port(tables, frame->from_id));
+	else
+		vx_table_expect(&tables->addresses, vx_key_address(frame->outer), VX_KEY_ADDRESS);
+}
+
 /**
  * vx_switch() - Decide about a vector of frames
  * @tables:	Tables; the caller is between its qsbr marks, or is the writer
@@ -460,10 +473,8 @@ void vx_switch(struct vx_tables *tables, struct vx_frame *frames, unsigned count
 {
 	struct decision decision = { .tables = tables, .when = when };
 
-	for (unsigned i = 0; i < count; i++) {
-		__builtin_prefetch(frames[i].data);
-		__builtin_prefetch(frames[i].data + HEADERS_LEN);
-	}
+	for (unsigned i = 0; i < count; i++)
+		fetch(tables, &frames[i]);
 	for (unsigned i = 0; i < count; i++)
 		parse(&decision, &frames[i]);
 	for (unsigned i = 0; i < count; i++) {

@@ -24,7 +24,6 @@
 #define FREE		0u
 #define DELETED		1u
 #define SLOTS_MIN	16u
-#define CACHE_LINE	64u
 #define HUGE_PAGE	(2u << 20)
 
 static struct vx_slots *slots_new(uint32_t count, uint32_t words)
@@ -33,7 +32,7 @@ static struct vx_slots *slots_new(uint32_t count, uint32_t words)
 	struct vx_slots *slots;
 	void *memory;
 
-	if (posix_memalign(&memory, size < HUGE_PAGE ? CACHE_LINE : HUGE_PAGE, size))
+	if (posix_memalign(&memory, size < HUGE_PAGE ? VX_CACHE_LINE : HUGE_PAGE, size))
 		return NULL;
 	if (size >= HUGE_PAGE)
 		madvise(memory, size, MADV_HUGEPAGE);	/* a wish: without, look-ups are slower */

@@ -29,6 +29,7 @@
 /* ... and where what is rare is to leave the registers to what is not */
 #define VX_APART	__attribute__((noinline, cold))
 
+#define VX_CACHE_LINE	64u
 #define VX_NONE		0xffffffffu	/* an id that does not apply */
 #define VX_ETH_LEN	14
 #define VX_VLAN_LEN	4
