@@ -11,7 +11,7 @@
 #define VX_NETWORKS_MAX		4096	/* networks with a local endpoint; each needs at least one port */
 #define VX_VTEPS_MAX		16384	/* hosts of a cluster; a soft-state slot has 16 bits for the id */
 #define VX_ALLOW_MAX		64	/* addresses and prefixes of one endpoint: scanned per frame */
-#define VX_TABLE_MAX		(1u << 22) /* slots of one hash table: 1 M entries at the load that growth leaves */
+#define VX_TABLE_MAX		(1u << 23) /* slots of one hash table: 1.6 M entries at the load that growth leaves */
 
 /* The batch. 32 frames fill a sendmmsg well and keep a turn short enough for request-response traffic. */
 #define VX_BATCH		32
