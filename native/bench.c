@@ -10,8 +10,9 @@
  *   frames of one. What a pass decides is added up, and a pass that adds up to something else than the one that was
  *   checked is an error, not a figure.
  *
- *   Nothing here knows how a frame is carried: vx_switch(), vx_burst_fill(), vx_gro_add() and what they call are those
- *   of the worker. Not part of the path itself: this file allocates, and runs on the caller's thread.
+ *   Nothing here knows how a frame is carried: vx_switch(), vx_burst_fill(), vx_gro_add(), vx_gro_follow() and what
+ *   they call are those of the worker. Not part of the path itself: this file allocates, and runs on the caller's
+ *   thread.
  */
 #define _GNU_SOURCE
 #include "bench.h"

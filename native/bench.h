@@ -41,7 +41,8 @@ struct vx_bench_super {
  * @arena:	Memory of the frames, @arena_len of it in use
  * @item:	@items frames in it
  * @super:	@supers super-frames in it
- * @segment:	@segments frames that they are cut into; one with notes ends a receive batch
+ * @segment:	@segments frames that they are cut into; one with notes ends a receive batch, and copies says how many
+ *		behind it in its train are as long
  * @guests:	Ports that a mix added, and
  * @strangers:	MACs that it put elsewhere
  * @sum:	What a pass adds up of its verdicts, by operation; 0 before the first one
@@ -89,6 +90,7 @@ void vx_bench_fill(const struct vx_bench *bench, struct vx_frame *frames, const 
 		   unsigned count, bool tunnel);
 uint64_t vx_bench_clock(void);
 vx_gro_emit vx_bench_take_train;
+uint64_t vx_bench_merge(const struct vx_bench *bench, struct vx_gro *gro);
 uint64_t vx_bench_pass(struct vx_bench *bench, int operation);
 
 #endif

@@ -10,8 +10,9 @@
  *		elsewhere, and so on. Whatever is decided is counted. Only what two other hosts say to each other is
  *		left out, since we would never see it.
  *     super	TCP frames of more than one segment, their checksum field made what a TAP hands over. Each is cut: all
- *		segments have to have valid checksums and together the payload. All segments are merged again: a train
- *		of all of them has to be the super-frame, and when undone they have to be what they were.
+ *		segments have to have valid checksums and together the payload. All segments are merged again, as those
+ *		of a train that UDP_GRO brought: a train of all of them has to be the super-frame, and when undone they
+ *		have to be what they were.
  *   A small capture is loaded again and again until there are as many frames as wanted: a table of a million entries
  *   is not asked for the same ten.
  */
@@ -296,6 +297,14 @@ static bool claim(const struct vx_bench *bench, struct vx_frame *frame)
 	return vx_gso_check(frame) == VX_OK && frame->vnet.gso_type != VX_GSO_NONE;
 }
 
+/** alike_behind() - How many segments behind one are as long as it: the last may be shorter */
+static uint32_t alike_behind(const struct vx_gso *gso, uint32_t segment)
+{
+	uint32_t behind = gso->segments - 1u - segment;
+
+	return behind && vx_gso_payload(gso, gso->segments - 1u) < gso->size ? behind - 1 : behind;
+}
+
 /** add_segments() - Cut a super-frame for merging: as a train holds it, VXLAN headers between. Return: 0, -EILSEQ */
 static int add_segments(struct vx_bench *bench, const struct vx_frame *super)
 {
@@ -308,7 +317,8 @@ static int add_segments(struct vx_bench *bench, const struct vx_frame *super)
 		struct vx_frame *segment = &bench->segment[bench->segments++];
 		uint32_t len = vx_gso_cut(&gso, i, headers, &payload);
 
-		*segment = (struct vx_frame){ .len = gso.headers + len, .segments = 1, .target = 0 };
+		*segment = (struct vx_frame){ .len = gso.headers + len, .segments = 1 };
+		segment->copies = alike_behind(&gso, i);
 		segment->data = bench->arena + bench->arena_len + VX_VXLAN_LEN;
 		vx_vxlan_put(segment->data - VX_VXLAN_LEN, VX_BENCH_VNI);
 		memcpy(segment->data, headers, gso.headers);
@@ -366,11 +376,13 @@ struct merged {
 static bool is_super(const struct vx_train *train, const struct vx_frame *frame)
 {
 	const uint8_t *at = frame->data;
+	unsigned count;
+	const struct iovec *pieces = vx_train_pieces(train, &count);
 
-	for (unsigned i = 0; i < train->parts; i++) {
-		if (memcmp(at, train->part[i].iov_base, train->part[i].iov_len) != 0)
+	for (unsigned i = 0; i < count; i++) {
+		if (memcmp(at, pieces[i].iov_base, pieces[i].iov_len) != 0)
 			return false;
-		at += train->part[i].iov_len;
+		at += pieces[i].iov_len;
 	}
 	return at == frame->data + frame->len;
 }
@@ -408,12 +420,7 @@ static int check_merges(struct vx_bench *bench, vx_bench_census *census)
 	}
 	memcpy(before, bench->arena, bench->arena_len);
 	vx_gro_init(gro, check_train, &merged);
-	for (unsigned i = 0; i < bench->segments; i++) {
-		wrong |= vx_gro_add(gro, &bench->segment[i], 0, VX_GRO_TCP | VX_GRO_UDP) != VX_OK;
-		if (bench->segment[i].notes)
-			vx_gro_flush(gro);
-	}
-	vx_gro_flush(gro);
+	wrong |= vx_bench_merge(bench, gro) != 0;
 	wrong |= merged.wrong || memcmp(before, bench->arena, bench->arena_len) != 0;
 	free(gro);
 	free(before);
