@@ -18,13 +18,14 @@ import msgspec
 from benchmarks.rounds import Progress
 from benchmarks.table import Sheet, number
 
-__all__ = ["CORPORA", "CodeFigure", "bars", "figures", "sheet"]
+__all__ = ["CORPORA", "CodeFigure", "bars", "figures", "sheet", "topics"]
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPORA = ROOT.parent / "shared" / "pcaps"
 GROUPS = ("inner", "inner-gso", "vxlan", "vxlan-odd", "fuzz")
 FEW, MANY = 1000, 1_000_000
 MADE = (("64", (FEW, MANY)), ("imix", (FEW,)), ("tso", (FEW,)))
+DECISIONS = ("encapsulate", "decapsulate")
 ALL = ("all", "as captured", "super-frames")
 NS_EACH, TIMES_AT_MANY, GBIT_EACH = 30, 2, 60
 
@@ -117,7 +118,7 @@ def bars(found: Sequence[CodeFigure]) -> Sheet:
     """What is promised of the code alone."""
     by_key = {(it.source, it.operation, it.entries): it for it in found}
     lines: list[tuple[str, ...]] = []
-    for operation in ("encapsulate", "decapsulate"):
+    for operation in DECISIONS:
         few, many = (by_key.get(("made: 64", operation, entries)) for entries in (FEW, MANY))
         if few:
             lines.append(_at_most(f"{operation} 64 B, {FEW} entries", few.ns, NS_EACH))
@@ -129,6 +130,12 @@ def bars(found: Sequence[CodeFigure]) -> Sheet:
             word = "held" if it.gbits >= GBIT_EACH else _missed(1 - it.gbits / GBIT_EACH)
             lines.append((title, f"≥ {GBIT_EACH} Gbit/s", f"{it.gbits:.0f} Gbit/s", word))
     return Sheet("bars of the code alone", ("bar", "wanted", "measured", "verdict"), tuple(lines))
+
+
+def topics(found: Sequence[CodeFigure]) -> Iterator[str]:
+    """The heading in NOTES.md under which stands what limits, where a bar of the decision is missed."""
+    if any(title.startswith(DECISIONS) and verdict != "held" for title, _, _, verdict in bars(found).rows):
+        yield "Decision"
 
 
 def _at_most(title: str, ns: float, limit: float) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bars import BARS, Judgement, judge
-from benchmarks.code import CodeFigure, bars, sheet
+from benchmarks.code import CodeFigure, bars, sheet, topics
 from benchmarks.crowd import HEADER, Finding
 from benchmarks.plots import draw
 from benchmarks.results import Machine, Run
@@ -58,7 +58,7 @@ def _lines(measured: Measured, notes: str, folder: Path) -> Iterator[str]:
     if measured.code:
         yield ""
         yield from markdown(bars(measured.code))
-    yield from _limits(judged, notes)
+    yield from _limits([*(it.bar.topic for _, it in judged if not it.held), *topics(measured.code)], notes)
     if apart := _section(notes, "Measured apart"):
         yield from ("", "## Measured apart", "", apart)
     for at, run in enumerate(measured.runs, 1):
@@ -89,10 +89,10 @@ def _bars(judged: Sequence[tuple[Run, Judgement]]) -> Sheet:
     return Sheet("ratios", header, tuple(lines))
 
 
-def _limits(judged: Iterable[tuple[Run, Judgement]], notes: str) -> Iterator[str]:
+def _limits(topics_missed: Iterable[str], notes: str) -> Iterator[str]:
     """What NOTES.md says about each topic that a missed bar belongs to."""
     said = limits(notes)
-    for topic in dict.fromkeys(it.bar.topic for _, it in judged if not it.held):
+    for topic in dict.fromkeys(topics_missed):
         yield from ("", f"### {topic}: what limits", "", said.get(topic, "Not looked into yet."))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from made_runs import run_of, series
 from needs import require
 
-from benchmarks.code import CodeFigure, bars, sheet
+from benchmarks.code import CodeFigure, bars, sheet, topics
 from benchmarks.crowd import Finding
 
 NOTES = """# Notes
@@ -21,6 +21,10 @@ Copies do.
 ### UDP
 
 Wake-ups do.
+
+### Decision
+
+Branches do.
 
 ## Measured apart
 
@@ -47,6 +51,7 @@ def test_a_report_has_the_bars_what_limits_the_tables_and_the_plots(tmp_path: Pa
     assert "| CPU per Gbit at 2 Gbit/s | kernel | any | ≤ 1.8 | - | - | - | not measured |" in text
     assert text.count("TCP, 1 stream, offload |") == 1
     assert "### Bulk TCP: what limits\n\nCopies do." in text and "Wake-ups do." not in text
+    assert "### Decision: what limits\n\nBranches do." in text
     assert "## Measured apart\n\nA crowd of 1 000." in text
     assert "- missing: tinc: no tincd (Debian: tinc)" in text and "- CPU: 2 x a CPU" in text
     assert "![1-offload-throughput](plots/1-offload-throughput.png)" in text
@@ -66,3 +71,4 @@ def test_bars_of_the_code_are_held_or_missed_by_so_much() -> None:
         ("≥ 60 Gbit/s", "45 Gbit/s", "missed by 25 %"),
     ]
     assert len(sheet(CODE).rows) == 4 and sheet(CODE).rows[0][0] == "made: 64" and not bars(CODE[:0]).rows
+    assert list(topics(CODE)) == ["Decision"] and not list(topics([CODE[0], *CODE[2:]]))
