@@ -55,7 +55,8 @@ def benchmarks() -> None:
 
 
 @benchmarks.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
-@click.option("--size", "sizes", multiple=True, metavar="BYTES|imix|tso")
+@click.option("--size", "sizes", multiple=True, metavar="BYTES|imix|tso",
+              help="Make a capture of such frames; several times for several.")  # fmt: skip
 @click.argument("others", nargs=-1, type=click.UNPROCESSED)
 def pcap(sizes: tuple[str, ...], others: tuple[str, ...]) -> int:
     """The C fast path over captures: `vxlanu bench pcap`, whose options and files it takes.
@@ -67,6 +68,9 @@ def pcap(sizes: tuple[str, ...], others: tuple[str, ...]) -> int:
     \b
     python -m benchmarks pcap --size 64 --size imix --tables 1000,1000000
     """
+    if {"-h", "--help"} & set(others):
+        click.echo(f"{click.get_current_context().get_help()}\n")
+        return main(["bench", "pcap", "--help"])
     given = any(not word.startswith("-") for word in _without_values(others))
     try:
         made = [] if given else [str(capture_of(size)) for size in sizes or DEFAULTS]

@@ -40,3 +40,10 @@ def test_a_file_is_taken_instead_and_a_size_that_is_none_is_refused(tmp_path: Pa
     assert given.returncode == 4 and "none.pcap: no such file" in given.stderr
     assert run(tmp_path, "--size", "41").returncode == 2
     assert not (tmp_path / "vxlanu").exists()
+
+
+def test_help_is_of_both_commands_and_makes_no_capture(tmp_path: Path) -> None:
+    for flag in ("-h", "--help"):
+        done = run(tmp_path, flag)
+        assert done.returncode == 0 and "--size BYTES|imix|tso" in done.stdout and "--repeats N" in done.stdout
+    assert not list(tmp_path.rglob("*.pcap"))
