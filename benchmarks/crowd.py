@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -84,6 +85,8 @@ class Finding:
     bound: float
     beside: str
     """What else a reader wants to know."""
+    topic: str = "Crowds"
+    """The heading in NOTES.md under which stands what limits."""
 
     @property
     def median(self) -> float:
@@ -197,11 +200,12 @@ def flood(rounds: int, seconds: float, underlay: str, progress: Progress, rate: 
     sent = f"{statistics.median(it[1] for it in found['flood']) * 1e9 / 8 / BROADCAST_BYTES:,.0f} frames a second"
     streams = {name: [it[0] for it in readings] for name, readings in found.items()}
     own = "the sender's own CPU time"
+    left = partial(_left, topic="Flood")
     return [
-        _left("TCP beside a flood, to an idle flood", streams, "flood", "idle flood", 0.85, sent),
-        _left(f"TCP beside a flood of {rate:,} a second, to TCP alone", streams, "paced", "alone", 0.85),
-        _left("TCP beside a flood, to TCP alone", streams, "flood", "alone", 0, f"with {own}"),
-        _left("TCP beside an idle flood, to TCP alone", streams, "idle flood", "alone", 0, f"{own} alone"),
+        left("TCP beside a flood, to an idle flood", streams, "flood", "idle flood", 0.85, sent),
+        left(f"TCP beside a flood of {rate:,} a second, to TCP alone", streams, "paced", "alone", 0.85),
+        left("TCP beside a flood, to TCP alone", streams, "flood", "alone", 0, f"with {own}"),
+        left("TCP beside an idle flood, to TCP alone", streams, "idle flood", "alone", 0, f"{own} alone"),
     ]
 
 
@@ -238,14 +242,20 @@ def idle_endpoints(
 
 
 def _left(
-    title: str, streams: Mapping[str, Sequence[float]], ours: str, base: str, bound: float, beside: str = ""
+    title: str,
+    streams: Mapping[str, Sequence[float]],
+    ours: str,
+    base: str,
+    bound: float,
+    beside: str = "",
+    topic: str = "Crowds",
 ) -> Finding:
     """What is left, by round. Raises MeterFailed."""
     if not all(streams[base]):
         raise MeterFailed(f"{title}: nothing was carried in a round of {base!r}")
     ratios = tuple(mine / others for mine, others in zip(streams[ours], streams[base], strict=True))
     rates = " to ".join(f"{statistics.median(streams[name]):.2f}" for name in (ours, base))
-    return Finding(title, ratios, bound, f"{rates} Gbit/s" + (f"; {beside}" if beside else ""))
+    return Finding(title, ratios, bound, f"{rates} Gbit/s" + (f"; {beside}" if beside else ""), topic)
 
 
 def alternate(

@@ -58,7 +58,8 @@ def _lines(measured: Measured, notes: str, folder: Path) -> Iterator[str]:
     if measured.code:
         yield ""
         yield from markdown(bars(measured.code))
-    yield from _limits([*(it.bar.topic for _, it in judged if not it.held), *topics(measured.code)], notes)
+    missed = [it.bar.topic for _, it in judged if not it.held] + [it.topic for it in measured.crowds if not it.held]
+    yield from _limits([*missed, *topics(measured.code)], notes)
     if apart := _section(notes, "Measured apart"):
         yield from ("", "## Measured apart", "", apart)
     for at, run in enumerate(measured.runs, 1):

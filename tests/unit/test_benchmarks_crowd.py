@@ -54,7 +54,8 @@ def test_what_is_left_is_taken_round_by_round_and_of_nothing_there_is_no_part() 
 def test_findings_are_kept_with_the_machine_that_they_are_of(tmp_path: Path) -> None:
     save_findings([Finding("kept", (0.5, 0.7), 0.9, "beside")], tmp_path / "it.json")
     kept = json.loads((tmp_path / "it.json").read_text())
-    assert kept["findings"] == [{"title": "kept", "values": [0.5, 0.7], "bound": 0.9, "beside": "beside"}]
+    said = {"title": "kept", "values": [0.5, 0.7], "bound": 0.9, "beside": "beside"}
+    assert kept["findings"] == [{**said, "topic": "Crowds"}]
     assert kept["machine"]["cores"] > 0
 
 

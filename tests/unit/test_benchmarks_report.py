@@ -26,6 +26,14 @@ Wake-ups do.
 
 Branches do.
 
+### Flood
+
+Its sender does.
+
+### Crowds
+
+Their number does.
+
 ## Measured apart
 
 A crowd of 1 000.
@@ -37,7 +45,7 @@ CODE = [
     CodeFigure("made: tso", "coalesce", 1000, 1020, 24.0, 23.0, 25.0, 3.0, 45.0),
 ]
 
-CROWDS = [Finding("a flood", (0.9, 0.7, 0.8), 0.85, "8 Gbit/s")]
+CROWDS = [Finding("a flood", (0.9, 0.7, 0.8), 0.85, "8 Gbit/s", "Flood"), Finding("shares", (0.95,), 0.9, "")]
 
 
 def test_a_report_has_the_bars_what_limits_the_tables_and_the_plots(tmp_path: Path) -> None:
@@ -52,6 +60,7 @@ def test_a_report_has_the_bars_what_limits_the_tables_and_the_plots(tmp_path: Pa
     assert text.count("TCP, 1 stream, offload |") == 1
     assert "### Bulk TCP: what limits\n\nCopies do." in text and "Wake-ups do." not in text
     assert "### Decision: what limits\n\nBranches do." in text
+    assert "### Flood: what limits\n\nIts sender does." in text and "Their number does." not in text
     assert "## Measured apart\n\nA crowd of 1 000." in text
     assert "- missing: tinc: no tincd (Debian: tinc)" in text and "- CPU: 2 x a CPU" in text
     assert "![1-offload-throughput](plots/1-offload-throughput.png)" in text
