@@ -32,7 +32,7 @@ def bring_up(scene: Scene, stack: ExitStack) -> Path:
         public[host] = tunnel.run(host, [wg, "pubkey"], key).strip()
         # It refuses to start where the kernel has WireGuard unless told so.
         preferred = "WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD=1"
-        tunnel.start(host, ["env", preferred, "LOG_LEVEL=verbose", daemon, "--foreground", tunnel.device(host)])
+        tunnel.start(host, ["env", preferred, "LOG_LEVEL=error", daemon, "--foreground", tunnel.device(host)])
     for host, other in (HOSTS, HOSTS[::-1]):
         tunnel.run(host, [
             wg, "set", tunnel.device(host), "listen-port", str(PORT), "private-key", private[host],
