@@ -13,7 +13,7 @@
  *
  *   A router solicitation to all routers is for foreign VTEPs as well: no endpoint may advertise itself as a router
  *   (guard.c), so none could answer. Linux never ceases to send them where nobody does, and a copy of each to each of
- *   a thousand endpoints kept two CPUs busy with nothing.
+ *   500 endpoints took 7 % of a CPU.
  *
  *   What is left undecided here (act and reason both 0) is an ordinary frame to the lookup stage.
  */

@@ -90,6 +90,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True, rename="kebab", forbid_unkn
     """Each of them on a CPU of its own, where there are exactly as many."""
     spin: bool = True
     """Behind a small frame they look for the next one for up to 100 us before they sleep."""
+    nice: Annotated[int, Meta(ge=-20, le=19)] = -3
+    """Of the agent, above containers that keep the CPUs busy; 0: as it was started."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     ready_fd: Annotated[int, Meta(ge=0)] | None = None

@@ -19,6 +19,7 @@ EVENTS = {
     "needs_restart": "SIGHUP: a setting is different in the configuration, and stays as it was until a restart",
     "reload_failed": "SIGHUP: the configuration is wrong; nothing was changed",
     "supervisor": "the service manager cannot be reached or does not answer",
+    "priority": "the agent may not have the nice value that it is to have, and stays as it was started",
     "watchdog": "a worker is stuck, so the service manager's watchdog is not fed",
     "kept_odd": "descriptors kept over the restart do not fit and were closed; what was queued in them is lost",
     "helper": "the helper process, which opens interfaces in namespaces, ended or was started again",

@@ -58,6 +58,7 @@ def test_every_setting_can_be_said_in_the_file_and_in_the_environment(tmp_path: 
         "workers": 3,
         "pin-workers": False,
         "spin": False,
+        "nice": 3,
         "log-level": "debug",
         "log-format": "json",
         "profile": "local",

@@ -100,7 +100,8 @@ def test_the_unit_leaves_the_agent_what_it_needs() -> None:
     assert words("ProtectSystem") == {"strict"} and {f"-{path}" for path in written} == words("ReadWritePaths")
     assert written <= words("ExecStartPre"), "what is not there when the service starts cannot be made writable"
     low_ports, legacy_iptables = "CAP_NET_BIND_SERVICE", "CAP_NET_RAW"
-    assert {"CAP_NET_ADMIN", "CAP_SYS_ADMIN", low_ports, legacy_iptables} <= words("CapabilityBoundingSet")
+    wanted = {"CAP_NET_ADMIN", "CAP_SYS_ADMIN", low_ports, legacy_iptables, "CAP_SYS_NICE"}
+    assert wanted <= words("CapabilityBoundingSet")
 
 
 def test_help_of_a_command_is_what_the_command_says_of_itself(capsys: pytest.CaptureFixture[str]) -> None:

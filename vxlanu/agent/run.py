@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vxlanu.agent.deadline import Deadline
 from vxlanu.agent.logs import set_up
+from vxlanu.agent.priority import take_priority
 from vxlanu.agent.supervisor import Supervisor
 from vxlanu.config import AgentConfig
 from vxlanu.errors import BadRequest
@@ -35,6 +36,7 @@ def run(config: AgentConfig, reread: Callable[[], AgentConfig]) -> None:
     lock.acquire(HANDOVER_S)
     helper = NamespaceHelper.start()
     _allow_descriptors()
+    take_priority(config.nice)  # before there are threads
     try:
         # What is imported stays, but for a few classes that slots=True made anew. To look through it for garbage would
         # take a tenth of the start, and stop the loop later for longer than what comes and goes does.

@@ -79,6 +79,9 @@ __all__ = ["agent"]
     default=None,
     help="Behind a small frame, look for the next one for up to 100 us before sleeping.  [spin]",
 )
+@click.option(
+    "--nice", type=int, metavar="N", help="Before containers that keep the CPUs busy; 0: as it was started.  [-3]"
+)
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.  [info]")
 @click.option("--log-format", metavar="FORMAT", help="text or json.  [text]")
 @click.option("--ready-fd", type=int, metavar="N", help="Write one line to this descriptor when everything is up.")

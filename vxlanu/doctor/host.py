@@ -68,6 +68,7 @@ LOST_WITHOUT = {
     "sys_ptrace": "no namespace of another user's process can be attached to",
     "net_bind_service": "names are not served, and ports below 1024 are not published",
     "net_raw": "legacy iptables, where Docker uses it, gets no rules",
+    "sys_nice": "containers that keep the CPUs busy keep frames waiting",
     "chown": "the socket is root's alone, not the group vxlanu's",
     "dac_override": "nothing is written where another user keeps files, as a rootless runtime does",
     "dac_read_search": "nothing is read where another user keeps files, as a rootless runtime does",

@@ -40,6 +40,7 @@ CAPABILITIES = {  # linux/capability.h
     "net_raw": 13,
     "sys_ptrace": 19,
     "sys_admin": 21,
+    "sys_nice": 23,
 }
 TIME_ERROR, STA_UNSYNC = 5, 0x40  # linux/timex.h
 TIMEX = struct.Struct("=I4xqqqqi164x")  # modes, offset, freq, maxerror, esterror, status; 208 bytes, all written to
