@@ -133,7 +133,7 @@ def named(spawn: Spawned, put: list[tuple[str, str]], holder: str = "") -> Agent
     agent = SimpleNamespace(
         spawn=spawn,
         view=SimpleNamespace(
-            endpoint=lambda _: endpoint, endpoints=lambda _: [other] if holder else [], network=lambda _: None
+            endpoint=lambda _: endpoint, named=lambda *_: [other] if holder else [], network=lambda _: None
         ),
         feed=SimpleNamespace(tell=lambda _: None),
         journal=SimpleNamespace(rows={ENDPOINT.hex(): None}),

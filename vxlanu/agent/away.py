@@ -57,11 +57,13 @@ def _stand_in(path: Path, directory: Path) -> NoReturn:
     lock.acquire(create=False)
     if not (directory / FILE_NAME).exists():
         raise Refused("stand-in", "no agent has run here", name="needless")
+    # The file is taken away by who lets it through. Before the store has a thread, so that it holds it back, too: even
+    # joined it is there for another moment, and the signal would find it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     networks = _networks(directory)
     if not networks:
         raise Refused("stand-in", "it has no network of ours", name="needless")
     listener = Listener(path, "--docker=PATH", shared=False)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the file is taken away by who lets it through
     listener.open()
     names = ", ".join(sorted({row.name for row in networks}))
     until = "until the agent runs again or Docker has removed its networks of ours"
