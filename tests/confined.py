@@ -39,6 +39,7 @@ LEFT_OUT = {
     "a manager's own work, not the service's place": (
         *("Type", "NotifyAccess", "WatchdogSec", "Restart", "RestartSec", "RestartPreventExitStatus", "KillMode"),
         *("ExecReload", "ExecStopPost", "TimeoutStopSec", "FileDescriptorStoreMax", "RuntimeDirectoryPreserve"),
+        "CPUWeight",
     ),
     "filters of system calls": (
         *("RestrictAddressFamilies", "RestrictRealtime", "RestrictSUIDSGID", "LockPersonality"),

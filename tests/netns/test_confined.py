@@ -118,6 +118,8 @@ def test_everything_goes_inside_the_confinement(confined: Callable[..., Confined
     asked = (sys.executable, "-c", CLIENT, "tcp", Underlay.v4(1), "80", "20")
     assert service.outside.run(*asked).strip() == OUTSIDE
     assert docker_asks(service.path(DOCKER_SOCKET)) == {"NetworkDriver", "IpamDriver"}
+    assert service.unit.process is not None
+    assert os.getpriority(os.PRIO_PROCESS, service.unit.process.pid) < 0, "it may"
     assert not re.search(" (warning|error) |Traceback", service.unit.log.read_text()), service.unit.story()
 
 
