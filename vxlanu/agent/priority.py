@@ -12,7 +12,6 @@ groups are for whoever makes them: the unit has CPUWeight=.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from pathlib import Path
@@ -27,16 +26,28 @@ AUTOGROUP = Path("/proc/self/autogroup")
 def take_priority(nice: int) -> None:
     """Run at that nice value (-20 first to 19 last; 0: as started), and all threads and children from now on.
 
-    Without the right to (CAP_SYS_NICE, or RLIMIT_NICE) everything stays as it was, which the log says.
+    Without the right to (CAP_SYS_NICE, or RLIMIT_NICE) what is refused stays as it was, which the log says.
     """
     if not nice:
         return
     try:
         os.setpriority(os.PRIO_PROCESS, 0, nice)
-        if os.getsid(0) == os.getpid():
-            with contextlib.suppress(FileNotFoundError):
-                AUTOGROUP.write_text(str(nice))
     except OSError as error:
-        why = f"{error.strerror}; busy containers may keep frames waiting. CAP_SYS_NICE, LimitNICE=, or --nice 0"
         now = os.getpriority(os.PRIO_PROCESS, 0)
-        log.info("runs at nice %d, not %d: %s", now, nice, why, extra={"event": "priority"})
+        _refused(f"runs at nice {now}, not {nice}: {error.strerror}")
+        return
+    try:
+        if os.getsid(0) == os.getpid() and _in_a_group():
+            AUTOGROUP.write_text(str(nice))
+    except OSError as error:
+        _refused(f"runs at nice {nice} within its session, which has no more of the CPUs: {error.strerror}")
+
+
+def _in_a_group() -> bool:
+    """Whether the session is a group of its own: the kernel writes nothing of the root group, which takes no value."""
+    return AUTOGROUP.exists() and AUTOGROUP.read_text() != ""
+
+
+def _refused(what: str) -> None:
+    hint = "busy containers may keep frames waiting. CAP_SYS_NICE, LimitNICE=, or --nice 0"
+    log.info("%s; %s", what, hint, extra={"event": "priority"})
