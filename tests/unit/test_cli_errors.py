@@ -229,10 +229,12 @@ def test_a_reader_that_went_away_ends_it_quietly(agent: SampleAgent) -> None:
     assert (whole.returncode, whole.stdout.count(b"\n")) == (0, 5000)
 
 
-def test_a_full_disk_is_one_line(agent: SampleAgent) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_one_line(unbuffered: str, agent: SampleAgent) -> None:
     with open("/dev/full", "w") as full:
         line = [*PROGRAM, "member", "ls", "--socket", str(agent.path)]
-        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE_S)
+        env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(line, env=env, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE_S)
     assert (done.returncode, done.stderr) == (1, b"vxlanu: output: No space left on device\n")
 
 

@@ -160,16 +160,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes stdout at exit
+        _drop_unwritten()
         return PIPE_CLOSED
     except PermissionError as error:
         what = str(error.filename or "permission denied")
         return _fail(Refused(what, error.strerror or str(error), name="permission_denied", hint="as root"))
     except OSError as error:
+        _drop_unwritten()
         return _fail(VxlanuError(str(error.filename or "output"), error.strerror or str(error), name="os_error"))
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         return _fail(VxlanuError("internal error", why, name="internal", hint="VXLANU_DEBUG=1 shows where"))
+
+
+def _drop_unwritten() -> None:
+    """Nobody takes what is still in the buffer: the interpreter would try once more at exit, and complain itself."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _run(arguments: list[str]) -> int:
