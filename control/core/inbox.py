@@ -223,6 +223,7 @@ class Inbox:
         self._parts.door.entered(now)
         address = (peer.host, peer.port)
         if first:
+            self._parts.ipam.loans.met(now)
             self._out.add(Joined(peer.node, address))
         self._out.add(Exchanged(peer.node, exchange.address if exchange.opened_by_us else address))
 

@@ -30,7 +30,7 @@ from .records import NodeId
 __all__ = ["Loans", "loan_tag"]
 
 _AUDIT_INTERVAL = 10.0
-_FIRST_AUDIT = 1.0  # what a crash left on loan to us is given back before anybody asks for it by name
+_FIRST_AUDIT = 1.0  # and another one when we are among others (`met`)
 _ANSWERS_KEPT = 4096  # answers that can be repeated; older ones heal by audit
 
 
@@ -87,6 +87,10 @@ class Loans:
             if block.loans.get(address) == tag and member is not None and member.state in LIVE:
                 key = network + block.prefix.encode()
                 self._out.send(member.address, LoanReturn(network, key, address, tag))
+
+    def met(self, now: float) -> None:
+        """We are among others: what a crash left on loan to us goes back before anybody asks for it by name."""
+        self._next_audit = now
 
     def next_timer(self) -> float:
         """When the audit is due."""

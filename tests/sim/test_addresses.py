@@ -15,7 +15,7 @@ from ipaddress import ip_interface, ip_network
 import pytest
 from simulator import Broken, Cluster, Host, Weather
 
-from vxlanu.control.core.effects import Allocated, State
+from vxlanu.control.core.effects import Allocated, Joined, State
 from vxlanu.control.core.messages import ClaimAnswer, encode_message
 from vxlanu.control.core.records import EndpointId, NetworkId
 
@@ -235,6 +235,28 @@ def test_a_lost_answer_to_a_loan_heals_by_audit() -> None:
     leased = bool(borrower.core._parts.ipam.leases.given[network])
     cluster.run(25.0)
     assert any(b.body.loans for b in holder.core.view.blocks(network)) is leased
+
+
+def test_what_a_crash_left_on_loan_is_given_back_as_soon_as_its_borrower_is_among_others_again() -> None:
+    cluster = Cluster(3, hosts=2)
+    cluster.start_all()
+    network = cluster.network(cluster.hosts[0])
+    cluster.until(cluster.agree, 5.0)
+    holder, borrower = cluster.hosts
+    cluster.attach(holder, network)
+    cluster.until(cluster.agree, 5.0)
+    prefix = holder.core.view.blocks(network)[0].body.prefix
+    first, _, last = prefix.partition("/")[0].rpartition(".")
+    cluster.cut([holder], [borrower])  # its answer does not arrive
+    cluster.allocate(borrower, network, f"{first}.{int(last) + 40}")
+    cluster.until(lambda: any(b.body.loans for b in holder.core.view.blocks(network)), 5.0)
+    cluster.crash(borrower)
+    cluster.start(borrower)
+    cluster.run(4.0)
+    assert not borrower.took(Joined)
+    cluster.heal()
+    cluster.until(lambda: bool(borrower.took(Joined)), 10.0)
+    cluster.until(lambda: not any(b.body.loans for b in holder.core.view.blocks(network)), 0.5)
 
 
 def test_more_hosts_than_blocks_borrow_from_each_other_until_the_pool_is_empty() -> None:
