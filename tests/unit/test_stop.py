@@ -8,6 +8,7 @@ from typing import cast
 from unittest.mock import AsyncMock, Mock
 
 from vxlanu.agent.agent import Agent
+from vxlanu.agent.netcheck import Netcheck
 from vxlanu.api.routes import Service
 from vxlanu.api.server import ApiServer
 
@@ -71,6 +72,30 @@ def test_what_ends_with_the_agent_begins_nothing_that_would_find_it_closed() -> 
     asyncio.run(scene())
     assert ran == ["before"]
     assert not agent._tasks
+
+
+def test_whoever_answers_a_netcheck_sends_no_probes_once_that_is_cut_short() -> None:
+    begun: list[str] = []
+
+    async def endless(name: str) -> None:
+        begun.append(name)
+        await asyncio.Event().wait()
+
+    agent = Mock()
+    agent.control.stream_timeout = 1.0
+    agent.control.try_stream = lambda *_: endless("stream")
+    agent.helper.path_mtus = lambda _: endless("probes")
+
+    async def scene() -> set[asyncio.Task[None]]:
+        answering = asyncio.create_task(Netcheck(agent)._serve(Mock()))
+        while len(begun) < 2:
+            await asyncio.sleep(0)
+        answering.cancel()
+        await asyncio.gather(answering, return_exceptions=True)
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert asyncio.run(scene()) == set()
+    assert sorted(begun) == ["probes", "stream"]
 
 
 def test_the_chores_end_before_the_gateways_which_they_would_make_anew() -> None:

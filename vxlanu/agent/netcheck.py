@@ -191,9 +191,9 @@ class Netcheck:
             return
         host = view.node.data_host if view.node else view.address[0]
         window = asyncio.get_running_loop().time() + WINDOW_S
-        sending = asyncio.create_task(self._probe_back(view, effect))
-        stream_back = await agent.control.try_stream(view.address, self._patience_s)
-        await sending
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._probe_back(view, effect))
+            stream_back = await agent.control.try_stream(view.address, self._patience_s)
         await asyncio.sleep(max(0.0, window - asyncio.get_running_loop().time()))
         sizes = self._arrivals.lengths(host, effect.number, QUESTION)
         found = Surveyed(effect.number, agent.control.core.node, stream_back=stream_back, sizes=sizes)
