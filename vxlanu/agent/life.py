@@ -129,7 +129,11 @@ async def _run_until_told(
 
 
 def _on_signals(agent: Agent, deadline: Deadline) -> None:
-    """Stop at SIGTERM and SIGINT. Not by the loop's own handlers: they need a loop that goes round."""
+    """Stop at SIGTERM and SIGINT. Not by the loop's own handlers: they need a loop that goes round.
+
+    Nor with SA_RESTART (signal.siginterrupt): a call in which the main thread stands, as the write of a log that nobody
+    reads, would go on standing, and the deadline never begin. Threads that have no Python in them take no signals.
+    """
     loop = asyncio.get_running_loop()
 
     def told(_number: int, _frame: object) -> None:
