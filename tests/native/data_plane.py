@@ -68,15 +68,16 @@ def open_tap(name: str, offload: int = TUN_F_ALL, detached: bool = False) -> int
     return fd
 
 
-def open_queues(name: str, workers: int, offload: int) -> list[int]:
+def open_queues(name: str, workers: int, offload: int, steered: bool) -> list[int]:
     """A queue for each worker; with several, one more that all write by and none reads."""
     read = [open_tap(name, offload) for _ in range(workers)]
     if workers == 1:
         return read
-    program = lib.vx_steer_program(workers)
-    assert program >= 0, os.strerror(-program)
-    fcntl.ioctl(read[0], TUNSETSTEERINGEBPF, struct.pack("i", program))
-    os.close(program)
+    if steered:
+        program = lib.vx_steer_program(workers)
+        assert program >= 0, os.strerror(-program)
+        fcntl.ioctl(read[0], TUNSETSTEERINGEBPF, struct.pack("i", program))
+        os.close(program)
     return [*read, open_tap(name, offload, detached=True)]
 
 
@@ -142,7 +143,8 @@ class Host:
         """Give a container its TAP, and the engine the port."""
         inner, born = container.namespace, f"t{len(self.containers)}"
         workers = lib.vx_engine_workers(self.engine)
-        fds = inside(self.namespace, lambda: open_queues(born, workers, offload))
+        steered = bool(lib.vx_engine_offloads(self.engine) & lib.VX_OFFLOAD_STEERING)
+        fds = inside(self.namespace, lambda: open_queues(born, workers, offload, steered))
         flags = lib.VX_PORT_WRITE_QUEUE if workers > 1 else 0
         self.namespace.ip("link", "set", born, "netns", inner.name)
         inner.ip("link", "set", born, "name", "eth0", "address", container.mac, "mtu", str(mtu))
@@ -187,16 +189,18 @@ class Bench:
     ) -> Iterator[Bench]:
         """Hosts 1..n with engines that know each other and each other's containers; 10.7.0.HC is container C of H.
 
-        Behind them on the underlay come `strangers`: hosts without an engine. `more`: per_host, workers, underlay_mtu.
+        Behind them on the underlay come `strangers`: hosts without an engine.
+        `more`: per_host, workers, offloads, underlay_mtu.
         """
         underlay = Underlay.build(namespaces, hosts + strangers, more.get("underlay_mtu", 1500))
         mtu = more.get("underlay_mtu", 1500) - (70 if ipv6 else 50)
         workers, per_host = more.get("workers", 1), more.get("per_host", 1)
+        offloads = more.get("offloads", lib.VX_OFFLOAD_ALL)
         bench = cls(namespaces, underlay, [])
         own = [underlay.v6(n) if ipv6 else underlay.v4(n) for n in range(1, hosts + 1)]
         try:
             for at, namespace in enumerate(underlay.hosts[:hosts]):
-                engine = new_engine(namespace, own[at], workers)
+                engine = new_engine(namespace, own[at], workers, offloads=offloads)
                 assert not isinstance(engine, int), os.strerror(-engine)
                 bench.hosts.append(Host(namespace, own[at], engine, lib.vx_network_add(engine, VNI, mtu, 0)))
                 assert inside(namespace, lambda engine=engine: lib.vx_engine_start(engine)) == 0  # threads stay there

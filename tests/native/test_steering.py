@@ -9,6 +9,7 @@ import functools
 import ipaddress
 import socket
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from data_plane import Bench, Container, Host, inside
@@ -18,6 +19,8 @@ from test_offloads import resolve_for_good
 from vxlanu._native import lib
 
 pytestmark = pytest.mark.netns
+
+Flow = tuple[tuple[str, int], tuple[str, int]]
 
 ROUNDS = 40  # datagrams each way, a quarter of which is more than anything else in an idle network sends
 PORT = 30_000
@@ -46,7 +49,7 @@ def new_work(host: Host, workers: int, before: Counter[tuple[int, str]]) -> Coun
     return work(host, workers) - before
 
 
-def to_and_fro(one: Container, other: Container, inner: str, port: int) -> tuple[tuple[str, int], tuple[str, int]]:
+def to_and_fro(one: Container, other: Container, inner: str, port: int) -> Flow:
     """ROUNDS datagrams and their answers between two sockets; their names. `port`: of the first."""
     family = socket.AF_INET6 if inner == "v6" else socket.AF_INET
     with (
@@ -72,17 +75,29 @@ def test_both_directions_of_a_flow_are_one_workers_on_either_host(
     namespaces: Namespaces, ipv6: bool, inner: str, workers: int
 ) -> None:
     with Bench.of(namespaces, workers=workers, ipv6=ipv6) as bench:
-        one, other = bench.containers
-        resolve_for_good(one.namespace, getattr(other, inner))
         met = set()
-        for number in range(8):
-            before = [work(host, workers) for host in bench.hosts]
-            flow = to_and_fro(one, other, inner, PORT + 1 + number)
-            for host, earlier in zip(bench.hosts, before, strict=True):
-                grown = functools.partial(new_work, host, workers, earlier)
-                poll(lambda grown=grown: grown().total() >= 2 * ROUNDS, what="all counted", story=bench.story)
-                busy = {who for who, frames in grown().items() if frames > ROUNDS // 4}
-                its = named(*flow, workers)
-                assert busy == {(its, "out"), (its, "in")}, f"{flow}: {busy}\n{bench.story()}"
+        for flow, busy in flows(bench, inner, workers):
+            its = named(*flow, workers)
+            assert busy == [{(its, "out"), (its, "in")}] * 2, f"{flow}: {busy}\n{bench.story()}"
             met.add(its)
         assert len(met) > 1, "eight flows of neighbouring ports are not all one worker's"
+
+
+def test_without_steering_they_are_not(namespaces: Namespaces) -> None:
+    with Bench.of(namespaces, workers=4, offloads=lib.VX_OFFLOAD_ALL & ~lib.VX_OFFLOAD_STEERING) as bench:
+        assert any(len({worker for worker, _ in busy}) > 1 for _, each in flows(bench, "v4", 4) for busy in each)
+
+
+def flows(bench: Bench, inner: str, workers: int) -> Iterator[tuple[Flow, list[set[tuple[int, str]]]]]:
+    """Eight flows, one after the other, and whom each kept busy on either host."""
+    one, other = bench.containers
+    resolve_for_good(one.namespace, getattr(other, inner))
+    for number in range(8):
+        before = [work(host, workers) for host in bench.hosts]
+        flow = to_and_fro(one, other, inner, PORT + 1 + number)
+        busy = []
+        for host, earlier in zip(bench.hosts, before, strict=True):
+            grown = functools.partial(new_work, host, workers, earlier)
+            poll(lambda grown=grown: grown().total() >= 2 * ROUNDS, what="all counted", story=bench.story)
+            busy.append({who for who, frames in grown().items() if frames > ROUNDS // 4})
+        yield flow, busy
