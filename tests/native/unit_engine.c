@@ -1,8 +1,12 @@
-/* unit_engine.c - an engine that cannot be made closes nothing of anybody else's; one that is given sockets goes on */
+/* unit_engine.c - an engine that cannot be made closes nothing of anybody else's; one that is given sockets goes on;
+ * and where its workers run
+ */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -152,6 +156,58 @@ static void a_worker_looks_on_only_if_told_to(void)
 	CHECK(usual_of(VX_ENGINE_SPIN) > 0);
 }
 
+/** placed() - Start so many workers: each has to be on the CPUs that are wanted of it */
+static void placed(unsigned workers, uint32_t flags, uint8_t host, const cpu_set_t *wanted)
+{
+	vx_config config = { .data_port = 47896, .workers = workers, .tx_sockets = 2, .flags = flags };
+	const uint8_t loopback[4] = { 127, 0, 0, host };
+	vx_engine *engine = NULL;
+	cpu_set_t found;
+
+	vx_addr_map4(config.address, loopback);
+	EQUAL(vx_engine_new(&config, &engine), 0);
+	EQUAL(vx_engine_start(engine), 0);
+	for (unsigned i = 0; i < workers; i++) {
+		uint64_t turns = vx_engine_heartbeat(engine, i);
+
+		while (vx_engine_heartbeat(engine, i) == turns)	/* it goes to its place before its first turn */
+			usleep(1000);
+		EQUAL(pthread_getaffinity_np(engine->worker[i].thread, sizeof(found), &found), 0);
+		CHECK(CPU_EQUAL(&found, &wanted[i]));
+	}
+	vx_engine_free(engine);
+}
+
+static void workers_keep_to_cpus_of_their_own_if_there_are_exactly_as_many(void)
+{
+	cpu_set_t before, ours, any[3], each[2];
+	int cpu = 0;
+
+	EQUAL(sched_getaffinity(0, sizeof(before), &before), 0);
+	CPU_ZERO(&ours);
+	for (unsigned i = 0; i < 2; i++, cpu++) {
+		while (cpu < CPU_SETSIZE && !CPU_ISSET(cpu, &before))
+			cpu++;
+		if (cpu == CPU_SETSIZE)
+			break;			/* a machine of one CPU */
+		CPU_SET(cpu, &ours);
+		CPU_ZERO(&each[i]);
+		CPU_SET(cpu, &each[i]);
+	}
+	EQUAL(sched_setaffinity(0, sizeof(ours), &ours), 0);
+	for (unsigned i = 0; i < 3; i++)
+		any[i] = ours;
+	if (CPU_COUNT(&ours) == 2) {
+		placed(2, VX_ENGINE_PIN, 2, each);
+		placed(2, VX_ENGINE_PIN, 3, (cpu_set_t[]){ each[1], each[0] });	/* hosts begin at CPUs of their own */
+	}
+	placed(2, 0, 2, any);
+	placed(1 + (unsigned)CPU_COUNT(&ours), VX_ENGINE_PIN, 2, any);
+	EQUAL(sched_setaffinity(0, sizeof(each[0]), &each[0]), 0);
+	placed(1, VX_ENGINE_PIN, 3, each);
+	EQUAL(sched_setaffinity(0, sizeof(before), &before), 0);
+}
+
 CASES(CASE(own_namespace), CASE(a_refused_engine_leaves_all_descriptors_alone),
       CASE(a_given_socket_is_gone_on_with_and_its_queue_is_not_lost), CASE(a_given_socket_that_does_not_fit_is_stale),
-      CASE(a_worker_looks_on_only_if_told_to))
+      CASE(a_worker_looks_on_only_if_told_to), CASE(workers_keep_to_cpus_of_their_own_if_there_are_exactly_as_many))

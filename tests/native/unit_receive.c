@@ -314,6 +314,45 @@ static void a_datagram_that_was_cut_off_or_empty_is_a_frame_of_no_length(void)
 	close_receiver(receiver);
 }
 
+/** put_alike() - @count datagrams of one flow, end to end. Return: the length of each */
+static uint32_t put_alike(unsigned count)
+{
+	struct flow flow = flow_plain(true, 4, 1000 * count, 1000);
+	uint32_t len = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		vx_vxlan_put(bytes + i * len, VNI);
+		len = VX_VXLAN_LEN + flow_segment(bytes + i * len + VX_VXLAN_LEN, &flow, i);
+	}
+	return len;
+}
+
+/* A vector ends in front of what may follow undecided. Where that never does, it is waited for twice in a row only. */
+static void what_never_follows_ends_no_more_vectors_of_its_datagram(void)
+{
+	static const unsigned followed[] = { 0, 1, 0, 2, 0, 0 };
+	struct vx_receiver *receiver = open_receiver();
+	uint32_t each = put_alike(20);
+	unsigned left = 20;
+	uint8_t *next;
+
+	arrives((struct script){ .data = bytes, .len = 20 * each, .train = (int)each });
+	arrives((struct script){ .data = bytes, .len = 20 * each, .train = (int)each });
+	EQUAL(read_all(receiver), 2);
+	for (unsigned i = 0; i < sizeof(followed) / sizeof(*followed); i++) {
+		EQUAL(vx_receiver_next(receiver, frames), 1);
+		EQUAL(vx_receiver_followers(receiver, &next), --left);
+		CHECK(next == frames[0].data + each);
+		vx_receiver_skip(receiver, followed[i]);
+		left -= followed[i];
+	}
+	EQUAL(vx_receiver_next(receiver, frames), left + 1);	/* all that is left, and the first of the next one */
+	EQUAL(vx_receiver_followers(receiver, &next), 19);
+	vx_receiver_skip(receiver, 19);
+	EQUAL(vx_receiver_next(receiver, frames), 0);
+	close_receiver(receiver);
+}
+
 static void losses_are_told_once(void)
 {
 	struct vx_receiver *receiver = open_receiver();
@@ -364,5 +403,6 @@ CASES(CASE(own_namespace), CASE(plain_datagrams_are_one_frame_each),
       CASE(a_frame_that_lies_about_its_length_takes_no_other_with_it),
       CASE(what_could_be_a_train_and_a_super_frame_reaches_nobody),
       CASE(trains_of_rubbish_are_split_and_nothing_is_read_beyond),
-      CASE(a_datagram_that_was_cut_off_or_empty_is_a_frame_of_no_length), CASE(losses_are_told_once),
+      CASE(a_datagram_that_was_cut_off_or_empty_is_a_frame_of_no_length),
+      CASE(what_never_follows_ends_no_more_vectors_of_its_datagram), CASE(losses_are_told_once),
       CASE(an_idle_receiver_gives_its_memory_back))

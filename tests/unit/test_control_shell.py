@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,8 @@ from vxlanu.control import shell as shell_module
 from vxlanu.control.core.config import LOCAL, Config
 from vxlanu.control.core.core import Core
 from vxlanu.control.core.effects import Effect, Erase, Persist, Published
-from vxlanu.control.core.records import Endpoint, Kind, NodeId
+from vxlanu.control.core.records import Endpoint, EndpointId, Kind, Network, NetworkId, NodeId, Record
+from vxlanu.control.net import ControlPlane
 from vxlanu.control.shell import Shell
 
 ENDPOINT = Endpoint(id=b"e" * 16, network=b"n" * 16, name="c0", mac="02:42:0a:00:00:02", addresses=("10.0.0.2/24",))
@@ -73,6 +75,33 @@ def test_nothing_is_told_before_its_row_is_on_the_disk() -> None:
 def test_a_full_disk_holds_back_what_depends_on_it_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shell_module, "_JOURNAL_RETRY_SECONDS", 0.01)
     asyncio.run(scene(3))
+
+
+def test_who_writes_an_endpoint_waits_for_other_hosts_as_long_as_the_profile_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[float] = []
+
+    async def scene() -> None:
+        journal = Journal()
+        journal.gate.set()
+        profile = replace(LOCAL, confirm=7.0)
+        plane = ControlPlane(Config(node=NodeId(b"a" * 16), name="h1", control_host="10.0.0.1", profile=profile),
+                             [], journal)  # fmt: skip
+        publish = plane.core.publish
+
+        def watched(number: int, records: list[Record], network: NetworkId | None, end: float, now: float) -> None:
+            asked.append(round(end - now, 3))
+            publish(number, records, network, end, now)
+
+        monkeypatch.setattr(plane.core, "publish", watched)
+        await plane.put_endpoint(ENDPOINT)
+        await plane.delete_endpoint(EndpointId(ENDPOINT.id))
+        await plane.create_network(Network(id=b"m" * 16, name="demo", vni=256, subnets=("10.1.0.0/24",)))
+        await plane.stop()
+
+    asyncio.run(scene())
+    assert asked == [7.0, 7.0, 1.0], "a network is another matter"
 
 
 async def stop_on_a_full_disk(monkeypatch: pytest.MonkeyPatch, *, durable: bool) -> list[Effect]:
