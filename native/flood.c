@@ -1,10 +1,13 @@
 /* flood.c - who gets a frame that everyone gets: broadcast, multicast, and what foreign VTEPs are asked for
  *
  * How it works
- *   Two lists per network, local ports and VTEPs, each sorted by id and replaced as a whole by the writer. A
+ *   Two lists per network, local ports and VTEPs, each in the order of ids and replaced as a whole by the writer. A
  *   replication that does not fit a turn is resumed by *id*, not by position: the next turn loads the list
  *   anew and goes on at the first id not yet served, so a list that changed in between costs nobody a second
  *   copy and needs no reference held across turns.
+ *
+ *   Whether a VTEP is a member is asked for each frame that the tunnel brings. So that list is a byte for each id: ids
+ *   are given out from 0 on, so few are nobody's, and a thousand networks of 5000 VTEPs take 5 MB.
  */
 #include "flood.h"
 
@@ -13,68 +16,45 @@
 
 #include "net.h"
 
+#define WORD	8u	/* bytes that are skipped at once */
+
 static void release(struct vx_retired *object)
 {
 	free(object);
 }
 
-static int by_vtep(const void *a, const void *b)
+/**
+ * vx_flood_list() - Make a list of members
+ * @members:	VTEPs that exist, in any order
+ * @count:	How many
+ * @list:	Where to put the list, the caller's to free()
+ *
+ * Return: 0, -EINVAL if one is named twice, -ENOMEM
+ */
+int vx_flood_list(const vx_member *members, uint32_t count, struct vx_members **list)
 {
-	uint32_t left = ((const vx_member *)a)->vtep, right = ((const vx_member *)b)->vtep;
+	uint32_t ids = 0;
+	struct vx_members *made;
 
-	return left < right ? -1 : left > right;
-}
-
-/** first_at_least() - Position of the first member whose id is not below @vtep */
-static uint32_t first_at_least(const struct vx_members *members, uint32_t vtep)
-{
-	uint32_t low = 0, high = members->count;
-
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (members->member[middle].vtep < vtep)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-/** vx_flood_list() - Make a list of members, sorted by id. Return: NULL without memory */
-struct vx_members *vx_flood_list(const vx_member *members, uint32_t count)
-{
-	struct vx_members *list = calloc(1, sizeof(*list) + count * sizeof(vx_member));
-
-	if (!list)
-		return NULL;
-	list->count = count;
+	for (uint32_t i = 0; i < count; i++)
+		ids = ids > members[i].vtep ? ids : members[i].vtep + 1;
+	made = calloc(1, sizeof(*made) + (ids + WORD - 1) / WORD * WORD);
+	if (!made)
+		return -ENOMEM;
+	made->ids = ids;
 	for (uint32_t i = 0; i < count; i++) {
-		list->member[i] = members[i];
-		list->flood += (members[i].flags & (VX_MEMBER_FLOOD | VX_MEMBER_FOREIGN)) != 0;
-		list->foreign += (members[i].flags & VX_MEMBER_FOREIGN) != 0;
+		uint32_t flags = members[i].flags & (VX_MEMBER_FLOOD | VX_MEMBER_FOREIGN);
+
+		if (made->flags[members[i].vtep]) {
+			free(made);
+			return -EINVAL;
+		}
+		made->flags[members[i].vtep] = (uint8_t)(VX_MEMBER | flags);
+		made->flood += flags != 0;
+		made->foreign += (flags & VX_MEMBER_FOREIGN) != 0;
 	}
-	if (count)
-		qsort(list->member, count, sizeof(vx_member), by_vtep);
-	return list;
-}
-
-/** vx_flood_lists() - Whether a VTEP is in a list; NULL is an empty one */
-bool vx_flood_lists(const struct vx_members *list, uint32_t vtep)
-{
-	uint32_t at = list ? first_at_least(list, vtep) : 0;
-
-	return list && at < list->count && list->member[at].vtep == vtep;
-}
-
-/** vx_flood_set_members() - Replace the VTEPs of a network by a list that is the network's from now on, or by none */
-void vx_flood_set_members(struct vx_network *network, struct vx_members *list)
-{
-	struct vx_members *old = atomic_load(&network->flood);
-
-	atomic_store_explicit(&network->flood, list, memory_order_release);
-	if (old)
-		vx_qsbr_retire(&network->tables->qsbr, &old->retired, release);
+	*list = made;
+	return 0;
 }
 
 static void publish_locals(struct vx_network *network, struct vx_locals *list)
@@ -124,7 +104,7 @@ int vx_flood_del_local(struct vx_network *network, uint32_t port)
 /** vx_flood_copies() - How many copies a flood makes, as storm control counts them */
 uint32_t vx_flood_copies(const struct vx_network *network, const struct vx_frame *frame)
 {
-	const struct vx_members *members = atomic_load_explicit(&network->flood, memory_order_acquire);
+	const struct vx_members *members = atomic_load_explicit(&network->members, memory_order_acquire);
 	const struct vx_locals *locals = atomic_load_explicit(&network->locals, memory_order_acquire);
 	uint32_t copies = 0;
 
@@ -160,20 +140,32 @@ bool vx_flood_next_local(const struct vx_network *network, uint32_t from, uint32
 	return false;
 }
 
+/** next_member() - The first member whose id is not below @vtep, list->ids if there is none */
+static uint32_t next_member(const struct vx_members *list, uint32_t vtep)
+{
+	uint64_t word;
+
+	while (vtep < list->ids && !list->flags[vtep]) {
+		memcpy(&word, list->flags + vtep / WORD * WORD, WORD);
+		vtep = word ? vtep + 1 : (vtep / WORD + 1) * WORD;
+	}
+	return vtep;
+}
+
 /** vx_flood_next_vtep() - Go through the VTEPs that a scope (VX_TO_*) asks for, like vx_flood_next_local() */
 bool vx_flood_next_vtep(const struct vx_network *network, unsigned scope, uint32_t *next, uint32_t *vtep)
 {
-	const struct vx_members *members = atomic_load_explicit(&network->flood, memory_order_acquire);
+	const struct vx_members *members = atomic_load_explicit(&network->members, memory_order_acquire);
 	uint32_t wanted = (scope & VX_TO_MEMBERS ? VX_MEMBER_FLOOD | VX_MEMBER_FOREIGN : 0u) |
 			  (scope & VX_TO_FOREIGN ? VX_MEMBER_FOREIGN : 0u);
 
 	if (!members)
 		return false;
-	for (uint32_t i = first_at_least(members, *next); i < members->count; i++) {
-		if (!(members->member[i].flags & wanted))
+	for (uint32_t id = next_member(members, *next); id < members->ids; id = next_member(members, id + 1)) {
+		if (!(members->flags[id] & wanted))
 			continue;
-		*vtep = members->member[i].vtep;
-		*next = *vtep + 1;
+		*vtep = id;
+		*next = id + 1;
 		return true;
 	}
 	return false;

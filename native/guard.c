@@ -235,12 +235,12 @@ static VX_APART enum vx_reason guard_stranger(struct vx_frame *frame, struct vx_
  */
 enum vx_reason vx_guard_vtep(struct vx_vtep *vtep, struct vx_frame *frame, struct vx_when when)
 {
-	uint32_t member = vtep ? vx_net_member_flags(frame->network, vtep->id) : VX_NONE;
+	uint32_t member = vtep ? vx_net_member_flags(frame->network, vtep->id) : 0;
 	uint64_t mac;
 
 	if (vtep)
 		frame->from_id = vtep->id;
-	if (member == VX_NONE) {
+	if (!member) {
 		frame->event = VX_EVENT_VTEP_UNKNOWN;
 		memcpy(frame->event_address, frame->outer, VX_ADDR_LEN);
 		return VX_VTEP_UNKNOWN;

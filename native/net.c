@@ -80,9 +80,8 @@ static void network_free(struct vx_network *network)
 {
 	vx_table_destroy(&network->fdb);
 	vx_table_destroy(&network->neighbors);
-	vx_table_destroy(&network->members);
 	vx_soft_destroy(&network->soft);
-	free(atomic_load(&network->flood));
+	free(atomic_load(&network->members));
 	free(atomic_load(&network->locals));
 	free(network);
 }
@@ -104,8 +103,7 @@ static struct vx_network *network_new(struct vx_tables *tables)
 		return NULL;
 	network->tables = tables;
 	if (vx_table_init(&network->fdb, &tables->qsbr, VX_KEY_NUMBER) ||
-	    vx_table_init(&network->neighbors, &tables->qsbr, VX_KEY_ADDRESS) ||
-	    vx_table_init(&network->members, &tables->qsbr, VX_KEY_NUMBER) || vx_soft_init(&network->soft)) {
+	    vx_table_init(&network->neighbors, &tables->qsbr, VX_KEY_ADDRESS) || vx_soft_init(&network->soft)) {
 		network_free(network);
 		return NULL;
 	}
@@ -183,47 +181,24 @@ int vx_net_del(struct vx_tables *tables, uint32_t id)
 	return 0;
 }
 
-/** drop_members() - Take the VTEPs out that the network has and the new list has not */
-static void drop_members(struct vx_network *network, const struct vx_members *list)
+/** settle_members() - A list of members has replaced another: VTEPs count their networks, who is gone is forgotten */
+static void settle_members(struct vx_network *network, const struct vx_members *old, const struct vx_members *list)
 {
-	const struct vx_members *old = atomic_load(&network->flood);
+	for (uint32_t id = 0; (old && id < old->ids) || (list && id < list->ids); id++) {
+		bool was = vx_flood_member(old, id), is = vx_flood_member(list, id);
 
-	for (uint32_t i = 0; old && i < old->count; i++) {
-		uint32_t vtep = old->member[i].vtep;
-
-		if (vx_flood_lists(list, vtep))
+		if (is && !was)
+			vx_net_vtep(network->tables, id)->networks++;
+		if (is || !was)
 			continue;
-		vx_table_del(&network->members, vx_key_number(vtep));
-		vx_soft_forget(&network->soft, 0, vtep, vx_net_soft_count, network->tables);
-		vx_net_vtep(network->tables, vtep)->networks--;
+		vx_soft_forget(&network->soft, 0, id, vx_net_soft_count, network->tables);
+		vx_net_vtep(network->tables, id)->networks--;
 	}
 }
 
-/** prepare_members() - Check that every VTEP of a sorted list exists and is named once; make room */
-static int prepare_members(struct vx_network *network, const struct vx_members *list)
+static void members_release(struct vx_retired *object)
 {
-	uint32_t fresh = 0;
-
-	for (uint32_t i = 0; i < list->count; i++) {
-		if (!vx_net_vtep(network->tables, list->member[i].vtep))
-			return -ENOENT;
-		if (i && list->member[i - 1].vtep == list->member[i].vtep)
-			return -EINVAL;
-		fresh += !vx_table_number(&network->members, list->member[i].vtep);
-	}
-	return vx_table_reserve(&network->members, fresh);
-}
-
-/** add_members() - Put the VTEPs of a prepared list in */
-static void add_members(struct vx_network *network, const struct vx_members *list)
-{
-	for (uint32_t i = 0; i < list->count; i++) {
-		uint32_t vtep = list->member[i].vtep;
-
-		if (!vx_table_number(&network->members, vtep))
-			vx_net_vtep(network->tables, vtep)->networks++;
-		vx_table_set(&network->members, vx_key_number(vtep), vx_value(VX_AT_VTEP, list->member[i].flags, 0));
-	}
+	free(object);
 }
 
 /**
@@ -234,24 +209,23 @@ static void add_members(struct vx_network *network, const struct vx_members *lis
 int vx_net_vteps(struct vx_tables *tables, uint32_t id, const vx_member *members, uint32_t count)
 {
 	struct vx_network *network = vx_net_get(tables, id);
-	struct vx_members *list = NULL;
-	int error;
+	struct vx_members *list = NULL, *old;
+	int error = 0;
 
 	if (!network || count > VX_VTEPS_MAX)
 		return -ENOENT;
-	if (count) {
-		list = vx_flood_list(members, count);
-		if (!list)
-			return -ENOMEM;
-		error = prepare_members(network, list);
-		if (error) {
-			free(list);
-			return error;
-		}
-		add_members(network, list);
-	}
-	drop_members(network, list);
-	vx_flood_set_members(network, list);
+	for (uint32_t i = 0; i < count; i++)
+		if (!vx_net_vtep(tables, members[i].vtep))
+			return -ENOENT;
+	if (count)
+		error = vx_flood_list(members, count, &list);
+	if (error)
+		return error;
+
+	old = atomic_exchange(&network->members, list);
+	settle_members(network, old, list);
+	if (old)
+		vx_qsbr_retire(&tables->qsbr, &old->retired, members_release);
 	return 0;
 }
 

@@ -113,8 +113,7 @@ struct vx_network {
 	struct vx_tables *tables;
 	struct vx_table fdb;		/* MAC -> port or VTEP */
 	struct vx_table neighbors;	/* address -> MAC */
-	struct vx_table members;	/* VTEP -> its flags here */
-	_Atomic(struct vx_members *) flood;
+	_Atomic(struct vx_members *) members;
 	_Atomic(struct vx_locals *) locals;
 	struct vx_soft soft;
 };
@@ -189,12 +188,10 @@ VX_INLINE struct vx_vtep *vx_net_vtep_by_address(struct vx_tables *tables, const
 	return value ? vx_net_vtep(tables, vx_value_id(value)) : NULL;
 }
 
-/** vx_net_member_flags() - VX_MEMBER_* of a VTEP in a network, VX_NONE if it is no member */
+/** vx_net_member_flags() - VX_MEMBER and VX_MEMBER_* of a VTEP in a network, 0 if it is no member */
 VX_INLINE uint32_t vx_net_member_flags(const struct vx_network *network, uint32_t vtep)
 {
-	uint64_t value = vx_table_number(&network->members, vtep);
-
-	return value ? vx_value_id(value) : VX_NONE;
+	return vx_flood_member(atomic_load_explicit(&network->members, memory_order_acquire), vtep);
 }
 
 #endif

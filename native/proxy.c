@@ -79,7 +79,7 @@ static void absorb(const struct vx_port *port, struct vx_frame *frame, const uin
 
 static void from_port(const struct vx_port *port, struct vx_frame *frame, const struct question *question)
 {
-	const struct vx_members *members = atomic_load_explicit(&port->network->flood, memory_order_acquire);
+	const struct vx_members *members = atomic_load_explicit(&port->network->members, memory_order_acquire);
 	uint32_t flags;
 	uint64_t mac;
 	bool known;
@@ -134,7 +134,7 @@ static void from_vtep(struct vx_frame *frame, const struct question *question)
 /** seek_routers() - Let a router solicitation of an endpoint go to foreign VTEPs, and to nobody else */
 static void seek_routers(struct vx_frame *frame)
 {
-	const struct vx_members *members = atomic_load_explicit(&frame->network->flood, memory_order_acquire);
+	const struct vx_members *members = atomic_load_explicit(&frame->network->members, memory_order_acquire);
 
 	if (!frame->eth.group)
 		return;

@@ -183,7 +183,7 @@ static enum vx_reason flood(struct decision *decision, struct vx_frame *frame)
 /** lookup_unknown() - A unicast MAC without record: soft state, then foreign VTEPs, then nobody */
 static VX_APART enum vx_reason lookup_unknown(struct decision *decision, struct vx_frame *frame, uint64_t mac)
 {
-	const struct vx_members *members = atomic_load_explicit(&frame->network->flood, memory_order_acquire);
+	const struct vx_members *members = atomic_load_explicit(&frame->network->members, memory_order_acquire);
 	uint32_t vtep, generation;
 
 	if (frame->from == VX_AT_PORT &&

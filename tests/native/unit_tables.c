@@ -301,15 +301,55 @@ static void what_is_in_use_is_not_deleted(void)
 	EQUAL(vx_net_vtep_del(scene->tables, (uint32_t)scene->foreign), 0);
 	EQUAL(vx_net_vteps(scene->tables, net, twice, 2), -22);
 	EQUAL(vx_net_vteps(scene->tables, net, &stranger, 1), -2);
-	EQUAL(vx_net_member_flags(scene->network, (uint32_t)scene->second), VX_MEMBER_FLOOD);
+	EQUAL(vx_net_member_flags(scene->network, (uint32_t)scene->second), VX_MEMBER | VX_MEMBER_FLOOD);
 	EQUAL(vx_net_vteps(scene->tables, net, twice, 1), 0);
-	EQUAL(vx_net_member_flags(scene->network, (uint32_t)scene->second), VX_NONE);
+	EQUAL(vx_net_member_flags(scene->network, (uint32_t)scene->second), 0);
 	EQUAL(vx_net_vtep_del(scene->tables, (uint32_t)scene->second), 0);
 	EQUAL(vx_net_port_del(scene->tables, (uint32_t)scene->a), 0);
 	EQUAL(vx_net_port_del(scene->tables, (uint32_t)scene->b), 0);
 	EQUAL(vx_net_del(scene->tables, net), 0);
 	EQUAL(vx_net_vtep_del(scene->tables, (uint32_t)scene->member), 0);
 	CHECK(vx_net_add(scene->tables, VNI, MTU, 0) >= 0);
+	scene_free(scene);
+}
+
+/** walk() - Whom a scope's floods reach, as bits */
+static uint64_t walk(const struct scene *scene, unsigned scope)
+{
+	uint32_t next = 0, vtep, last = 0;
+	uint64_t reached = 0;
+
+	while (vx_flood_next_vtep(scene->network, scope, &next, &vtep)) {
+		CHECK(!reached || vtep > last);
+		EQUAL(next, vtep + 1);
+		last = vtep;
+		reached |= 1ull << vtep;
+	}
+	return reached;
+}
+
+static void floods_reach_those_who_want_them_in_the_order_of_ids(void)
+{
+	static const uint32_t ids[] = { 33, 7, 1, 8, 32, 15, 50 };	/* about the edges of words, and gaps of several */
+	struct scene *scene = scene_new(false);
+	vx_member members[7];
+	uint8_t address[VX_ADDR_LEN];
+
+	for (unsigned last = 100; !vx_net_vtep(scene->tables, 50); last++) {
+		address4(address, last);
+		CHECK(vx_net_vtep_add(scene->tables, address, 4789, 0) >= 0);
+	}
+	for (unsigned i = 0; i < 7; i++)
+		members[i] = (vx_member){ ids[i], i % 3 };
+	EQUAL(vx_net_vteps(scene->tables, (uint32_t)scene->net, members, 7), 0);
+	EQUAL(walk(scene, VX_TO_MEMBERS), 1ull << 7 | 1ull << 1 | 1ull << 32 | 1ull << 15);
+	EQUAL(walk(scene, VX_TO_FOREIGN), 1ull << 1 | 1ull << 15);
+	for (uint32_t id = 0; id < 64; id++)
+		EQUAL(!!vx_net_member_flags(scene->network, id),
+		      id == 1 || id == 7 || id == 8 || id == 15 || id == 32 || id == 33 || id == 50);
+	EQUAL(vx_net_vteps(scene->tables, (uint32_t)scene->net, NULL, 0), 0);
+	EQUAL(walk(scene, VX_TO_MEMBERS), 0);
+	EQUAL(vx_net_member_flags(scene->network, 1), 0);
 	scene_free(scene);
 }
 
@@ -334,4 +374,5 @@ CASES(CASE(a_table_agrees_with_a_model), CASE(keys_that_differ_in_one_place_are_
       CASE(a_record_never_names_the_successor_under_its_targets_index),
       CASE(an_id_stays_busy_while_a_reader_may_hold_it), CASE(an_id_is_taken_before_anybody_sees_it),
       CASE(what_is_in_use_is_not_deleted),
+      CASE(floods_reach_those_who_want_them_in_the_order_of_ids),
       CASE(a_million_records_fit))
