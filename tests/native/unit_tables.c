@@ -330,7 +330,7 @@ static uint64_t walk(const struct scene *scene, unsigned scope)
 
 static void floods_reach_those_who_want_them_in_the_order_of_ids(void)
 {
-	static const uint32_t ids[] = { 33, 7, 1, 8, 32, 15, 50 };	/* about the edges of words, and gaps of several */
+	static const uint32_t ids[] = { 33, 7, 1, 8, 32, 15, 50 };	/* edges of words, and gaps of several */
 	struct scene *scene = scene_new(false);
 	vx_member members[7];
 	uint8_t address[VX_ADDR_LEN];
