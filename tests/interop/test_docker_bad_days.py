@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from docker_hosts import DOCKER, IMAGE, DockerHost
@@ -56,18 +58,28 @@ AWAY = "vxlanu: agent: it does not run on this host any more: {why}; try: vxlanu
 GONE, STOPPED = AWAY.format(why="it was killed or has crashed"), AWAY.format(why="it was stopped")
 BY_HAND = "it was stopped; try: vxlanu agent --docker"
 STOPS_BESIDE = "Docker goes on with networks of ours:"
-AT_ONCE_S = 12.0  # on a busy machine; without somebody who answers in the agent's place, Docker takes 15 s and more
+WAITS = "Unable to connect to plugin: "
+
+
+def waits(host: DockerHost) -> int:
+    """How often Docker has found nobody who answers, and gone to sleep before it tries again: 1, 2, 4 and 8 s."""
+    return host.log("dockerd").count(WAITS)
+
+
+@contextmanager
+def at_once(host: DockerHost) -> Iterator[None]:
+    """Docker does not wait for what will not come. How long a busy machine takes for the rest is no matter."""
+    before = waits(host)
+    yield
+    assert waits(host) == before, host.story()
 
 
 def refused_at_once(host: DockerHost, *words: str, why: str = GONE) -> None:
-    """A command of Docker's fails, says why, and does not wait for what will not come."""
-    begin = time.monotonic()
-    done = host.call(DOCKER, *words)
-    took = time.monotonic() - begin
-    print(f"docker {' '.join(words)}: {took:.2f} s\n{done.stderr}")
+    """A command of Docker's fails, says why, and has not waited."""
+    with at_once(host):
+        done = host.call(DOCKER, *words)
     assert done.returncode != 0
     assert why in done.stderr
-    assert took < AT_ONCE_S
 
 
 def test_docker_is_told_at_once_that_the_agent_was_killed_and_goes_on_with_the_next(docker_pair: Pair) -> None:
@@ -81,10 +93,9 @@ def test_docker_is_told_at_once_that_the_agent_was_killed_and_goes_on_with_the_n
     refused_at_once(h2, *run)
     refused_at_once(h2, *create)
     refused_at_once(h2, "network", "create", "-d", "vxlanu", "other")
-    begin = time.monotonic()
-    h2.docker("rm", "-f", "C1")  # Docker removes what it can, and warns in its own log
-    h2.docker("rm", "-f", "C2")
-    assert time.monotonic() - begin < AT_ONCE_S
+    with at_once(h2):
+        h2.docker("rm", "-f", "C1")  # Docker removes what it can, and warns in its own log
+        h2.docker("rm", "-f", "C2")
     assert h2.log("dockerd").count(f"NetworkDriver.DeleteEndpoint: {GONE}") == 1
     start_again(docker_pair, h2)
     tidy(docker_pair, {C0})
@@ -103,11 +114,8 @@ def test_a_dockerd_that_starts_when_the_agent_was_killed_starts_at_once(docker_p
     h2.run_container("C1", "--network", "demonet", "--ip", C1)
     h2.stop("dockerd")
     h2.kill("vxlanu")
-    begin = time.monotonic()
-    h2.start_dockerd()
-    took = time.monotonic() - begin
-    print(f"dockerd answers after {took:.2f} s")
-    assert took < 3 * AT_ONCE_S, "with a dead socket it is 45 s and more"
+    with at_once(h2):
+        h2.start_dockerd()  # with a dead socket it waits, three times over
     refused_at_once(h2, "start", "C1")
     start_again(docker_pair, h2)
     h2.docker("start", "C1")
@@ -121,9 +129,8 @@ def test_a_network_that_was_removed_while_the_agent_was_killed_can_be_declared_a
     demonet(docker_pair)
     h1.run_container("C0", "--network", "demonet", "--ip", C0)
     h2.kill("vxlanu")
-    begin = time.monotonic()
-    h2.docker("network", "rm", "demonet")
-    assert time.monotonic() - begin < AT_ONCE_S
+    with at_once(h2):
+        h2.docker("network", "rm", "demonet")
     assert f"NetworkDriver.DeleteNetwork: {GONE}" in h2.log("dockerd")
     start_again(docker_pair, h2)
     declare(h2, "demonet", SUBNET)
@@ -145,11 +152,8 @@ def test_docker_is_told_at_once_that_the_agent_was_stopped_and_goes_on_with_the_
     assert f"{STOPS_BESIDE} demonet" in h2.log("vxlanu")
     refused_at_once(h2, "run", "--network", "demonet", IMAGE, "true", why=STOPPED)
     h2.stop("dockerd")
-    begin = time.monotonic()
-    h2.start_dockerd()
-    took = time.monotonic() - begin
-    print(f"dockerd answers after {took:.2f} s")
-    assert took < 3 * AT_ONCE_S, "without somebody who answers it is 45 s and more"
+    with at_once(h2):
+        h2.start_dockerd()
     refused_at_once(h2, "start", "C1", why=STOPPED)
     start_again(docker_pair, h2)
     poll(lambda: h2.call(*STAND_INS).stdout.strip() == "1", what="only the new agent's is left", story=h2.story)
@@ -167,8 +171,13 @@ def test_a_stand_in_that_is_started_by_hand_answers_as_well_and_gives_way_to_the
     h2.stop("vxlanu")
     h2.run("pkill", "-f", STAND_INS[2])
     poll(lambda: not h2.path(SOCKET).exists(), what="nobody stays", story=h2.story)
-    process = h2.start("vxlanu", "agent", "--stand-in", "--docker", log="stand-in")
-    poll(lambda: standing(h2.path(SOCKET)), what="an answer", story=lambda: h2.log("stand-in"))
+    before = waits(h2)
+    with ThreadPoolExecutor() as beside:
+        waiting = beside.submit(h2.call, DOCKER, "restart", "C1")
+        poll(lambda: waits(h2) > before, what="the control: Docker waits where nobody answers", story=h2.story)
+        process = h2.start("vxlanu", "agent", "--stand-in", "--docker", log="stand-in")
+        poll(lambda: standing(h2.path(SOCKET)), what="an answer", story=lambda: h2.log("stand-in"))
+        assert waiting.result().returncode != 0
     refused_at_once(h2, "run", "--network", "demonet", IMAGE, "true", why=BY_HAND)
     refused_at_once(h2, "restart", "C1", why=BY_HAND)
     assert process.poll() is None
@@ -193,9 +202,8 @@ def test_who_answers_for_a_stopped_agent_ends_with_the_last_network_that_docker_
     demonet(docker_pair)
     h2.stop("vxlanu")
     assert h2.call(*STAND_INS).stdout.strip() == "1"
-    begin = time.monotonic()
-    h2.docker("network", "rm", "demonet")
-    assert time.monotonic() - begin < AT_ONCE_S
+    with at_once(h2):
+        h2.docker("network", "rm", "demonet")
     h2.start_agent()
     h2.stop("vxlanu")
     assert not h2.path(SOCKET).exists()
