@@ -11,8 +11,9 @@ Rules of this file
      in a backslash goes on in the next one, and so does a here-document.
   2. The lines below are what it prints, stderr included: every one is found, in this order; `...` stands for any lines
      between, and at the end of a line for its rest. Blanks are one blank, and columns may be wider.
-  3. What differs from run to run is compared by its kind: ids (12 or more hex digits), times, numbers of interfaces,
-     the subnet of a bridge that leads out (172.17 to 172.31). Any other address has to be chosen, or left out.
+  3. What differs from run to run is compared by its kind: ids (12 or more hex digits), times, numbers of interfaces and
+     of echoes (of a container that pings at once the first may come before the other host has heard of it), the subnet
+     of a bridge that leads out (172.17 to 172.31). Any other address has to be chosen, or left out.
   4. One id of a chapter stands for one id that is printed: two things never show the same, and one thing never two.
 """
 
@@ -33,6 +34,7 @@ VARYING = (
     (re.compile(r"\b\d+(\.\d+)? ?(ms|s|us)\b"), "TIME"),
     (re.compile(r"\b\d+\.\d+/\d+\.\d+/\d+\.\d+(/\d+\.\d+)?\b"), "TIMES"),
     (re.compile(r"@if\d+"), "@ifN"),
+    (re.compile(r"\b(icmp_)?seq=\d+"), "seq=N"),
     (re.compile(r"\b172\.(1[7-9]|2\d|3[01])\."), "172.N."),
     (re.compile(r"^\d+: "), "N: "),
 )

@@ -36,7 +36,7 @@ in use
 one# never
 ```
 """
-GOOD = ["1234567890ab\n", "64 bytes from 192.168.0.100: seq=0 ttl=64 time=12.345 ms\n\nand more\n"]
+GOOD = ["1234567890ab\n", "64 bytes from 192.168.0.100: seq=1 ttl=64 time=12.345 ms\n\nand more\n"]
 GOOD += ["NODE STATE\nh1     alive\n", "in use\n"]
 
 
