@@ -23,7 +23,7 @@ from vxlanu.lab.topology import Lab, children_of, poll
 __all__ = ["Program", "make_folder", "program", "start", "version_of"]
 
 RUN = Path("/run/peers")
-UP_S = 30.0
+UP_S = 120.0  # dockerd on a busy machine; who ends before is not waited for
 LINES_TOLD = 15
 
 
