@@ -64,10 +64,12 @@ from vxlanu.nsopen.wire import (
     WireFacts,
 )
 
-TIMEOUT_S = 5.0  # a request takes some 10 ms; a loaded host with thousands of links takes a hundred times that
+# A request takes some 10 ms. On a busy host it waits for a processor, and for a lock that all network namespaces share:
+# whoever takes down a thousand links holds it for seconds. No longer than a Docker request may take (server.WORK_S).
+TIMEOUT_S = 10.0
 # Children at the same time. They are busy from their first moment to their last, so more of them than processors only
-# makes each slower: of 100 TAPs on two busy processors each took 2.2 s with 16 at once (at most 3.8, of the 5 that it
-# has), 0.5 s with 4, and all of them together the same 13 s. A few more than processors, for those that must wait.
+# makes each slower: of 100 TAPs on two busy processors each took 2.2 s with 16 at once (at most 3.8), 0.5 s with 4, and
+# all of them together the same 13 s. A few more than processors, for those that must wait.
 AT_ONCE = max(4, min(16, 2 * len(os.sched_getaffinity(0))))
 ADDRESSES_AT_ONCE = 1000  # of 41 bytes at most, in a request of wire.REQUEST_BYTES
 WAYS_BYTES = wire.REQUEST_BYTES // 2  # of a look, counted roughly
