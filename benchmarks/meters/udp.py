@@ -8,6 +8,10 @@ How the rate is found
   bounds are within `CLOSE` of each other. Since one hiccup of a shared machine would decide, a trial that loses less
   than `HICCUP` is made a second time, and the better one counts.
 
+  One lucky trial must not decide either. So the best rate is tried until two trials of at most three are clean, the
+  lesser of which counts, or two have lost: then it is the turn of the next lower one. What is left at twice that rate
+  is the median of `TWICE` trials.
+
   What counts is not the rate that was asked for but the goodput: who pushes back, as the kernel's own devices do, slows
   the sender instead of losing. A sender that offers less than half of what it is asked for runs as fast as it can, and
   ends the search: the `limit` is then "sender". Else it is the path, or the receiver's own socket if most was lost
@@ -39,11 +43,14 @@ TRAIN = 32
 LOSS = 0.001
 HICCUP = 0.2
 SECONDS = 0.5
-CLOSE = 1.03
+CLOSE = 1.05
 FIRST = 50_000.0
 REMEMBERED = 1.15
 SLOWEST, FASTEST = 200.0, 20e6
 TRIALS = 16
+REPEATS = 14
+BELOW = 1.05
+TWICE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +95,28 @@ class Search:
 
 
 def search(offer: Callable[[float], Trial], first: float = FIRST, step: float = 2.0) -> Search:
-    """The trial of the highest goodput without loss. Raises MeterFailed if there is none."""
+    """The highest rate without loss that bears repetition. Raises MeterFailed if there is none."""
     made: list[Trial] = []
-    best: Trial | None = None
+    _bisect(offer, first, step, made)
+    clean = [trial for trial in made if trial.clean]
+    if not clean:
+        last = made[-1]
+        refused = f", {last.refused:.1%} because the sender's kernel refuses them" if last.refused else ""
+        raise MeterFailed(f"no rate without loss down to {last.asked:.0f}/s: {last.loss:.1%} are lost there{refused}")
+    best = _borne_out(offer, max(clean, key=_goodput).asked, made)
+    return Search(best, _limit(best, made), tuple(made))
+
+
+def _bisect(offer: Callable[[float], Trial], rate: float, step: float, made: list[Trial]) -> None:
+    """Find, with all trials in `made`, bounds that are close to each other, or the sender's limit."""
     low: Trial | None = None
     high: Trial | None = None
-    rate = first
     while len(made) < TRIALS:
         trial = _better_of_two(offer, rate, made)
         if trial.clean:
             low = trial
-            best = trial if best is None or trial.goodput > best.goodput else best
             if trial.saturated:
-                return Search(best, "sender", tuple(made))
+                break
         else:
             high = trial
         if low and high and high.asked <= CLOSE * low.asked:
@@ -109,11 +125,6 @@ def search(offer: Callable[[float], Trial], first: float = FIRST, step: float = 
         step = 2.0
         if not SLOWEST <= rate <= FASTEST:
             break
-    if best is None:
-        last = made[-1]
-        refused = f", {last.refused:.1%} because the sender's kernel refuses them" if last.refused else ""
-        raise MeterFailed(f"no rate without loss down to {last.asked:.0f}/s: {last.loss:.1%} are lost there{refused}")
-    return Search(best, _limit(high), tuple(made))
 
 
 def _better_of_two(offer: Callable[[float], Trial], rate: float, made: list[Trial]) -> Trial:
@@ -130,10 +141,33 @@ def _next(low: Trial | None, high: Trial | None, rate: float, step: float) -> fl
     return rate * step if low else rate / step
 
 
-def _limit(high: Trial | None) -> str:
-    if high is None:
+def _borne_out(offer: Callable[[float], Trial], rate: float, made: list[Trial]) -> Trial:
+    """The lesser of two clean trials at that rate, or at the next below, by growing steps, of which there are two."""
+    step = BELOW
+    for _ in range(REPEATS):
+        clean = [trial for trial in made if trial.asked == rate and trial.clean]
+        lossy = [trial for trial in made if trial.asked == rate and not trial.clean]
+        if len(clean) > 1:
+            return min(clean, key=_goodput)
+        if len(lossy) > 1:
+            rate = max([trial.asked for trial in made if trial.clean and trial.asked < rate] + [rate / step])
+            step *= BELOW
+        made.append(offer(rate))
+    raise MeterFailed(f"no rate without loss bears repetition, down to {rate:.0f}/s")
+
+
+def _goodput(trial: Trial) -> float:
+    return trial.goodput
+
+
+def _limit(best: Trial, made: list[Trial]) -> str:
+    if any(trial.clean and trial.saturated for trial in made):
+        return "sender"
+    lossy = [trial for trial in made if not trial.clean and trial.asked > best.asked]
+    if not lossy:
         return "search"
-    return "receiver" if high.overflow > high.loss / 2 else "path"
+    nearest = min(lossy, key=lambda trial: trial.asked)
+    return "receiver" if nearest.overflow > nearest.loss / 2 else "path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +199,10 @@ class Udp:
         with listening(path, [load, "receive", PORT]):
             known = self.memory.get(path.peer)
             found = search(lambda rate: self._offer(path, load, rate), known or FIRST, REMEMBERED if known else 2.0)
-            twice = self._offer(path, load, 2 * found.best.goodput)
+            at_twice = [self._offer(path, load, 2 * found.best.goodput) for _ in range(TWICE)]
+        twice = sorted(at_twice, key=_goodput)[TWICE // 2]
         self.memory[path.peer] = found.best.goodput
-        trials = [*found.trials, twice]
+        trials = [*found.trials, *at_twice]
         detail: dict[str, object] = {
             "limit": found.limit,
             "gbits": found.best.gbits,

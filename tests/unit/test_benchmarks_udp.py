@@ -25,7 +25,7 @@ def path(capacity: float, fastest: float = 1e9, overflow: float = 0.0) -> Callab
 def test_the_rate_found_is_just_below_the_capacity(capacity: float) -> None:
     found = search(path(capacity))
     assert capacity / CLOSE <= found.best.goodput <= capacity
-    assert found.best.clean and found.limit == "path" and len(found.trials) <= TRIALS + 1
+    assert found.best.clean and found.limit == "path" and len(found.trials) <= TRIALS + 2
 
 
 def test_a_rate_remembered_from_the_round_before_makes_the_search_short() -> None:
@@ -36,7 +36,7 @@ def test_a_rate_remembered_from_the_round_before_makes_the_search_short() -> Non
 def test_a_path_that_only_slows_its_sender_has_the_rate_of_the_sender() -> None:
     found = search(path(1e9, fastest=120_000))
     assert found.limit == "sender" and found.best.goodput == 120_000
-    assert found.trials[-1].asked > 2 * 120_000
+    assert max(trial.asked for trial in found.trials) > 2 * 120_000
 
 
 def test_what_the_receivers_own_socket_loses_is_called_its_limit() -> None:
@@ -62,6 +62,40 @@ def test_one_hiccup_does_not_decide_but_two_do() -> None:
     assert hiccups(2).best.goodput < 400_000 / CLOSE
 
 
+def test_one_lucky_trial_does_not_decide() -> None:
+    """Above 100 000 the path loses a little: two trials in a row do, but the third does not, now and then."""
+    lucky = iter([False, False, False, True] + [False] * 99)
+
+    def offer(rate: float) -> Trial:
+        if rate <= 100_000 or next(lucky):
+            return Trial(rate, rate, 0.0, 0.0, rate)
+        return Trial(rate, rate, 0.01, 0.0, 0.99 * rate)
+
+    found = search(offer, 90_000)
+    assert any(trial.clean and trial.asked > 100_000 for trial in found.trials), "nobody was lucky"
+    assert 90_000 <= found.best.asked <= 100_000 and found.limit == "path"
+    assert sum(trial.clean and trial.asked == found.best.asked for trial in found.trials) == 2
+
+
+def test_of_two_clean_trials_the_lesser_counts() -> None:
+    """A sender that runs as fast as it can, and is not always as fast."""
+    speeds = iter([90_000.0, 99_000.0, 80_000.0, *[99_000.0] * 9])
+    found = search(lambda rate: Trial(rate, next(speeds), 0.0, 0.0, min(rate, 80_000.0 + len(str(rate)))), 500_000)
+    assert found.limit == "sender" and found.best.goodput == min(trial.goodput for trial in found.trials)
+
+
+def test_what_never_is_clean_twice_has_no_figure() -> None:
+    seen: set[float] = set()
+
+    def offer(rate: float) -> Trial:
+        loss = 0.5 if rate in seen else 0.0
+        seen.add(rate)
+        return Trial(rate, rate, loss, 0.0, rate)
+
+    with pytest.raises(MeterFailed, match="bears repetition, down to"):
+        search(offer)
+
+
 def test_a_path_that_always_loses_has_no_figure() -> None:
     with pytest.raises(MeterFailed, match=r"5\.0% are lost there$"):
         search(lambda rate: Trial(rate, rate, 0.05, 0.0, 0.95 * rate))
@@ -79,7 +113,7 @@ def test_a_path_that_carries_less_the_more_it_is_asked_for_is_not_asked_the_same
 
     found = search(offer)
     asked = [trial.asked for trial in found.trials]
-    assert len(set(asked)) == len(asked) < TRIALS and max(asked) == 200_000
+    assert len(set(asked)) == len(asked) - 1 < TRIALS and max(asked) == 200_000, "the best alone is repeated"
     assert found.best.asked == 100_000 and found.best.goodput == max(it.goodput for it in found.trials if it.clean)
 
 
