@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -58,12 +59,12 @@ AWAY = "vxlanu: agent: it does not run on this host any more: {why}; try: vxlanu
 GONE, STOPPED = AWAY.format(why="it was killed or has crashed"), AWAY.format(why="it was stopped")
 BY_HAND = "it was stopped; try: vxlanu agent --docker"
 STOPS_BESIDE = "Docker goes on with networks of ours:"
-WAITS = "Unable to connect to plugin: "
+WAITS = re.compile(r"Unable to (connect to|locate) plugin: .*, retrying in ")
 
 
 def waits(host: DockerHost) -> int:
     """How often Docker has found nobody who answers, and gone to sleep before it tries again: 1, 2, 4 and 8 s."""
-    return host.log("dockerd").count(WAITS)
+    return len(WAITS.findall(host.log("dockerd")))
 
 
 @contextmanager
