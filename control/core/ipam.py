@@ -145,7 +145,7 @@ class Ipam:
                 self._end(errand, Refusal("try_again", str(errand.wanted or "an address"), why))
         for address, lease in self.leases.release(network, endpoint, now):
             if lease.tag:
-                self.loans.give_back(network, str(address), lease.tag)
+                self.loans.give_back(network, str(address), lease.tag, now)
 
     def addresses_of(self, network: NetworkId, endpoint: EndpointId) -> tuple[str, ...]:
         """What is kept for an endpoint, with prefix lengths, IPv4 first."""

@@ -30,7 +30,7 @@ from .records import NodeId
 __all__ = ["Loans", "loan_tag"]
 
 _AUDIT_INTERVAL = 10.0
-_FIRST_AUDIT = 1.0  # and another one when we are among others (`met`)
+_SOON = 1.0  # the first one, and the one that looks whether what was given back came; `met` makes it at once
 _ANSWERS_KEPT = 4096  # answers that can be repeated; older ones heal by audit
 
 
@@ -57,7 +57,7 @@ class Loans:
         self._out = out
         self._in_flight = in_flight  # whether a loan with this tag is being asked for right now
         self._answers: dict[bytes, LoanAnswer] = {}
-        self._next_audit = now + _FIRST_AUDIT
+        self._next_audit = now + _SOON
 
     def asked(self, message: Loan, addr: Address, pool: Pool | None, now: float) -> None:
         """Somebody wants to borrow."""
@@ -80,13 +80,14 @@ class Loans:
             self._answers.pop(message.tag, None)
             self._leases.returned(message.network, block, address, now)
 
-    def give_back(self, network: bytes, address: str, tag: bytes) -> None:
-        """Tell the holder; the audit repeats it until the record shows it."""
+    def give_back(self, network: bytes, address: str, tag: bytes, now: float) -> None:
+        """Tell the holder; the audit repeats it until the record shows it, soon where a holder could hear it."""
         for (owner, _), block in self._index.blocks.get(network, {}).items():
             member = self._table.by_id.get(owner)
             if block.loans.get(address) == tag and member is not None and member.state in LIVE:
                 key = network + block.prefix.encode()
                 self._out.send(member.address, LoanReturn(network, key, address, tag))
+                self._next_audit = min(self._next_audit, now + _SOON)
 
     def met(self, now: float) -> None:
         """We are among others: what a crash left on loan to us goes back before anybody asks for it by name."""
@@ -111,15 +112,15 @@ class Loans:
                 if owner == me:
                     self._audit_lent(network, block.prefix, now)
                 else:
-                    self._audit_borrowed(network, block.loans)
+                    self._audit_borrowed(network, block.loans, now)
 
-    def _audit_borrowed(self, network: bytes, loans: dict[str, bytes]) -> None:
+    def _audit_borrowed(self, network: bytes, loans: dict[str, bytes], now: float) -> None:
         for address, tag in loans.items():
             if tag[:16] != self._table.me or self._in_flight(tag):
                 continue
             lease = self._leases.given[network].get(ip_address(address))
             if lease is None or lease.tag != tag:
-                self.give_back(network, address, tag)
+                self.give_back(network, address, tag, now)
 
     def _audit_lent(self, network: bytes, prefix: str, now: float) -> None:
         """A borrower that was forgotten or has left gives nothing back."""

@@ -237,6 +237,25 @@ def test_a_lost_answer_to_a_loan_heals_by_audit() -> None:
     assert any(b.body.loans for b in holder.core.view.blocks(network)) is leased
 
 
+def test_a_return_that_is_lost_on_its_way_is_repeated_soon() -> None:
+    cluster = Cluster(2, hosts=2)
+    cluster.start_all()
+    network = cluster.network(cluster.hosts[0])
+    cluster.until(cluster.agree, 5.0)
+    holder, borrower = cluster.hosts
+    cluster.attach(holder, network)
+    cluster.until(cluster.agree, 5.0)
+    first, _, last = holder.core.view.blocks(network)[0].body.prefix.partition("/")[0].rpartition(".")
+    endpoint = cluster.attach(borrower, network, f"{first}.{int(last) + 40}")
+    cluster.until(cluster.agree, 5.0)
+    assert any(b.body.loans for b in holder.core.view.blocks(network))
+    cluster.cut([borrower], [holder])
+    cluster.detach(borrower, network, endpoint)
+    cluster.run(0.1)
+    cluster.heal()
+    cluster.until(lambda: not any(b.body.loans for b in holder.core.view.blocks(network)), 1.5)
+
+
 def test_what_a_crash_left_on_loan_is_given_back_as_soon_as_its_borrower_is_among_others_again() -> None:
     cluster = Cluster(3, hosts=2)
     cluster.start_all()
