@@ -54,6 +54,7 @@
 #define VX_TX_RETRIES		4	/* after what may be an old ICMP error; but the first, deaf to new ones */
 #define VX_TX_BUFFER		(4 << 20) /* the default of 208 KB is three super-datagrams */
 #define VX_TX_RECEIVE_BUFFER	2304	/* nobody reads these sockets: the smallest the kernel allows */
+#define VX_REFUSALS_MAX		16	/* frames in a row that the uplink TAP refuses: four turns, not one bad frame */
 #define VX_RX_DATAGRAMS	16	/* of one recvmmsg() */
 #define VX_RX_BYTES	(128u * 1024) /* of one recvmmsg(), about: two trains. 16 cost 7 to 14 % of bulk TCP */
 #define VX_RX_BUFFER		(16u << 20) /* a burst of all peers while one write to a TAP is slow */

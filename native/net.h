@@ -77,12 +77,12 @@ static inline int vx_port_writer(const struct vx_port *port, unsigned worker)
 
 /** struct vx_hop - The next hop towards a VTEP, where super-frames can be injected (inject.c); replaced as a whole
  * @ethernet:	Header of what goes there
- * @refused:	The kernel took one of them for wrong: they go by the sockets
+ * @refusals:	How many in a row the kernel took for wrong; from VX_REFUSALS_MAX on all go by the sockets
  */
 struct vx_hop {
 	struct vx_retired retired;
 	uint8_t ethernet[VX_ETH_LEN];
-	_Atomic bool refused;
+	_Atomic uint32_t refusals;
 };
 
 /** struct vx_vtep - Another host, or a device that speaks VXLAN */

@@ -7,7 +7,8 @@
  *   way or the other, one by one.
  *
  *   What the TAP does not take goes by the socket. EAGAIN says that more than VX_TX_BUFFER of ours is under way
- *   (TUNSETSNDBUF): the socket has its own room, and when that is full too TAPs are not read. Anything else says that
+ *   (TUNSETSNDBUF): the socket has its own room, and when that is full too TAPs are not read. Anything else may be the
+ *   fault of that one frame, which a container made. But VX_REFUSALS_MAX of them, and none taken in between, say that
  *   the TAP is gone, down, or of a kernel that wants other headers: nothing more goes there by this next hop.
  *
  *   Nobody says EMSGSIZE here. What is longer than the path takes, or who knows, goes by the socket, which will.
@@ -52,6 +53,21 @@ static bool fits(const struct vx_message *message, const struct vx_vtep *vtep)
 	return packet <= atomic_load_explicit(&vtep->path_mtu, memory_order_relaxed);	/* 0: not known */
 }
 
+/** taken() - The uplink TAP took a frame: those that it refused before were at fault themselves */
+static void taken(struct vx_hop *hop)
+{
+	uint32_t seen = atomic_load_explicit(&hop->refusals, memory_order_relaxed);
+
+	if (seen && seen < VX_REFUSALS_MAX)	/* what has ended stays so */
+		atomic_compare_exchange_strong(&hop->refusals, &seen, 0);
+}
+
+/** refused() - It did not. Return: -EAGAIN, but @error where that ends injection by this next hop */
+static int refused(struct vx_hop *hop, int error)
+{
+	return atomic_fetch_add(&hop->refusals, 1) + 1 == VX_REFUSALS_MAX ? error : -EAGAIN;
+}
+
 /**
  * vx_uplink_put() - Let a super-frame leave uncut
  * @uplink:	Uplink
@@ -71,16 +87,19 @@ int vx_uplink_put(const struct vx_uplink *uplink, struct vx_tx_socket *sock, con
 	struct iovec parts[2];
 	int error;
 
-	if (!hop || atomic_load_explicit(&hop->refused, memory_order_relaxed) || !fits(message, vtep))
+	if (!hop || !fits(message, vtep) ||
+	    atomic_load_explicit(&hop->refusals, memory_order_relaxed) >= VX_REFUSALS_MAX)
 		return -EAGAIN;
 	outer.ethernet = hop->ethernet;
 	parts[0] = (struct iovec){ head, vx_inject_head(gso, &outer, head) };
 	parts[1] = (struct iovec){ (uint8_t *)(uintptr_t)gso->data - VX_VXLAN_LEN,
 				   VX_VXLAN_LEN + gso->headers + gso->payload };
 	error = parts[0].iov_len ? vx_tap_put(uplink->fd, parts, 2) : -EAGAIN;
-	if (!error)
-		sock->id = (uint16_t)(sock->id + message->segments);
-	if (!error || error == -EAGAIN || error == -ENOBUFS || error == -ENOMEM)
-		return error ? -EAGAIN : 0;
-	return atomic_exchange(&hop->refused, true) ? -EAGAIN : error;
+	if (error == -EAGAIN || error == -ENOBUFS || error == -ENOMEM)
+		return -EAGAIN;
+	if (error)
+		return refused(hop, error);
+	taken(hop);
+	sock->id = (uint16_t)(sock->id + message->segments);
+	return 0;
 }

@@ -81,7 +81,7 @@ typedef struct vx_bench vx_bench;
 #define VX_EVENT_SOCKET_ERROR 11    /* vtep, value: errno of a send */
 #define VX_EVENT_VTEP_DEMOTED 12    /* vtep, value: errno of UDP_SEGMENT; one datagram per send from now on. Once */
 #define VX_EVENT_PROBE 13           /* addr: outer source, value: token of a probe of the data port (probe.c) */
-#define VX_EVENT_INJECT_REFUSED 14  /* vtep, value: errno of the uplink TAP; by sockets from now on. Once per hop */
+#define VX_EVENT_INJECT_REFUSED 14  /* vtep, value: errno of the last of VX_REFUSALS_MAX. Once per hop */
 
 /* vx_soft_entry.kind */
 #define VX_SOFT_LEARNED 1           /* from a foreign VTEP, 300 s */

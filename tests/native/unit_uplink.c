@@ -159,24 +159,49 @@ static void a_full_uplink_leaves_frames_to_the_socket_for_the_moment(void)
 	stand_free(stand);
 }
 
-static void a_refusal_is_told_once_and_stands_until_there_is_another_next_hop(void)
+/** refuse() - Let the uplink TAP refuse @count super-frames, of which all leave as segments */
+static void refuse(struct stand *stand, struct vx_frame *frame, unsigned count)
+{
+	unsigned first = sends.count;
+
+	uplink.error = EINVAL;
+	for (unsigned i = 0; i < count; i++) {
+		queue(stand, frame, stand->scene->member);
+		flush(stand);
+		same_datagrams(frame, 0, first + i * frame->segments, frame->segments);
+	}
+	uplink.error = 0;
+}
+
+static void a_frame_that_is_refused_is_no_reason_to_inject_no_others(void)
+{
+	struct stand *stand = uplinked();
+	struct vx_frame frame = large(stand);
+
+	for (unsigned i = 0; i < 3; i++) {
+		refuse(stand, &frame, VX_REFUSALS_MAX - 1);
+		EQUAL(uplink.count, i);
+		queue(stand, &frame, stand->scene->member);
+		flush(stand);
+		EQUAL(uplink.count, i + 1);
+	}
+	EQUAL(uplink.tries, 3 * VX_REFUSALS_MAX);
+	EQUAL(stand->tells, 0);
+	stand_free(stand);
+}
+
+static void refusals_in_a_row_are_told_once_and_stand_until_there_is_another_next_hop(void)
 {
 	struct stand *stand = uplinked();
 	struct vx_frame frame = large(stand);
 	int far = stand->scene->member;
 
-	uplink.error = EINVAL;
-	for (unsigned i = 0; i < 2; i++) {
-		queue(stand, &frame, far);
-		flush(stand);
-		same_datagrams(&frame, 0, i * frame.segments, frame.segments);
-	}
-	EQUAL(uplink.tries, 1);
+	refuse(stand, &frame, VX_REFUSALS_MAX + 2);
+	EQUAL(uplink.tries, VX_REFUSALS_MAX);
 	EQUAL(stand->tells, 1);
 	EQUAL(stand->told[0].kind, VX_EVENT_INJECT_REFUSED);
 	EQUAL(stand->told[0].vtep, far);
 	EQUAL(stand->told[0].value, EINVAL);
-	uplink.error = 0;
 	EQUAL(vx_net_vtep_hop(stand->scene->tables, (uint32_t)far, own, own), 0);
 	queue(stand, &frame, far);
 	flush(stand);
@@ -230,7 +255,8 @@ CASES(
 	CASE(who_has_no_next_hop_gets_segments),
 	CASE(the_order_of_a_flow_is_kept_over_both_ways),
 	CASE(a_full_uplink_leaves_frames_to_the_socket_for_the_moment),
-	CASE(a_refusal_is_told_once_and_stands_until_there_is_another_next_hop),
+	CASE(a_frame_that_is_refused_is_no_reason_to_inject_no_others),
+	CASE(refusals_in_a_row_are_told_once_and_stand_until_there_is_another_next_hop),
 	CASE(what_would_be_too_long_with_outer_headers_is_cut),
 	CASE(what_the_path_does_not_take_or_who_knows_is_left_to_the_socket),
 )
