@@ -76,7 +76,7 @@ EVENTS = {
     "path_mtu": "the largest packet towards a VTEP is another",
     "probe": "a probe of the data port arrived (netcheck)",
     "injection": "super-frames can be injected, or cannot now, and why (`--offload inject`)",
-    "inject_refused": "the kernel takes no injected frames towards a VTEP: they go by the sockets from now on",
+    "inject_refused": "the kernel refused injected frames to a VTEP, many in a row: by the sockets now, for a minute",
     "vtep_demoted": "the kernel refuses UDP_SEGMENT towards a VTEP: one datagram per send from now on",
     "events_lost": "events of the fast path came faster than they were read",
     "port_gone": "the TAP of an endpoint died with its namespace",

@@ -10,8 +10,14 @@ transfer as long goes through.
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import json
-from collections.abc import Callable
+import os
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -24,6 +30,8 @@ from streams import answer_of, once, pings, ready
 from benchmarks.underlay import UNDERLAYS
 from vxlanu.lab.plan import underlay_address
 from vxlanu.lab.topology import Lab
+from vxlanu.nsopen.tun import TUNSETVNETHDRSZ
+from vxlanu.nsopen.uplink import HEADER_BYTES
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop("kernel-vxlan", "ethtool", "injection")]
 
@@ -32,6 +40,16 @@ DEVICES = "vxlanu_tx"
 HARMS = ("ip link del {}", "ip link set {} down", "tc qdisc del dev {} ingress", "another uplink")
 FEATURES = ("tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation")
 GOOD = "1"  # tshark's PROTO_CHECKSUM_E_GOOD
+PIDFD_GETFD = 438  # of every architecture; os has it from Python 3.14 on
+ROW = 16  # native/limits.h: VX_REFUSALS_MAX
+TRAIN = 5  # datagrams of a super-frame
+TRAINS = f"""
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    sender.setsockopt(socket.SOL_UDP, 103, 1000)  # UDP_SEGMENT
+    for _ in range(int(sys.argv[2])):
+        sender.sendto(bytes({TRAIN} * 1000), (sys.argv[1], 9))
+"""
 
 
 class Device(NamedTuple):
@@ -63,6 +81,33 @@ class Way:
         with ready(self.lab, receiver, "receive", "tcp", address, 5001, 60) as listening:
             sent = once(self.lab, sender, "send", "tcp", address, 5001, TCP_BYTES, 1, 0)
             assert answer_of(listening) == sent, f"{sender} to {receiver}"
+
+    def trains(self, count: int) -> None:
+        """So many super-frames of UDP to c2-1, which does not listen; until they have left."""
+        before, address = self.encapsulated(), self.addresses["c2-1"]
+        self.lab.exec("c1-1", [sys.executable, "-c", TRAINS, address, str(count)])
+        poll(lambda: self.encapsulated() >= before + count * TRAIN, what="they have left", story=self.story)
+
+    def encapsulated(self) -> int:
+        rows = cast("list[dict[str, int]]", self.lab.vxlanu("h1", "stats"))
+        return rows[0]["encapsulated_frames"]
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Have the kernel take another header than ours: EINVAL for each frame."""
+        pid = self.lab.agent_pids()["h1"]
+        infos = Path(f"/proc/{pid}/fdinfo").iterdir()
+        (number,) = (int(it.name) for it in infos if f"iff:\t{DEVICES}" in it.read_text())
+        process = os.pidfd_open(pid)
+        fd = ctypes.CDLL(None).syscall(PIDFD_GETFD, process, number, 0)
+        assert fd >= 0
+        try:
+            fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", HEADER_BYTES // 2))
+            yield
+            fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", HEADER_BYTES))
+        finally:
+            os.close(fd)
+            os.close(process)
 
     def devices(self, host: str = "h1") -> list[Device]:
         """The uplink TAPs: one, or none for a while."""
@@ -194,6 +239,34 @@ def test_another_way_than_by_the_uplink_is_left_to_the_sockets(way: Way) -> None
     assert way.why() == "", "the uplink itself is as it was"
     lab.exec("h1", ["ip", "route", "del", *route])
     poll(way.is_injected, what="the way by the uplink is taken again", story=way.story)
+    lab.exec("h1", ["ip", "route", "add", *route, "src", lab.plan.advertise("h1"), "table", "100"])
+    rule = ["-6" if ":" in other else "-4", "rule", "{}", "to", other, "lookup", "100"]
+    assert way.is_injected(), "nothing leads to that table yet"
+    lab.exec("h1", ["ip", *(word.format("add") for word in rule)])
+    poll(lambda: not way.is_injected(), what="a rule is noticed", story=way.story)
+    lab.exec("h1", ["ip", *(word.format("del") for word in rule)])
+    poll(way.is_injected, what="the way by the uplink is taken again", story=way.story)
+
+
+def test_a_refused_frame_goes_by_its_socket_and_only_many_in_a_row_end_injection(way: Way) -> None:
+    poll(way.is_injected, what="positive control", story=way.story)
+    for _ in range(3):
+        before = way.injected()[0]
+        with way.refusing():
+            way.trains(ROW // 2 + 1)
+        assert way.injected()[0] == before
+        way.trains(1)
+        assert way.injected()[0] == before + TRAIN, way.story()
+    assert way.why() == ""
+    with way.refusing():
+        way.trains(ROW)
+        poll(lambda: "refused" in way.why(), what="status says so", story=way.story)
+    assert way.stands_still()
+    said = [line for line in way.lab.log("h1").splitlines() if "refused frame after frame" in line]
+    assert len(said) == 1, said
+    way.lab.exec("h2", ["ip", "link", "set", "eth0", "address", "02:00:00:00:99:03"])
+    poll(way.is_injected, what="another next hop is tried", story=way.story)
+    assert way.why() == ""
 
 
 def test_a_route_with_several_next_hops_is_left_to_the_sockets(way: Way) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import cast
 
+import netlink_messages as netlink
 import pytest
 
+from vxlanu.agent import changes
 from vxlanu.agent import injection as module
 from vxlanu.agent.advertise import Underlay
-from vxlanu.agent.changes import NEIGHBOURS
 from vxlanu.agent.injection import Injection
 from vxlanu.dataplane import Dataplane, Member, NetworkConfig, VtepRef
 from vxlanu.nsopen import NamespaceHelper, NextHop, NextHops, OpenedUplink, UplinkFacts
@@ -53,6 +56,11 @@ class Host:
         self.meanwhile()
         return answer
 
+    def say(self, *messages: bytes) -> None:
+        """By netlink."""
+        for message in messages:
+            self.told[module.CHANGES](message)
+
     @contextmanager
     def heard(self, groups: int, told: Callable[[bytes], None], _protocol: int = 0) -> Iterator[None]:
         self.told[groups] = told
@@ -62,7 +70,7 @@ class Host:
         """FAR's MAC becomes known, as a neighbour message says."""
         self.meanwhile = lambda: None
         self.mac = MAC
-        self.told[NEIGHBOURS](b"\x01" + socket.inet_aton(FAR.address))
+        self.say(netlink.neighbour(1, FAR.address, MAC, netlink.REACHABLE))
 
 
 class Plane:
@@ -88,6 +96,9 @@ class Plane:
     def offloads(self) -> frozenset[str]:
         return self.real.offloads()
 
+    def inject(self, fd: int) -> None:
+        """The descriptor stays the test's."""
+
     def set_hop(self, vtep: VtepRef, hop: tuple[str, str] | None) -> bool:
         news = self.real.set_hop(vtep, hop)
         if news:
@@ -102,10 +113,11 @@ class World:
         self.host, self.plane = Host(), Plane()
         monkeypatch.setattr(module, "heard", self.host.heard)
         monkeypatch.setattr(module, "SETTLE_S", 0.0)
+        monkeypatch.setattr(changes, "REST", 0.0)
         helper, plane = cast(NamespaceHelper, self.host), cast(Dataplane, self.plane)
         self.injection = Injection(helper, plane, Underlay("127.0.0.1", "lo", 1500))
         self.uplink = OpenedUplink(UplinkFacts("vxlanu_tx0", 7, "lo", 1), os.memfd_create("uplink"))
-        self.injection._wanted, self.injection._uplink = True, self.uplink
+        self.injection._uplink = self.uplink
         self.plane.use(FAR)
 
     async def after(self, wanted: Callable[[], bool]) -> None:
@@ -113,7 +125,7 @@ class World:
         deadline = asyncio.get_running_loop().time() + ANSWER_S
         while not wanted():
             assert asyncio.get_running_loop().time() < deadline, (self.host.looks, self.plane.told)
-            self.injection.check(0.0)
+            self.injection.check(time.monotonic())
             await asyncio.sleep(0.001)
 
     def tell(self, *steps: tuple[Callable[[], None], Callable[[], bool]]) -> None:
@@ -126,7 +138,7 @@ class World:
                 await self.after(so)
             looks = self.host.looks
             for _ in range(50):
-                self.injection.check(0.0)
+                self.injection.check(time.monotonic())
                 await asyncio.sleep(0.001)
             assert self.host.looks == looks, "there is nothing left to look at"
             running.cancel()
@@ -145,6 +157,12 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 def nothing() -> None:
     """No step but to wait."""
+
+
+def turns(count: int = 20) -> Callable[[], bool]:
+    """Something that becomes so with time: enough of it for a look."""
+    left = iter(range(count))
+    return lambda: next(left, None) is None
 
 
 def test_a_vtep_that_went_and_came_back_unseen_is_looked_at_again(world: World) -> None:
@@ -215,17 +233,17 @@ def test_a_tap_that_leads_nowhere_is_replaced_under_its_descriptor_but_not_in_ha
     world.tell(
         (nothing, lambda: told == again[:1]),
         (break_it, lambda: made(1) and world.injection.rungs()[0].in_use),
-        (break_it, lambda: told == again * 2 and host.looks > 10),
+        (break_it, lambda: told == again * 2 and host.broken),
         (let_time_pass, lambda: made(2) and world.injection.rungs()[0].in_use),
     )
 
 
 def test_a_tap_that_cannot_be_replaced_is_said_once_and_tried_again(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     host = world.host
     caplog.set_level("WARNING", "vxlanu.agent")
-    monkeypatch.setattr(module, "REMAKE_S", 0.0)
+    world.injection._pause = 0.0
 
     def break_it() -> None:
         host.broken = host.refuses = True
@@ -239,9 +257,119 @@ def test_a_tap_that_cannot_be_replaced_is_said_once_and_tried_again(
         (break_it, lambda: host.looks > 10),
         (mend, lambda: host.made == 1 and world.injection.rungs()[0].in_use),
     )
-    gone, unmade, again = (it.getMessage() for it in caplog.records)
-    assert unmade == gone + "; another one: make the uplink TAP: Too many"
-    assert "possible again" in again
+    gone, unmade, now = (it.getMessage() for it in caplog.records)
+    assert unmade == gone + "; a new one: make the uplink TAP: Too many"
+    assert "possible now" in now
+
+
+def test_a_first_tap_that_was_not_to_be_had_is_tried_again_ever_less_often(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, injection, waits, size = world.host, world.injection, list[float](), list[int]()
+    monkeypatch.setattr(module, "REMAKE_MAX_S", 3 * module.REMAKE_S)
+    host.refuses = True
+    asyncio.run(injection.open())
+    os.close(world.uplink.fd)
+    assert injection._uplink
+    world.uplink = injection._uplink
+    assert injection.rungs()[0].why == "there is no uplink TAP; a new one: make the uplink TAP: Too many"
+
+    def let_time_pass() -> None:
+        waits.append(injection._next_make - time.monotonic())
+        injection._next_make = 0.0
+
+    def tried() -> bool:
+        return injection._next_make > 0.0
+
+    def mend() -> None:
+        host.refuses = False
+        let_time_pass()
+
+    world.tell(
+        (nothing, lambda: world.plane.told == [] and host.looks == 0),
+        (let_time_pass, tried),
+        (let_time_pass, tried),
+        (mend, lambda: world.plane.told == [(MAC, OWN)] and injection.rungs()[0].in_use),
+        (lambda: size.append(os.fstat(world.uplink.fd).st_size), lambda: True),
+    )
+    assert [round(it / module.REMAKE_S) for it in waits] == [1, 2, 3]
+    assert size == [1]
+
+
+def test_what_does_not_bear_on_injection_starts_no_process(world: World) -> None:
+    looks = []
+
+    def containers_come_and_go() -> None:
+        looks.append(world.host.looks)
+        for number in range(100):
+            veth, hosts = f"veth{number}", (netlink.NEW, netlink.DEL)
+            world.host.say(*(netlink.link(9 + number, veth, change) for change in hosts))
+            world.host.say(*(netlink.route(9 + number, "fe80::/64", change) for change in hosts))
+        world.host.say(netlink.neighbour(1, FAR.address, MAC, netlink.REACHABLE))
+
+    def the_uplink_changes() -> None:
+        assert world.host.looks == looks[0]
+        world.host.say(netlink.link(1, "lo"))
+
+    world.tell(
+        (nothing, lambda: world.plane.told == [(MAC, OWN)]),
+        (containers_come_and_go, turns()),
+        (the_uplink_changes, lambda: world.host.looks == looks[0] + 1),
+    )
+
+
+def test_a_stale_neighbour_is_looked_at_but_not_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def go_stale() -> None:
+        world.host.say(netlink.neighbour(1, FAR.address, MAC, netlink.STALE))
+
+    def let_time_pass() -> None:
+        assert world.host.looks == 1
+        monkeypatch.setattr(module, "STALE_S", 0.0)
+
+    world.tell(
+        (nothing, lambda: world.plane.told == [(MAC, OWN)]),
+        (go_stale, turns()),
+        (let_time_pass, lambda: world.host.looks == 2),
+    )
+
+
+@pytest.mark.parametrize(("took", "rest"), [(0.015, 0.3), (2.0, 10.0)])
+def test_looks_take_a_small_part_of_the_time(
+    world: World, monkeypatch: pytest.MonkeyPatch, took: float, rest: float
+) -> None:
+    clock, slept = [1000.0], list[float]()
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await asyncio.sleep(0)
+
+    def pass_time() -> None:
+        clock[0] += took
+
+    world.host.meanwhile = pass_time
+    monkeypatch.setattr(changes, "REST", 20.0)
+    for timed in (changes, module):
+        monkeypatch.setattr(timed, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        monkeypatch.setattr(timed, "asyncio", SimpleNamespace(sleep=sleep))
+    world.tell((nothing, lambda: len(slept) == 2))
+    assert slept == [module.SETTLE_S, pytest.approx(rest)]
+
+
+def test_after_a_while_a_refused_next_hop_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        world.injection.refused(FAR, 22)
+
+    def let_time_pass() -> None:
+        assert len(world.plane.told) == 1
+        assert not world.injection.rungs()[0].in_use
+        monkeypatch.setattr(module, "REFUSED_S", 0.0)
+
+    world.tell(
+        (nothing, lambda: world.plane.told == [(MAC, OWN)]),
+        (refuse, turns()),
+        (let_time_pass, lambda: world.plane.told == [(MAC, OWN), None, (MAC, OWN)]),
+    )
+    assert world.injection.rungs()[0].in_use
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,14 @@ NAME = struct.pack("=HH4s", 8, rtnetlink.IFLA_IFNAME, b"lo\0\0")
 @pytest.mark.parametrize("length", range(4))
 def test_an_attribute_that_has_no_room_for_itself_is_the_last(length: int) -> None:
     bad = struct.pack("=HH", length, 99)
-    assert rtnetlink._attributes(NAME + bad, 0, rtnetlink.OF_LINK) == {rtnetlink.IFLA_IFNAME: b"lo\0\0"}
-    assert rtnetlink._attributes(bad + NAME, 0, rtnetlink.OF_LINK) == {}
+    assert rtnetlink.attributes(NAME + bad, 0, rtnetlink.OF_LINK) == {rtnetlink.IFLA_IFNAME: b"lo\0\0"}
+    assert rtnetlink.attributes(bad + NAME, 0, rtnetlink.OF_LINK) == {}
 
 
 @pytest.mark.timeout(20)
 def test_a_message_that_has_no_room_for_its_header_is_an_error() -> None:
     headers = [rtnetlink.HEADER.pack(it, rtnetlink.RTM_GETLINK, rtnetlink.NLM_F_MULTI, 1, 0) for it in (16, 0)]
-    read = rtnetlink._messages(b"".join(headers))
+    read = rtnetlink.messages(b"".join(headers))
     assert next(read) == (rtnetlink.RTM_GETLINK, rtnetlink.NLM_F_MULTI, b"")
     with pytest.raises(OSError) as refused:
         next(read)

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 
-from vxlanu.agent.changes import LINKS, ROUTES, heard
+from vxlanu.agent.changes import LINKS, ROUTES, heard, rest
 from vxlanu.dataplane import Dataplane, VtepRef
 from vxlanu.errors import VxlanuError
 from vxlanu.nsopen import NamespaceHelper
@@ -60,7 +60,9 @@ class Paths:
                 await self._due.wait()
                 await asyncio.sleep(SETTLE_S)
                 self._due.clear()
+                began = time.monotonic()
                 await self.look()
+                await rest(began)
 
     def changed(self) -> None:
         """Links or routes changed; which, the helper will find."""

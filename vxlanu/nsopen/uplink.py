@@ -27,6 +27,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from vxlanu.nsopen import tap, tun
 from vxlanu.nsopen.place import Place
 from vxlanu.nsopen.probe import ETHERNET, IPV4, TCP, UDP
+from vxlanu.nsopen.rtnetlink import NUD_STALE, NUD_VALID
 from vxlanu.nsopen.survey import IFF_UP, RTN_UNICAST, Message, nested, number_of, text_of
 from vxlanu.nsopen.tap import ADDR_GEN_NONE, blame, choose_address_mode
 from vxlanu.nsopen.wire import AskHops, KernelRefused, NextHop, NextHops, OpenUplink, UplinkFacts
@@ -36,7 +37,6 @@ HEADER_BYTES = 24  # struct virtio_net_hdr_v1_hash_tunnel
 SEND_BYTES = 4 << 20  # native/limits.h: VX_TX_BUFFER, as much as a socket may have under way
 FEATURES = ("tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation")
 INGRESS, ETH_P_ALL, ARPHRD_ETHER = 0xFFFF0000, 3, 1
-NUD_STALE, NUD_VALID = 0x04, 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # reachable, stale, delay, probe, noarp, permanent
 NTF_USE = 0x01
 RTM_F_FIB_MATCH = 0x2000  # the entry of the table, not what was made of it for one packet
 NETLINK_XFRM, XFRM_MSG_GETPOLICY, NLMSG_DONE = 6, 0x15, 0x3
