@@ -155,8 +155,8 @@ int vx_vtep_path_mtu(vx_engine *engine, int vtep, uint32_t mtu)
 	if (mtu > MTU_MAX || (mtu && mtu < VX_PATH_MTU_MIN))
 		return -EINVAL;
 	if (mtu)
-		atomic_store(&found->path_mtu, mtu);
-	return (int)atomic_load(&found->path_mtu);
+		atomic_store(&found->seat->path_mtu, (uint16_t)mtu);
+	return (int)atomic_load(&found->seat->path_mtu);
 }
 
 int vx_vtep_hop(vx_engine *engine, int vtep, const uint8_t *target, const uint8_t *source)

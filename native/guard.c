@@ -196,8 +196,8 @@ static void give_way(struct vx_network *network, uint64_t mac)
 /** guard_stranger() - Whether a VTEP may send from a MAC that is not there by record: not if it is elsewhere, else soft
  * state knows
  */
-static VX_APART enum vx_reason guard_stranger(struct vx_frame *frame, struct vx_vtep *vtep,
-							       uint32_t member, struct vx_when when)
+static VX_APART enum vx_reason guard_stranger(struct vx_frame *frame, struct vx_vtep *vtep, uint32_t member,
+					      struct vx_when when)
 {
 	uint64_t mac = vx_eth_from(frame->data);
 	struct vx_place place = vx_fdb_find(frame->network, mac);
@@ -225,32 +225,44 @@ static VX_APART enum vx_reason guard_stranger(struct vx_frame *frame, struct vx_
 	return reason;
 }
 
+/** is_sender() - Whether a VTEP, found by record, has the address that a datagram came from */
+static bool is_sender(const struct vx_frame *frame, struct vx_place place)
+{
+	return place.kind == VX_AT_VTEP &&
+	       vx_address_same(frame->network->tables->vteps[place.id].address, vx_address(frame->outer));
+}
+
 /**
- * vx_guard_vtep() - Whether the tunnel may bring a frame
- * @vtep:	Who sent it, by its outer source; NULL: nobody we know
- * @frame:	Frame; its network is known
+ * vx_guard_tunnel() - Whether the tunnel may bring a frame, and who sent it
+ * @frame:	Frame; its network is known. Its from_id becomes the sender's, or stays VX_NONE
  * @when:	Time
+ *
+ * Almost every frame comes from the VTEP where its source MAC is by record: that VTEP is asked first whether it has the
+ * outer address, and the table of addresses only for the other frames.
  *
  * Return: VX_OK or why not
  */
-enum vx_reason vx_guard_vtep(struct vx_vtep *vtep, struct vx_frame *frame, struct vx_when when)
+enum vx_reason vx_guard_tunnel(struct vx_frame *frame, struct vx_when when)
 {
-	uint32_t member = vtep ? vx_net_member_flags(frame->network, vtep->id) : 0;
-	uint64_t mac;
+	uint64_t mac = vx_eth_from(frame->data);
+	struct vx_place place = vx_fdb_find(frame->network, mac);
+	bool by_record = is_sender(frame, place);
+	struct vx_vtep *other = by_record ? NULL : vx_net_vtep_by_address(frame->network->tables, frame->outer);
+	uint32_t member;
 
-	if (vtep)
-		frame->from_id = vtep->id;
+	if (by_record)
+		frame->from_id = place.id;
+	else if (other)
+		frame->from_id = other->id;
+	member = vx_net_member_flags(frame->network, frame->from_id);
 	if (!member) {
 		frame->event = VX_EVENT_VTEP_UNKNOWN;
 		memcpy(frame->event_address, frame->outer, VX_ADDR_LEN);
 		return VX_VTEP_UNKNOWN;
 	}
-	mac = vx_eth_from(frame->data);
 	if (!mac || mac & VX_MAC_GROUP)
 		return VX_MAC_INVALID_SOURCE;
 	if (frame->eth.vlan && !(frame->network->flags & VX_NETWORK_VLAN_PASS))
 		return VX_VLAN;
-	if (vx_fdb_value(frame->network, mac) == vx_value(VX_AT_VTEP, vtep->id, vtep->generation))
-		return VX_OK;
-	return guard_stranger(frame, vtep, member, when);
+	return by_record ? VX_OK : guard_stranger(frame, other, member, when);
 }

@@ -11,7 +11,7 @@ struct vx_when {
 };
 
 enum vx_reason vx_guard_port(const struct vx_port *port, const struct vx_frame *frame);
-enum vx_reason vx_guard_vtep(struct vx_vtep *vtep, struct vx_frame *frame, struct vx_when when);
+enum vx_reason vx_guard_tunnel(struct vx_frame *frame, struct vx_when when);
 const struct vx_allowed *vx_guard_allows(const struct vx_port *port, struct vx_address address);
 
 #endif

@@ -1,7 +1,8 @@
 /* net.c - networks, ports and VTEPs: their lives, and how one leads to another
  *
  * How it works
- *   Each kind lives in a slot array indexed by its id. Adding builds the object and publishes the pointer;
+ *   Each kind lives in a slot array indexed by its id: of pointers, or, for ports and VTEPs, of seats, which hold the
+ *   pointer and what each frame asks of the object. Adding builds the object and publishes the pointer;
  *   deleting takes the pointer out and retires the object (qsbr.c), so deleting a network of a million records
  *   is a store now and a few frees later, on the reaper's thread. An id stays busy until then.
  *   A generation that no two objects of an engine share (24 bits, so it wraps after 16 M) goes into every
@@ -250,6 +251,14 @@ struct vx_port *vx_net_port_new(void)
 	return at_line(sizeof(struct vx_port));
 }
 
+/** take_port_seat() - Publish a port */
+static void take_port_seat(struct vx_port_seat *seat, struct vx_port *port)
+{
+	seat->mtu = port->mtu;
+	atomic_store_explicit(&seat->generation, port->generation, memory_order_release);
+	atomic_store_explicit(&seat->port, port, memory_order_release);
+}
+
 /**
  * vx_net_port_add() - Publish a port
  * @tables:	Tables
@@ -283,7 +292,7 @@ int vx_net_port_add(struct vx_tables *tables, struct vx_port *port, uint32_t id)
 		return -ENOMEM;
 	}
 	take_id(tables, tables->port_busy, VX_AT_PORT, port->id);
-	atomic_store_explicit(&tables->ports[free_id], port, memory_order_release);
+	take_port_seat(&tables->ports[free_id], port);
 	return free_id;
 }
 
@@ -341,7 +350,8 @@ int vx_net_port_del(struct vx_tables *tables, uint32_t id)
 		return error;
 	if (tables->port_unwatch)
 		tables->port_unwatch(tables->context, port);
-	atomic_store_explicit(&tables->ports[id], NULL, memory_order_release);
+	atomic_store_explicit(&tables->ports[id].generation, VX_NONE, memory_order_release);
+	atomic_store_explicit(&tables->ports[id].port, NULL, memory_order_release);
 	vx_qsbr_retire(&tables->qsbr, &port->retired, port_release);
 	return 0;
 }
@@ -372,6 +382,18 @@ static void vtep_set_address(struct vx_vtep *vtep, const uint8_t *address, uint1
 	}
 }
 
+/** take_vtep_seat() - Publish a VTEP */
+static void take_vtep_seat(struct vx_vtep *vtep, uint32_t flags)
+{
+	struct vx_vtep_seat *seat = vtep->seat;
+
+	seat->address = vx_address(vtep->address);
+	atomic_store_explicit(&seat->flags, (uint16_t)flags, memory_order_relaxed);
+	atomic_store_explicit(&seat->path_mtu, 0, memory_order_relaxed);
+	atomic_store_explicit(&seat->generation, vtep->generation, memory_order_release);
+	atomic_store_explicit(&seat->vtep, vtep, memory_order_release);
+}
+
 /** vx_net_vtep_add() - Add a VTEP. Return: its id, -EEXIST if the address is taken, -EINVAL, -ENOSPC, -ENOMEM */
 int vx_net_vtep_add(struct vx_tables *tables, const uint8_t *address, uint16_t data_port, uint32_t flags)
 {
@@ -390,14 +412,14 @@ int vx_net_vtep_add(struct vx_tables *tables, const uint8_t *address, uint16_t d
 	vtep->id = (uint32_t)id;
 	vtep->generation = next_generation(tables);
 	vtep->tables = tables;
-	atomic_store(&vtep->flags, flags);
+	vtep->seat = &tables->vteps[id];
 	vtep_set_address(vtep, address, data_port);
 	if (vx_table_set(&tables->addresses, vx_key_address(address), vx_value(VX_AT_VTEP, vtep->id, 0))) {
 		free(vtep);
 		return -ENOMEM;
 	}
 	take_id(tables, tables->vtep_busy, VX_AT_VTEP, vtep->id);
-	atomic_store_explicit(&tables->vteps[id], vtep, memory_order_release);
+	take_vtep_seat(vtep, flags);
 	return id;
 }
 
@@ -448,7 +470,8 @@ int vx_net_vtep_del(struct vx_tables *tables, uint32_t id)
 	if (vtep->networks)
 		return -EBUSY;
 	vx_table_del(&tables->addresses, vx_key_address(vtep->address));
-	atomic_store_explicit(&tables->vteps[id], NULL, memory_order_release);
+	atomic_store_explicit(&vtep->seat->generation, VX_NONE, memory_order_release);
+	atomic_store_explicit(&vtep->seat->vtep, NULL, memory_order_release);
 	vx_qsbr_retire(&tables->qsbr, &vtep->retired, vtep_release);
 	return 0;
 }

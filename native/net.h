@@ -32,7 +32,7 @@ struct vx_allow {
 
 /** struct vx_port - A TAP of this host. Immutable once published but for what is atomic
  *
- * What almost every frame asks of it comes first, as in struct vx_vtep: both lie where a cache line begins.
+ * What almost every frame that it sends asks of it comes first, and that is where a cache line begins.
  */
 struct vx_port {
 	struct vx_retired retired;
@@ -90,8 +90,7 @@ struct vx_vtep {
 	struct vx_retired retired;
 	uint32_t id;
 	uint32_t generation;
-	_Atomic uint32_t flags;
-	_Atomic uint32_t path_mtu;	/* largest outer IP packet; 0: not known to be limited */
+	struct vx_vtep_seat *seat;
 	_Atomic uint32_t soft_count;
 	uint32_t networks;		/* how many have it as a member; the writer's */
 	struct vx_tables *tables;
@@ -100,8 +99,6 @@ struct vx_vtep {
 	socklen_t to_len;
 	_Atomic(struct vx_hop *) hop;	/* NULL: not known, or not by the uplink */
 };
-
-static_assert(offsetof(struct vx_vtep, address) <= VX_CACHE_LINE, "what the decision reads is one cache line");
 
 struct vx_network {
 	struct vx_retired retired;
@@ -118,11 +115,37 @@ struct vx_network {
 	struct vx_soft soft;
 };
 
+/**
+ * struct vx_port_seat - What is asked of the port that has an id by frames for it
+ * @port:	NULL: it has gone
+ * @generation:	Of the port; VX_NONE when it has gone. A record that names the id means this port if it agrees
+ * @mtu:	Of the port
+ *
+ * Of a thousand ports a near cache holds the seats, but not the ports. An id is busy, and nobody else has the seat,
+ * until no reader can have found its generation to agree: who has, reads of the same port behind that.
+ */
+struct vx_port_seat {
+	_Atomic(struct vx_port *) port;
+	_Atomic uint32_t generation;
+	uint32_t mtu;
+};
+
+/** struct vx_vtep_seat - What is asked of the VTEP that has an id by frames from it or for it; as above */
+struct vx_vtep_seat {
+	struct vx_address address;
+	_Atomic(struct vx_vtep *) vtep;
+	_Atomic uint32_t generation;
+	_Atomic uint16_t flags;		/* VX_VTEP_* */
+	_Atomic uint16_t path_mtu;	/* largest outer IP packet; 0: not known to be limited */
+};
+
+static_assert(sizeof(struct vx_port_seat) == 16 && sizeof(struct vx_vtep_seat) == 32, "the seats are dense");
+
 /** struct vx_tables - Everything the switch knows, and who may free it when */
 struct vx_tables {
 	struct vx_qsbr qsbr;
-	_Atomic(struct vx_port *) ports[VX_PORTS_MAX];
-	_Atomic(struct vx_vtep *) vteps[VX_VTEPS_MAX];
+	struct vx_port_seat ports[VX_PORTS_MAX];
+	struct vx_vtep_seat vteps[VX_VTEPS_MAX];
 	_Atomic(struct vx_network *) networks[VX_NETWORKS_MAX];
 	_Atomic bool port_busy[VX_PORTS_MAX];		/* ids in use, or still to be freed */
 	_Atomic bool vtep_busy[VX_VTEPS_MAX];
@@ -166,12 +189,12 @@ VX_INLINE struct vx_network *vx_net_get(struct vx_tables *tables, uint32_t id)
 
 VX_INLINE struct vx_port *vx_net_port(struct vx_tables *tables, uint32_t id)
 {
-	return id < VX_PORTS_MAX ? atomic_load_explicit(&tables->ports[id], memory_order_acquire) : NULL;
+	return id < VX_PORTS_MAX ? atomic_load_explicit(&tables->ports[id].port, memory_order_acquire) : NULL;
 }
 
 VX_INLINE struct vx_vtep *vx_net_vtep(struct vx_tables *tables, uint32_t id)
 {
-	return id < VX_VTEPS_MAX ? atomic_load_explicit(&tables->vteps[id], memory_order_acquire) : NULL;
+	return id < VX_VTEPS_MAX ? atomic_load_explicit(&tables->vteps[id].vtep, memory_order_acquire) : NULL;
 }
 
 VX_INLINE struct vx_network *vx_net_by_vni(struct vx_tables *tables, uint32_t vni)

@@ -6,9 +6,10 @@
  *   lookup settles where it goes. What comes out says, per frame, where it goes, in what form, or why not; the worker
  *   acts on that and decides nothing. Worker, trace, tests and fuzzers all call this one function.
  *
- *   Memory is waited for once per vector and not once per frame: first all headers are fetched, and what is known of
- *   their senders; then all frames are parsed, and each asks for the records that it will need; by the time that the
- *   other stages take the frames one by one, those are in the cache. Almost every frame is "plain" (vx_eth.plain): most
+ *   Memory is waited for once per vector and not once per frame: first all headers are fetched, and the ports that they
+ *   come from; then all frames are parsed, and each asks for the records that it will need; by the time that the
+ *   other stages take the frames one by one, those are in the cache. What a record names is asked no more than its seat
+ *   says (net.h): seats are small enough to stay in a near cache. Almost every frame is "plain" (vx_eth.plain): most
  *   rules have nothing to say about it, and one test at the beginning of a stage leaves them out.
  *
  *   A port or VTEP can be unpublished at any moment of a turn; its memory stays until the turn is over. So each
@@ -37,16 +38,13 @@
 #define HEADERS_LEN	(VX_VXLAN_LEN + VX_ETH_LEN + 20) /* of a datagram: up to the ports, mostly */
 
 /** struct decision - What the stages share
- * @network, @vni: What the last datagram's header named, and
- * @vtep, @outer: who had sent it: the frames of a train ask the same
+ * @network, @vni: What the last datagram's header named: the next one's often names the same
  */
 struct decision {
 	struct vx_tables *tables;
 	struct vx_when when;
 	struct vx_network *network;
 	uint32_t vni;
-	struct vx_vtep *vtep;
-	uint8_t outer[VX_ADDR_LEN];
 };
 
 static struct vx_network *network_of(struct decision *decision, uint32_t vni)
@@ -58,17 +56,7 @@ static struct vx_network *network_of(struct decision *decision, uint32_t vni)
 	return decision->network;
 }
 
-static struct vx_vtep *sender_of(struct decision *decision, const uint8_t *outer)
-{
-	if (!decision->vtep || memcmp(decision->outer, outer, VX_ADDR_LEN) != 0) {
-		decision->vtep = vx_net_vtep_by_address(decision->tables, outer);
-		memcpy(decision->outer, outer, VX_ADDR_LEN);
-		__builtin_prefetch(decision->vtep);
-	}
-	return decision->vtep;
-}
-
-/** parse_datagram() - Take the VXLAN header off, find the network and the sender */
+/** parse_datagram() - Take the VXLAN header off, find the network */
 VX_INLINE enum vx_reason parse_datagram(struct decision *decision, struct vx_frame *frame)
 {
 	bool reserved;
@@ -90,7 +78,6 @@ VX_INLINE enum vx_reason parse_datagram(struct decision *decision, struct vx_fra
 	frame->notes |= VX_NOTE_DECAPSULATED;
 	frame->data += VX_VXLAN_LEN;
 	frame->len -= VX_VXLAN_LEN;
-	frame->vtep = sender_of(decision, frame->outer);
 	return vx_eth_parse(frame->data, frame->len, &frame->eth);
 }
 
@@ -127,7 +114,6 @@ VX_INLINE void parse(struct decision *decision, struct vx_frame *frame)
 
 	frame->network = NULL;
 	frame->port = NULL;
-	frame->vtep = NULL;
 	frame->eth = (struct vx_eth){ 0 };
 	frame->target = VX_NONE;
 	frame->copies = 0;
@@ -151,7 +137,7 @@ VX_INLINE void parse(struct decision *decision, struct vx_frame *frame)
 static enum vx_reason guard(struct decision *decision, struct vx_frame *frame)
 {
 	if (frame->from == VX_AT_VTEP)
-		return vx_guard_vtep(frame->vtep, frame, decision->when);
+		return vx_guard_tunnel(frame, decision->when);
 	return vx_guard_port(frame->port, frame);
 }
 
@@ -273,16 +259,21 @@ static bool fits(struct vx_frame *frame, uint32_t limit)
 	return frame->len <= limit;
 }
 
+VX_INLINE enum vx_reason fit_mtu(struct vx_frame *frame, uint32_t mtu)
+{
+	return fits(frame, frame->eth.l3 + mtu) ? VX_OK : VX_PKT_TOO_BIG;
+}
+
 /** vx_switch_fit_port() - Whether a frame, or each segment of it, fits a port's MTU. Return: VX_OK or why not */
 enum vx_reason vx_switch_fit_port(struct vx_frame *frame, const struct vx_port *port)
 {
-	return fits(frame, frame->eth.l3 + port->mtu) ? VX_OK : VX_PKT_TOO_BIG;
+	return fit_mtu(frame, port->mtu);
 }
 
 /** inner_mtu() - The largest packet in a frame like this one that the path to a VTEP takes, 0 if that is not known */
 static uint32_t inner_mtu(const struct vx_frame *frame, const struct vx_vtep *vtep)
 {
-	uint32_t path = atomic_load_explicit(&vtep->path_mtu, memory_order_relaxed);
+	uint32_t path = atomic_load_explicit(&vtep->seat->path_mtu, memory_order_relaxed);
 
 	if (!path)
 		return 0;
@@ -336,8 +327,8 @@ static void tell_of_flood(struct decision *decision, struct vx_frame *frame)
 /** settle() - Finish what the frame's peer left to us (partial.c); a super-frame marks the peer as on this kernel */
 VX_INLINE enum vx_reason settle(struct decision *decision, struct vx_frame *frame, uint32_t mtu)
 {
-	struct vx_vtep *vtep = frame->vtep;
-	bool marked = atomic_load_explicit(&vtep->flags, memory_order_relaxed) & VX_VTEP_SAME_KERNEL;
+	_Atomic uint16_t *flags = &decision->tables->vteps[frame->from_id].flags;
+	bool marked = atomic_load_explicit(flags, memory_order_relaxed) & VX_VTEP_SAME_KERNEL;
 	bool same_kernel = marked || decision->tables->same_kernel;
 	enum vx_reason reason;
 
@@ -345,32 +336,33 @@ VX_INLINE enum vx_reason settle(struct decision *decision, struct vx_frame *fram
 		return VX_OK;
 	reason = vx_partial_settle(frame, mtu, same_kernel);
 	if ((frame->notes & VX_NOTE_SUPER) && !marked && !decision->when.dry)
-		atomic_fetch_or_explicit(&vtep->flags, VX_VTEP_SAME_KERNEL, memory_order_relaxed);
+		atomic_fetch_or_explicit(flags, VX_VTEP_SAME_KERNEL, memory_order_relaxed);
 	return reason;
 }
 
 /** mtu_of_port() - Hold a frame to the MTU of the TAP that it goes to */
 VX_INLINE enum vx_reason mtu_of_port(struct decision *decision, struct vx_frame *frame)
 {
-	const struct vx_port *port = vx_net_port(decision->tables, frame->target);
+	const struct vx_port_seat *seat = &decision->tables->ports[frame->target];
 	enum vx_reason reason = VX_OK;
 
-	if (!port)
+	if (!atomic_load_explicit(&seat->port, memory_order_acquire))
 		return VX_TAP_DOWN;
 	if (frame->from == VX_AT_VTEP)
-		reason = settle(decision, frame, port->mtu);
-	return reason ? reason : vx_switch_fit_port(frame, port);
+		reason = settle(decision, frame, seat->mtu);
+	return reason ? reason : fit_mtu(frame, seat->mtu);
 }
 
 /** mtu_of_vtep() - Hold a frame to the path to the VTEP that it goes to */
 VX_INLINE enum vx_reason mtu_of_vtep(struct decision *decision, struct vx_frame *frame)
 {
-	const struct vx_vtep *vtep = vx_net_vtep(decision->tables, frame->target);
+	const struct vx_vtep_seat *seat = &decision->tables->vteps[frame->target];
+	const struct vx_vtep *vtep = atomic_load_explicit(&seat->vtep, memory_order_acquire);
 	enum vx_reason reason;
 
 	if (!vtep)
 		return VX_SHUTDOWN;
-	if (!atomic_load_explicit(&vtep->path_mtu, memory_order_relaxed))
+	if (!atomic_load_explicit(&seat->path_mtu, memory_order_relaxed))
 		return VX_OK;
 	reason = vx_switch_fit_vtep(frame, vtep);
 	if (reason)
@@ -458,8 +450,6 @@ VX_INLINE void fetch(struct vx_tables *tables, const struct vx_frame *frame)
 	__builtin_prefetch(frame->data + HEADERS_LEN);
 	if (frame->from == VX_AT_PORT)
 		__builtin_prefetch(vx_net_port(tables, frame->from_id));
-	else
-		vx_table_expect(&tables->addresses, vx_key_address(frame->outer), VX_KEY_ADDRESS);
 }
 
 /**

@@ -130,8 +130,11 @@ static void tell(struct vx_transmitter *transmitter, unsigned kind, const struct
 static void demote(struct vx_transmitter *transmitter, struct vx_message *message)
 {
 	struct vx_vtep *vtep = vtep_of(transmitter, message);
+	uint16_t before = VX_VTEP_DEMOTED;
 
-	if (vtep && !(atomic_fetch_or_explicit(&vtep->flags, VX_VTEP_DEMOTED, memory_order_relaxed) & VX_VTEP_DEMOTED))
+	if (vtep)
+		before = atomic_fetch_or_explicit(&vtep->seat->flags, VX_VTEP_DEMOTED, memory_order_relaxed);
+	if (!(before & VX_VTEP_DEMOTED))
 		tell(transmitter, VX_EVENT_VTEP_DEMOTED, message, (uint32_t)message->refused);
 	message->refused = 0;
 }
@@ -240,11 +243,12 @@ static uint32_t lower_path_mtu(struct vx_transmitter *transmitter, const struct 
 			       const struct vx_send *send)
 {
 	struct vx_vtep *vtep = vtep_of(transmitter, send->message);
-	uint32_t size = send->size + (send->message->to.any.sa_family == AF_INET ? 28 : 48), known, before;
+	uint32_t size = send->size + (send->message->to.any.sa_family == AF_INET ? 28 : 48), known;
+	uint16_t before;
 
 	if (!vtep)
 		return 0;
-	before = atomic_load_explicit(&vtep->path_mtu, memory_order_relaxed);
+	before = atomic_load_explicit(&vtep->seat->path_mtu, memory_order_relaxed);
 	if (before && before < size)
 		return 0;	/* queued before the last failure, or another worker was quicker */
 	known = vx_sock_path_mtu(sock->fd, &vtep->to.any, vtep->to_len, send->size);
@@ -252,8 +256,10 @@ static uint32_t lower_path_mtu(struct vx_transmitter *transmitter, const struct 
 		known = size - 1;
 	if (known < VX_PATH_MTU_MIN)
 		known = VX_PATH_MTU_MIN;
-	while (!atomic_compare_exchange_weak_explicit(&vtep->path_mtu, &before, known, memory_order_relaxed,
-						      memory_order_relaxed))
+	if (known > UINT16_MAX)
+		known = UINT16_MAX;
+	while (!atomic_compare_exchange_weak_explicit(&vtep->seat->path_mtu, &before, (uint16_t)known,
+						      memory_order_relaxed, memory_order_relaxed))
 		if (before && before <= known)
 			return 0;
 	return known;
@@ -464,7 +470,7 @@ static void flush_socket(struct vx_transmitter *transmitter, unsigned index, boo
 static bool may_segment(const struct vx_transmitter *transmitter, const struct vx_network *network,
 			const struct vx_vtep *vtep)
 {
-	uint32_t flags = atomic_load_explicit(&vtep->flags, memory_order_relaxed);
+	uint32_t flags = atomic_load_explicit(&vtep->seat->flags, memory_order_relaxed);
 
 	if (!vx_may(transmitter->offloads, VX_OFFLOAD_UDP_SEGMENT) || (flags & VX_VTEP_DEMOTED))
 		return false;

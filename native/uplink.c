@@ -50,7 +50,7 @@ static bool fits(const struct vx_message *message, const struct vx_vtep *vtep)
 {
 	uint32_t packet = message->size + (message->to.any.sa_family == AF_INET ? 28 : 48);
 
-	return packet <= atomic_load_explicit(&vtep->path_mtu, memory_order_relaxed);	/* 0: not known */
+	return packet <= atomic_load_explicit(&vtep->seat->path_mtu, memory_order_relaxed);	/* 0: not known */
 }
 
 /** taken() - The uplink TAP took a frame: those that it refused before were at fault themselves */

@@ -89,7 +89,6 @@ struct vx_eth {
 
 struct vx_network;
 struct vx_port;
-struct vx_vtep;
 
 /** struct vx_frame - One frame on its way through the switch
  * @data:	Ethernet header; for a frame from the tunnel the VXLAN header until the parse stage is over
@@ -99,7 +98,7 @@ struct vx_vtep;
  * @train:	Of a datagram that came whole: the size that UDP_GRO told with it, 0 if none. Not 0 means that it is a
  *		super-frame whose inner segments have @train bytes of payload (partial.c)
  * @from:	VX_AT_PORT or VX_AT_VTEP
- * @from_id:	Port; or VTEP, found by the parse stage (VX_NONE before)
+ * @from_id:	Port; or VTEP, found by the guard stage (VX_NONE before)
  * @outer:	Outer source address of a frame from the tunnel
  * @outer_port:	Outer source port of a frame from the tunnel
  * @packet:	0, or what ties a capture's records of it (capture.c)
@@ -107,7 +106,6 @@ struct vx_vtep;
  * The rest is the verdict:
  * @network:	Network, NULL if the frame did not get that far
  * @port:	Port it came from, NULL if it came from the tunnel; the turn keeps it alive
- * @vtep:	VTEP it came from, NULL if it came from a port or from nobody we know; likewise
  * @eth:	Where its headers are
  * @hash:	Of the inner flow, the same for both directions: picks the transmit socket
  * @target:	Port or VTEP that @act speaks of
@@ -137,7 +135,6 @@ struct vx_frame {
 
 	struct vx_network *network;
 	struct vx_port *port;
-	struct vx_vtep *vtep;
 	struct vx_eth eth;
 	uint32_t hash;
 	uint32_t target;

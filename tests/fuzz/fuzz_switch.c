@@ -75,8 +75,8 @@ static void allow(unsigned last, unsigned length)
 /** narrow() - Set the path MTU of both VTEPs; 0 for no limit */
 static void narrow(uint32_t path_mtu)
 {
-	vx_net_vtep(scene->tables, (uint32_t)scene->member)->path_mtu = path_mtu;
-	vx_net_vtep(scene->tables, (uint32_t)scene->foreign)->path_mtu = path_mtu;
+	vx_net_vtep(scene->tables, (uint32_t)scene->member)->seat->path_mtu = path_mtu;
+	vx_net_vtep(scene->tables, (uint32_t)scene->foreign)->seat->path_mtu = path_mtu;
 }
 
 /** change_tables() - One operation of the writer, as the input asks */
@@ -126,7 +126,7 @@ static void change_tables(const uint8_t *steer)
 		allow(steer[1], steer[2]);
 		break;
 	default:
-		vx_net_vtep(scene->tables, (uint32_t)scene->member)->flags = steer[1] & VX_VTEP_SAME_KERNEL;
+		vx_net_vtep(scene->tables, (uint32_t)scene->member)->seat->flags = steer[1] & VX_VTEP_SAME_KERNEL;
 		break;
 	}
 	vx_qsbr_collect(&scene->tables->qsbr);

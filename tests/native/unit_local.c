@@ -348,7 +348,7 @@ static void from_a(struct rig *rig, bool df, const struct flow *flow)
 	uint8_t *frame = tap_room(rig->scene);
 	uint32_t len;
 
-	atomic_store(&vx_net_vtep(rig->scene->tables, (uint32_t)rig->scene->member)->path_mtu, 1000);
+	atomic_store(&vx_net_vtep(rig->scene->tables, (uint32_t)rig->scene->member)->seat->path_mtu, 1000);
 	packet.len = 1400;
 	len = put_packet(frame, &packet, 4);
 	if (flow) {

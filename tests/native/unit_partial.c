@@ -43,7 +43,7 @@ static void a_super_frame_goes_to_the_tap_in_one_piece(void)
 		EQUAL(scene->frame.vnet.csum_start, 14 + ip);
 		EQUAL(scene->frame.vnet.csum_offset, 16);
 		EQUAL(scene->frame.vnet.flags, VX_VNET_NEEDS_CSUM);
-		CHECK(vx_net_vtep(scene->tables, (uint32_t)scene->member)->flags & VX_VTEP_SAME_KERNEL);
+		CHECK(vx_net_vtep(scene->tables, (uint32_t)scene->member)->seat->flags & VX_VTEP_SAME_KERNEL);
 		scene_free(scene);
 	}
 }
@@ -85,7 +85,7 @@ static void a_partial_checksum_counts_only_from_a_peer_on_this_kernel(void)
 		uint32_t len = put_tcp(scene, 500, 4);
 
 		if (marked)
-			vx_net_vtep(scene->tables, (uint32_t)scene->member)->flags |= VX_VTEP_SAME_KERNEL;
+			vx_net_vtep(scene->tables, (uint32_t)scene->member)->seat->flags |= VX_VTEP_SAME_KERNEL;
 		REASON(from_vtep(scene, 2, len), VX_OK);
 		EQUAL(scene->frame.vnet.flags, 0);		/* valid: as it is */
 		make_partial(scene, len, 16);
@@ -214,7 +214,7 @@ static void only_a_partial_checksum_marks_the_peer_as_on_this_kernel(void)
 			make_partial(scene, len, 16);
 		REASON(from_vtep(scene, 2, len), VX_OK);
 		EQUAL(scene->frame.segments, 4);
-		EQUAL(!!(vx_net_vtep(scene->tables, (uint32_t)scene->member)->flags & VX_VTEP_SAME_KERNEL), partial);
+		EQUAL(!!(scene->tables->vteps[scene->member].flags & VX_VTEP_SAME_KERNEL), partial);
 		scene_free(scene);
 	}
 }

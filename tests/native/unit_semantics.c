@@ -408,14 +408,14 @@ static void a_super_frame_is_too_big_when_its_segments_are(void)
 {
 	struct scene *scene = scene_new(false);
 	struct vx_vtep *vtep = vx_net_vtep(scene->tables, (uint32_t)scene->member);
-	struct vx_port *port = vx_net_port(scene->tables, (uint32_t)scene->b);
+	uint32_t *mtu = &scene->tables->ports[scene->b].mtu;
 	uint32_t len = put_uso(scene, MAC_FAR, 0x21);
 
-	vtep->path_mtu = 36 + 42 + SEGMENT;
+	vtep->seat->path_mtu = 36 + 42 + SEGMENT;
 	REASON(from_port(scene, scene->a, len), VX_OK);
 	EQUAL(scene->frame.act, VX_ACT_VTEP);
 	EQUAL(scene->frame.fit, 0);
-	vtep->path_mtu--;
+	vtep->seat->path_mtu--;
 	REASON(from_port(scene, scene->a, len), VX_PKT_TOO_BIG);
 	EQUAL(scene->frame.answer, 14 + 576);
 	EQUAL(vx_get16(scene->frame.spare + 14 + 26), 28 + SEGMENT - 1);
@@ -426,11 +426,11 @@ static void a_super_frame_is_too_big_when_its_segments_are(void)
 	EQUAL(scene->frame.vnet.gso_type, VX_GSO_UDP_L4);
 
 	len = put_uso(scene, MAC_B, 0x12);		/* to a TAP of this host: untouched, checked all the same */
-	port->mtu = 28 + SEGMENT;
+	*mtu = 28 + SEGMENT;
 	REASON(from_port(scene, scene->a, len), VX_OK);
 	EQUAL(scene->frame.act, VX_ACT_PORT);
 	EQUAL(scene->frame.vnet.flags, VX_VNET_NEEDS_CSUM);
-	port->mtu--;
+	--*mtu;
 	REASON(from_port(scene, scene->a, len), VX_PKT_TOO_BIG);
 	scene_free(scene);
 }
@@ -457,7 +457,7 @@ static void a_jumbo_underlay_carries_jumbo_packets(void)
 	struct packet packet = packet_of(4, MAC_A, 0x11, MAC_FAR, 0x21);
 	uint32_t len;
 
-	vx_net_vtep(scene->tables, (uint32_t)scene->member)->path_mtu = 9000;
+	vx_net_vtep(scene->tables, (uint32_t)scene->member)->seat->path_mtu = 9000;
 	packet.len = 9000 - 50 - 28;
 	len = put_packet(tap_room(scene), &packet, 4);
 	REASON(from_port(scene, scene->a, len), VX_OK);

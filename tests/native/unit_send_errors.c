@@ -232,7 +232,7 @@ static void what_fails_as_singles_too_is_not_udp_segments_fault(void)
 	flush(stand);
 	EQUAL(dropped(stand, far, VX_SOCK_ERROR), 3);
 	EQUAL(stand->told[0].kind, VX_EVENT_SOCKET_ERROR);
-	CHECK(!(vx_net_vtep(stand->scene->tables, (uint32_t)far)->flags & VX_VTEP_DEMOTED));
+	CHECK(!(vx_net_vtep(stand->scene->tables, (uint32_t)far)->seat->flags & VX_VTEP_DEMOTED));
 	queue(stand, &frame, far);
 	queue(stand, &frame, far);
 	flush(stand);
@@ -257,11 +257,11 @@ static void a_batch_too_long_for_an_old_kernel_is_no_reason_to_demote(void)
 		EQUAL(dropped(stand, stand->scene->member, VX_PKT_TOO_BIG), 4 - short_ones);
 		EQUAL(sends.count, short_ones);
 		same_datagrams(&large, 3, 0, short_ones);
-		CHECK(vtep->path_mtu && vtep->path_mtu < MSS + 54 + 8 + 28);
+		CHECK(vtep->seat->path_mtu && vtep->seat->path_mtu < MSS + 54 + 8 + 28);
 		EQUAL(stand->told[0].kind, VX_EVENT_PATH_MTU);
-		EQUAL(stand->told[0].value, vtep->path_mtu);
+		EQUAL(stand->told[0].value, vtep->seat->path_mtu);
 		EQUAL(stand->tells, 1);
-		CHECK(!(vtep->flags & VX_VTEP_DEMOTED));
+		CHECK(!(vtep->seat->flags & VX_VTEP_DEMOTED));
 		stand_free(stand);
 	}
 }
@@ -277,7 +277,7 @@ static void a_path_mtu_never_rises_by_a_failure(void)
 	queue(stand, &long_one, stand->scene->member);		/* queued before the first one failed */
 	flush(stand);
 	EQUAL(dropped(stand, stand->scene->member, VX_PKT_TOO_BIG), 2);
-	CHECK(vtep->path_mtu < 1400 + 8 + 28);
+	CHECK(vtep->seat->path_mtu < 1400 + 8 + 28);
 	EQUAL(stand->tells, 1);			/* the second failure was no news */
 	stand_free(stand);
 }
@@ -377,7 +377,7 @@ static void an_old_icmp_error_costs_nobody_a_datagram(void)
 		CHECK(hears(sending_fd));
 		EQUAL(sends.count, 2);
 		EQUAL(stand->tells, 0);
-		EQUAL(vx_net_vtep(stand->scene->tables, (uint32_t)far)->path_mtu, 0);
+		EQUAL(vx_net_vtep(stand->scene->tables, (uint32_t)far)->seat->path_mtu, 0);
 		stand_free(stand);
 	}
 }

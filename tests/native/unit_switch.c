@@ -382,10 +382,10 @@ static void what_does_not_fit_is_too_big(void)
 	REASON(from_vtep(scene, 2, len), VX_PKT_TOO_BIG);
 
 	packet = packet_between(MAC_A, 0x11, MAC_FAR, 0x21);
-	vx_net_vtep(scene->tables, (uint32_t)scene->member)->path_mtu = 14 + 128 + 36;
+	vx_net_vtep(scene->tables, (uint32_t)scene->member)->seat->path_mtu = 14 + 128 + 36;
 	len = put_packet(tap_room(scene), &packet, 4);
 	REASON(from_port(scene, scene->a, len), VX_OK);
-	vx_net_vtep(scene->tables, (uint32_t)scene->member)->path_mtu--;
+	vx_net_vtep(scene->tables, (uint32_t)scene->member)->seat->path_mtu--;
 	REASON(from_port(scene, scene->a, len), VX_PKT_TOO_BIG);
 	scene_free(scene);
 }

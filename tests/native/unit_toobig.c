@@ -44,7 +44,7 @@ static struct scene *scene_with_narrow_path(void)
 {
 	struct scene *scene = scene_new(true);
 
-	vx_net_vtep(scene->tables, (uint32_t)scene->member)->path_mtu = PATH;
+	vx_net_vtep(scene->tables, (uint32_t)scene->member)->seat->path_mtu = PATH;
 	return scene;
 }
 
@@ -102,7 +102,7 @@ static void the_sender_of_ipv6_is_told_the_mtu(void)
 	const uint8_t *answer = scene->spare + VX_HEADROOM, *ip = answer + 14;
 	uint32_t len, sum = 0;
 
-	vtep->path_mtu = 1400;
+	vtep->seat->path_mtu = 1400;
 	len = put_large(tap_room(scene), 6, 1400 - 50);
 	REASON(from_port(scene, scene->a, len), VX_OK);
 	len = put_large(tap_room(scene), 6, 1400 - 49);
@@ -121,10 +121,10 @@ static void the_sender_of_ipv6_is_told_the_mtu(void)
 	sum = sum_of(ip + 8, 32, 1240 + VX_PROTO_ICMPV6);
 	EQUAL(sum_of(ip + 40, 1240, sum), 0xffff);
 
-	vtep->path_mtu = 1280 + 50;
+	vtep->seat->path_mtu = 1280 + 50;
 	REASON(from_port(scene, scene->a, len), VX_PKT_TOO_BIG);
 	EQUAL(scene->frame.answer, 14 + 1280);
-	vtep->path_mtu--;				/* below what IPv6 allows: a host would not listen */
+	vtep->seat->path_mtu--;				/* below what IPv6 allows: a host would not listen */
 	REASON(from_port(scene, scene->a, len), VX_PKT_TOO_BIG);
 	EQUAL(scene->frame.answer, 0);
 	scene_free(scene);
@@ -426,7 +426,7 @@ static void a_flood_has_a_form_for_each_path_and_tells_of_unicast(void)
 	vx_mac_put(tap_room(scene), MAC_NOBODY);	/* only the foreign VTEP may know it */
 	REASON(from_port(scene, scene->a, len), VX_OK);
 	EQUAL(scene->frame.answer, 0);
-	foreign->path_mtu = PATH;
+	foreign->seat->path_mtu = PATH;
 	REASON(from_port(scene, scene->a, len), VX_OK);
 	EQUAL(scene->frame.act, VX_ACT_FLOOD);
 	EQUAL(scene->frame.answer, 14 + 576);

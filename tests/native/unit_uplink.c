@@ -49,7 +49,7 @@ ssize_t __wrap_writev(int fd, const struct iovec *parts, int count)
 
 static void set_path_mtu(struct stand *stand, uint32_t mtu)
 {
-	atomic_store(&vx_net_vtep(stand->scene->tables, (uint32_t)stand->scene->member)->path_mtu, mtu);
+	atomic_store(&vx_net_vtep(stand->scene->tables, (uint32_t)stand->scene->member)->seat->path_mtu, mtu);
 }
 
 /** uplinked() - A stand whose member VTEP has a next hop and a path for whole segments */
