@@ -43,6 +43,15 @@ GOOD = "1"  # tshark's PROTO_CHECKSUM_E_GOOD
 PIDFD_GETFD = 438  # of every architecture; os has it from Python 3.14 on
 ROW = 16  # native/limits.h: VX_REFUSALS_MAX
 TRAIN = 5  # datagrams of a super-frame
+REFUSED = f"""
+import errno, fcntl, os
+real = fcntl.ioctl
+def ioctl(fd, request, *rest):
+    if (request, rest) == ({TUNSETVNETHDRSZ}, ({struct.pack("i", HEADER_BYTES)!r},)) and os.path.exists("{{}}"):
+        raise OSError(errno.EBUSY, "played")
+    return real(fd, request, *rest)
+fcntl.ioctl = ioctl
+"""
 TRAINS = f"""
 import socket, sys
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -256,7 +265,7 @@ def test_a_refused_frame_goes_by_its_socket_and_only_many_in_a_row_end_injection
             way.trains(ROW // 2 + 1)
         assert way.injected()[0] == before
         way.trains(1)
-        assert way.injected()[0] == before + TRAIN, way.story()
+        poll(lambda: way.injected()[0] == before + TRAIN, what="the next one is", story=way.story)  # noqa: B023
     assert way.why() == ""
     with way.refusing():
         way.trains(ROW)
@@ -342,3 +351,19 @@ def test_the_device_ends_with_the_agent_and_the_next_one_makes_its_own(way: Way,
     way.lab.start_agent("h1")
     assert way.devices()
     poll(way.is_injected, what="it is done again", story=way.story)
+
+
+def test_a_device_that_was_not_to_be_had_at_the_start_is_made_later(
+    make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The kernel has no such bad day at our wish, so Python says in its name that a setting of the device fails."""
+    harm = tmp_path / "harm"
+    harm.touch()
+    (tmp_path / "sitecustomize.py").write_text(REFUSED.format(harm))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    way = Way(make_lab(hosts=2, containers=1, agent_flags=("--offload", "inject")), "ipv4")
+    assert "there is no uplink TAP; a new one: prepare the uplink TAP" in way.why()
+    assert way.stands_still()
+    harm.unlink()
+    poll(lambda: not way.why(), what="status says that it is possible", story=way.story)
+    poll(way.is_injected, what="it is done", story=way.story)
