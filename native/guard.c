@@ -181,15 +181,15 @@ enum vx_reason vx_guard_port(const struct vx_port *port, const struct vx_frame *
 }
 
 /**
- * give_way() - Forget a new soft entry if its record came between the look at the FDB and the entry
+ * give_way() - Forget a new soft entry if its record came, or its VTEP left, between our look and the entry
  *
- * The writer sets the record, then looks for an entry; we set the entry, then look for a record. With a fence between
- * the two on each side, one of us sees the other's.
+ * The writer sets the record, or the members, then looks for an entry; we set the entry, then look for those. With a
+ * fence between the two on each side, one of us sees the other's.
  */
-static void give_way(struct vx_network *network, uint64_t mac)
+static void give_way(struct vx_network *network, uint64_t mac, uint32_t vtep)
 {
 	atomic_thread_fence(memory_order_seq_cst);
-	if (vx_fdb_find(network, mac).kind)
+	if (vx_fdb_find(network, mac).kind || !vx_net_member_flags(network, vtep))
 		vx_soft_forget(&network->soft, mac, 0, vx_net_soft_count, network->tables);
 }
 
@@ -219,7 +219,7 @@ static VX_APART enum vx_reason guard_stranger(struct vx_frame *frame, struct vx_
 	}
 	reason = vx_soft_note(&frame->network->soft, mac, source, when.now_ns / 1000000, &frame->event);
 	if (frame->event)
-		give_way(frame->network, mac);
+		give_way(frame->network, mac, vtep->id);
 	if (!reason && !source.foreign)
 		frame->notes |= VX_NOTE_PENDING;
 	return reason;

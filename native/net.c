@@ -224,6 +224,7 @@ int vx_net_vteps(struct vx_tables *tables, uint32_t id, const vx_member *members
 		return error;
 
 	old = atomic_exchange(&network->members, list);
+	atomic_thread_fence(memory_order_seq_cst);	/* give_way() of guard.c has the other */
 	settle_members(network, old, list);
 	if (old)
 		vx_qsbr_retire(&tables->qsbr, &old->retired, members_release);

@@ -90,8 +90,19 @@ static void a_record_ends_the_wait(void)
 	scene_free(scene);
 }
 
-/* Whose MAC_NOBODY gets its record after the look at the FDB, before the entry is made */
+/* What happens to a scene after the look at its tables, before the entry is made */
+static void (*happens)(struct scene *);
 static struct scene *meanwhile;
+
+static void its_record_comes(struct scene *scene)
+{
+	EQUAL(vx_fdb_record(scene->network, MAC_NOBODY, (struct vx_place){ VX_AT_VTEP, (uint32_t)scene->member }), 0);
+}
+
+static void all_vteps_leave(struct scene *scene)
+{
+	EQUAL(vx_net_vteps(scene->tables, (uint32_t)scene->net, NULL, 0), 0);
+}
 
 enum vx_reason __real_vx_soft_note(struct vx_soft *soft, uint64_t mac, struct vx_soft_source source, uint64_t now_ms,
 				   uint8_t *event);
@@ -103,11 +114,8 @@ enum vx_reason __wrap_vx_soft_note(struct vx_soft *soft, uint64_t mac, struct vx
 	struct scene *scene = meanwhile;
 
 	meanwhile = NULL;
-	if (scene) {
-		struct vx_place place = { VX_AT_VTEP, (uint32_t)scene->member };
-
-		EQUAL(vx_fdb_record(scene->network, MAC_NOBODY, place), 0);
-	}
+	if (scene)
+		happens(scene);
 	return __real_vx_soft_note(soft, mac, source, now_ms, event);
 }
 
@@ -117,6 +125,7 @@ static void no_entry_stays_beside_a_record_that_came_while_it_was_made(void)
 	uint64_t cursor = 0;
 	vx_soft_entry entry;
 
+	happens = its_record_comes;
 	meanwhile = scene;
 	REASON(arrives(scene, 2, MAC_NOBODY), VX_OK);
 	CHECK(!meanwhile);
@@ -124,6 +133,24 @@ static void no_entry_stays_beside_a_record_that_came_while_it_was_made(void)
 	scene->now_ns += VX_PENDING_MS * 1000000ull;
 	REASON(arrives(scene, 2, MAC_NOBODY), VX_OK);
 	CHECK(is_reachable(scene, MAC_NOBODY));
+	scene_free(scene);
+}
+
+static void no_entry_names_a_vtep_that_left_while_it_was_made(void)
+{
+	struct scene *scene = scene_new(true);
+	struct vx_vtep *foreign = vx_net_vtep(scene->tables, (uint32_t)scene->foreign);
+
+	REASON(arrives(scene, 4, MAC_NOBODY + 1), VX_OK);		/* positive control */
+	CHECK(is_reachable(scene, MAC_NOBODY + 1));
+	EQUAL(scene->frame.target, scene->foreign);
+	EQUAL(foreign->soft_count, 1);
+	happens = all_vteps_leave;
+	meanwhile = scene;
+	REASON(arrives(scene, 4, MAC_NOBODY), VX_OK);
+	CHECK(!meanwhile);
+	CHECK(!is_reachable(scene, MAC_NOBODY));
+	EQUAL(foreign->soft_count, 0);
 	scene_free(scene);
 }
 
@@ -288,6 +315,7 @@ CASES(CASE(an_unknown_mac_of_a_member_passes_for_five_seconds),
       CASE(the_event_names_the_sender_even_if_the_frame_goes_nowhere),
       CASE(sending_on_does_not_buy_a_new_grace_but_silence_does), CASE(a_record_ends_the_wait),
       CASE(no_entry_stays_beside_a_record_that_came_while_it_was_made),
+      CASE(no_entry_names_a_vtep_that_left_while_it_was_made),
       CASE(a_record_ends_the_entries_that_two_workers_made_at_once),
       CASE(an_entry_that_is_forgotten_as_it_is_made_is_not_counted_for_ever),
       CASE(a_foreign_vtep_is_learned_from_and_forgotten), CASE(learning_never_overrides_a_record),
