@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from lab_ns import Namespace, Namespaces, poll
@@ -21,6 +21,7 @@ from vxlanu.agent.injection import CHANGES
 from vxlanu.nsopen import NextHop, NextHops, UplinkFacts
 from vxlanu.nsopen.rtnetlink import messages
 from vxlanu.nsopen.syscalls import CLONE_NEWNET, enter
+from vxlanu.nsopen.uplink import asks_for_carrier
 
 pytestmark = pytest.mark.netns
 
@@ -46,6 +47,7 @@ HARMS = (
     "route add 198.51.100.0/24 dev d0",
     "route add default dev d0",
     "-6 route add fd97::9/128 dev d0",
+    "nexthop add id 7 via 192.0.2.9 dev eth0",
     "rule add to 198.51.100.7 lookup 100",
     "-6 rule add to fd97::9 lookup 100",
     "neigh replace 192.0.2.9 dev eth0 lladdr 02:00:00:00:00:0b nud reachable",
@@ -53,19 +55,28 @@ HARMS = (
 )
 
 
+def inside(host: Namespace, do: Callable[[], None]) -> None:
+    """In its network namespace; no other thread is meant to come along."""
+
+    def entered() -> None:
+        namespace = os.open(host.path, os.O_RDONLY)
+        enter(namespace, CLONE_NEWNET)
+        os.close(namespace)
+        do()
+
+    thread = threading.Thread(target=entered)
+    thread.start()
+    thread.join()
+
+
 class Listener:
     """Hears what injection hears, of one namespace."""
 
     def __init__(self, host: Namespace) -> None:
         self.bundles: list[bytes] = []
-        inside = threading.Thread(target=self._open, args=(host,))  # which no other thread is meant to come along
-        inside.start()
-        inside.join()
+        inside(host, self._open)
 
-    def _open(self, host: Namespace) -> None:
-        namespace = os.open(host.path, os.O_RDONLY)
-        enter(namespace, CLONE_NEWNET)
-        os.close(namespace)
+    def _open(self) -> None:
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
         self.socket.bind((0, CHANGES))
 
@@ -104,17 +115,18 @@ def listener(host: Namespace) -> Iterator[Listener]:
     made.socket.close()
 
 
-def bearing(host: Namespace) -> Bearing:
+def bearing(host: Namespace, *, carrier: bool = False) -> Bearing:
     index = {it["ifname"]: it["ifindex"] for it in json.loads(host.ip("-j", "link"))}
     hops = {far: NextHop(via, MAC, "") for far, via in zip(FAR, (*FAR[:2], FAR[0]), strict=True)}
-    return Bearing.after(NextHops(hops), UplinkFacts("d0", index["d0"], "eth0", index["eth0"]), FAR, "192.0.2.1")
+    opened = UplinkFacts("d0", index["d0"], "eth0", index["eth0"])
+    return Bearing.after(NextHops(hops, carrier=carrier), opened, FAR, "192.0.2.1")
 
 
-def settled(host: Namespace) -> bool:
+def settled(host: Namespace, links: int = 4) -> bool:
     """The addresses that the kernel gives by itself are there."""
     shown = json.loads(host.ip("-j", "-6", "address", "show", "scope", "link"))
     given = [own for link in shown for own in link.get("addr_info", ()) if own]  # of another scope: an empty one
-    return len(given) == 4
+    return len(given) == links
 
 
 def kinds(bundles: list[bytes]) -> list[int]:
@@ -139,3 +151,28 @@ def test_what_changes_the_way_is_looked_at(host: Namespace, listener: Listener, 
     listener.forget()
     host.ip(*harm.split())
     poll(lambda: Weight.NOW in map(judge.of, listener.hear()), what="a look is due", story=host.story)
+
+
+def test_a_route_may_count_again_without_a_word_when_its_link_gets_a_carrier(
+    host: Namespace, listener: Listener
+) -> None:
+    host.ip("link", "add", "w0", "type", "veth", "peer", "name", "w1")
+    for link in ("w0", "w1"):
+        host.ip("link", "set", link, "up")
+    asked = list[bool]()
+    inside(host, lambda: asked.append(asks_for_carrier(FAR[0])))
+    host.run("sysctl", "-qw", "net.ipv4.conf.w0.ignore_routes_with_linkdown=1")
+    inside(host, lambda: asked.extend(map(asks_for_carrier, FAR[:2])))
+    assert asked == [False, True, False]
+    poll(lambda: settled(host, 6), what="the links have their addresses", story=host.story)
+    host.ip("address", "add", "203.0.113.1/24", "dev", "w0")
+    host.ip("route", "add", "198.51.100.0/26", "via", "203.0.113.9")
+    host.ip("link", "set", "w1", "down")
+    poll(lambda: "dev eth0" in host.ip("route", "get", FAR[2]), what="it is passed over", story=host.story)
+    judge, unaware = bearing(host, carrier=True), bearing(host)
+    listener.forget()
+    host.ip("link", "set", "w1", "up")
+    poll(lambda: "dev w0" in host.ip("route", "get", FAR[2]), what="it counts again", story=host.story)
+    assert (24, socket.AF_INET) not in {(kind, body[0]) for it in listener.hear() for kind, _, body in messages(it)}
+    poll(lambda: Weight.NOW in map(judge.of, listener.hear()), what="a look is due", story=host.story)
+    assert set(map(unaware.of, listener.bundles)) == {Weight.NOTHING}

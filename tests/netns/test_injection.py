@@ -291,6 +291,15 @@ def test_a_route_with_several_next_hops_is_left_to_the_sockets(way: Way) -> None
     assert way.stands_still()
     lab.exec("h1", ["ip", "route", "del", f"{other}/{bits}"])
     poll(way.is_injected, what="the only way is taken again", story=way.story)
+    lab.exec("h1", ["sysctl", "-qw", "net.ipv4.nexthop_compat_mode=0"])  # routes do not tell what is in a group
+    for number, address in enumerate((other, second), 1):
+        lab.exec("h1", f"ip nexthop add id {number} via {address} dev eth0 onlink".split())
+    lab.exec("h1", ["ip", "nexthop", "add", "id", "3", "group", "1/2"])
+    lab.exec("h1", f"ip route add {other}/{bits} src {lab.plan.advertise('h1')} nhid 3".split())
+    poll(lambda: not way.is_injected(), what="the group is noticed", story=way.story)
+    assert way.stands_still()
+    lab.exec("h1", ["ip", "route", "del", f"{other}/{bits}"])
+    poll(way.is_injected, what="the only way is taken again", story=way.story)
 
 
 def test_an_uplink_that_cannot_cut_gets_segments(way: Way) -> None:

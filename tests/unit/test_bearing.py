@@ -74,6 +74,13 @@ def test_of_a_bundle_the_weightiest_counts() -> None:
     assert [bearing.of(it) for it in (nothing * 2, nothing + later, later + now + nothing)] == [NOTHING, LATER, NOW]
 
 
+def test_where_routes_need_a_carrier_all_links_matter() -> None:
+    """One that gets it says nothing of its routes."""
+    found = NextHops(HOPS, carrier=True)
+    assert Bearing.after(found, OPENED, HOPS, OWN).of(CASES["a container's link"][0]) is NOW
+    assert after(*HOPS).of(CASES["a container's link"][0]) is NOTHING
+
+
 def test_as_long_as_one_is_reached_by_another_link_all_links_matter() -> None:
     """Their IPv4 routes go with them, and no message says so."""
     bearing = after(DIRECT, "203.0.113.5")

@@ -6,7 +6,8 @@ Rules of this file
      means a look.
   2. A route matters if what it leads to has one of our addresses in it, whatever device it is by.
   3. A link that goes down takes its IPv4 routes along without a word: as long as anybody is reached by another link
-     than the uplink, all links matter.
+     than the uplink, all links matter. Where routes are passed over while their link has no carrier, they always do:
+     one that gets it is no news of its routes either.
   4. A neighbour that is only stale can wait: its MAC counts on, the kernel just has to be made to ask again.
 """
 
@@ -48,14 +49,14 @@ class Bearing:
     """What the last look went by.
 
     devices: the uplink and its TAP. addresses: ours and of the VTEPs (`_key`), sorted. neighbours: next hops with their
-    MACs, empty while not known. elsewhere: a VTEP is not reached by the uplink.
+    MACs, empty while not known. all_links: routes may change without a message of their own.
     """
 
     devices: frozenset[int]
     ifname: str
     addresses: tuple[bytes, ...]
     neighbours: Mapping[bytes, bytes]
-    elsewhere: bool
+    all_links: bool
 
     @classmethod
     def after(cls, found: NextHops, opened: UplinkFacts, addresses: Iterable[str], own: str) -> Bearing:
@@ -66,7 +67,7 @@ class Bearing:
             ifname=opened.uplink_ifname,
             addresses=tuple(sorted(_key(_packed(it)) for it in asked | {own})),
             neighbours={_packed(it.via): bytes.fromhex(it.mac.replace(":", "")) for it in found.items.values()},
-            elsewhere=not asked <= found.items.keys(),
+            all_links=found.carrier or not asked <= found.items.keys(),
         )
 
     def of(self, bundle: bytes) -> Weight:
@@ -80,7 +81,7 @@ class Bearing:
 
     def _one(self, kind: int, body: bytes) -> Weight:
         if kind in (NEWLINK, DELLINK):
-            bears = self.elsewhere or self._of_device(body) or self._of_name(body)
+            bears = self.all_links or self._of_device(body) or self._of_name(body)
         elif kind in (NEWADDR, DELADDR) or kind in QUEUES_AND_FILTERS:
             bears = self._of_device(body)
         elif kind in (NEWROUTE, DELROUTE):

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 LINKS, NEIGHBOURS, FILTERS, ROUTES = 0x1, 0x4, 0x8, 0x40 | 0x400  # RTMGRP_ of linux/rtnetlink.h; FILTERS: tc's
 ADDRESSES, RULES = 0x10 | 0x100, 0x80 | 0x40000  # of IPv4, of IPv6; that of IPv6 rules has no name there
+NEXTHOPS = 0x80000000  # objects that routes go by; nor has this (RTNLGRP_NEXTHOP)
 CHUNK_BYTES = 64 * 1024
 REST, REST_MAX_S = 20.0, 10.0  # after a look: as many times what it took, at most so long
 

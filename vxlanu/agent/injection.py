@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 from vxlanu.agent.advertise import Underlay
 from vxlanu.agent.bearing import Bearing, Weight
-from vxlanu.agent.changes import ADDRESSES, FILTERS, LINKS, NEIGHBOURS, ROUTES, RULES, heard, rest
+from vxlanu.agent.changes import ADDRESSES, FILTERS, LINKS, NEIGHBOURS, NEXTHOPS, ROUTES, RULES, heard, rest
 from vxlanu.api.schema import Offload
 from vxlanu.config import INJECT
 from vxlanu.dataplane import Dataplane, VtepRef
@@ -39,7 +39,7 @@ REFUSED_S = 60.0  # a few frames by the sockets and a line in the log, against n
 REMAKE_S, REMAKE_MAX_S = 5.0, 300.0  # between two uplink TAPs; between tries where none is to be had
 UNJUDGED_MAX = 256  # bundles of messages that came while we looked
 NEEDS = frozenset(("tso", "uso"))  # one of these, or no TAP hands over a super-frame
-CHANGES = LINKS | FILTERS | ROUTES | RULES | ADDRESSES | NEIGHBOURS
+CHANGES = LINKS | FILTERS | ROUTES | NEXTHOPS | RULES | ADDRESSES | NEIGHBOURS
 NETLINK_XFRM, IPSEC_POLICIES = 6, 0x8  # XFRMNLGRP_POLICY of linux/xfrm.h
 NO_TAP = "there is no uplink TAP"
 

@@ -19,6 +19,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytun
 from pyroute2 import Ethtool, IPRoute
@@ -33,6 +34,7 @@ from vxlanu.nsopen.tap import ADDR_GEN_NONE, blame, choose_address_mode
 from vxlanu.nsopen.wire import AskHops, KernelRefused, NextHop, NextHops, OpenUplink, UplinkFacts
 
 NAME = "vxlanu_tx%d"
+CONF = Path("/proc/sys/net")
 HEADER_BYTES = 24  # struct virtio_net_hdr_v1_hash_tunnel
 SEND_BYTES = 4 << 20  # native/limits.h: VX_TX_BUFFER, as much as a socket may have under way
 FEATURES = ("tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation")
@@ -77,7 +79,18 @@ def next_hops(wanted: AskHops) -> NextHops:
         for gateway in set(found.values()) & known.keys():
             _keep_fresh(netlink, known[gateway], uplink)
     own = text_of(link.get("address"))
-    return NextHops({address: NextHop(via, _mac_of(known.get(via)), own) for address, via in found.items() if via})
+    items = {address: NextHop(via, _mac_of(known.get(via)), own) for address, via in found.items() if via}
+    return NextHops(items, carrier=asks_for_carrier(wanted.source))
+
+
+def asks_for_carrier(source: str) -> bool:
+    """Whether some routes of that family count only while their link has a carrier."""
+    settings = CONF.joinpath("ipv6" if ":" in source else "ipv4", "conf").glob("*/ignore_routes_with_linkdown")
+    for setting in settings:
+        with contextlib.suppress(OSError):  # the interface went meanwhile
+            if setting.read_text().strip() != "0":
+                return True
+    return False
 
 
 def _open_tap() -> int:
@@ -192,15 +205,16 @@ def _via(netlink: IPRoute, address: str, wanted: AskHops) -> str:
     """The address whose MAC is needed to reach `address`; empty if it is not reached by the uplink, or not always.
 
     Of a route with several next hops the kernel picks one for each socket, by more than we tell it here: a flow's
-    small frames, which a socket sends, could go another way than its super-frames.
+    small frames, which a socket sends, could go another way than its super-frames. Such an entry names no interface by
+    itself, nor does one whose nexthop object the kernel does not spell out (nexthop_compat_mode).
     """
     try:
         route = netlink.route("get", dst=address, src=wanted.source)[0]
         entry = netlink.route("get", dst=address, src=wanted.source, flags=RTM_F_FIB_MATCH)[0]
     except NetlinkError:
         return ""
-    plain = number_of(route["type"]) == RTN_UNICAST and not route.get("encap") and not entry.get("multipath")
-    if not plain or number_of(route.get("oif")) != wanted.opened.uplink:
+    plain = number_of(route["type"]) == RTN_UNICAST and not route.get("encap")
+    if not plain or {number_of(it.get("oif")) for it in (route, entry)} != {wanted.opened.uplink}:
         return ""
     return text_of(route.get("gateway")) or text_of(nested(route.get("via")).get("addr")) or address
 

@@ -304,12 +304,14 @@ class NextHop(msgspec.Struct, frozen=True):
 class NextHops(msgspec.Struct, frozen=True, tag="next_hops"):
     """Of the addresses that are reached by the uplink; or `unable`: why it takes no tunnelled super-frames now.
 
-    `broken`: since the TAP does not lead there any more; another one would.
+    `broken`: since the TAP does not lead there any more; another one would. `carrier`: routes are passed over while
+    their link has no carrier, and no message tells of a route that counts again.
     """
 
     items: dict[str, NextHop]
     unable: str = ""
     broken: bool = False
+    carrier: bool = False
 
 
 class NamespaceMade(msgspec.Struct, frozen=True, tag="namespace"):
