@@ -5,10 +5,13 @@
  * How it works
  *   A line of FLOWS is `KIND FROM TO ADDRESS RATE`: `tcp` or `udp` from a namespace to an address of another, or
  *   `broadcast`, for which TO is a word that nobody reads; RATE in datagrams per second, 0 for as many as go. All
- *   sockets are opened first, each in its namespace, by the main thread; then each end of a flow gets a thread, and
- *   all begin together. After WARMUP seconds the receivers' counters are read, after SECONDS more again: every flow
- *   is measured over the same time, and none ends before another. Prints {"seconds": S, "octets": [N, ...]}: payload
- *   by flow, for a broadcast what was sent. A thread is what a container's process is to the scheduler.
+ *   sockets are opened first, each in its namespace, by the first process; then each end of a flow gets a process, and
+ *   all begin together. After WARMUP seconds the receivers' counters, which all share, are read, after SECONDS more
+ *   again: every flow is measured over the same time, and none ends before another. Prints
+ *   {"seconds": S, "octets": [N, ...]}: payload by flow, for a broadcast what was sent.
+ *
+ *   Each end is a session of its own, hence a group of its own to the scheduler (CONFIG_SCHED_AUTOGROUP), as the
+ *   control groups of containers are: within one group all senders together would weigh as much as one.
  *
  *   It is run with the names of `ip netns` in sight. What fails ends it with a line on stderr.
  */
@@ -23,6 +26,8 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define FLOWS_MAX	1024
@@ -43,8 +48,11 @@ struct flow {
 	_Atomic uint64_t octets;
 };
 
-static struct flow flows[FLOWS_MAX];
-static pthread_barrier_t begin;
+/** struct shared - What all processes see */
+static struct shared {
+	pthread_barrier_t begin;
+	struct flow flows[FLOWS_MAX];
+} *shared;
 
 /** enter() - Open what comes next in a network namespace */
 static void enter(const char *name)
@@ -112,9 +120,11 @@ static unsigned read_flows(void)
 	int read;
 
 	while ((read = scanf("%15s %127s %127s %63s %lf", kind, from, to, address, &rate)) == 5 && n < FLOWS_MAX) {
-		flows[n].kind = kind_of(kind);
-		flows[n].rate = rate;
-		open_flow(&flows[n], from, to, address, (uint16_t)(PORT + n));
+		struct flow *flow = &shared->flows[n];
+
+		flow->kind = kind_of(kind);
+		flow->rate = rate;
+		open_flow(flow, from, to, address, (uint16_t)(PORT + n));
 		n++;
 	}
 	errno = read == 5 ? E2BIG : EINVAL;
@@ -132,14 +142,13 @@ static void wait_for_turn(const struct flow *flow, uint64_t begun, uint64_t sent
 		sleep_until(due > now + TICK_NS ? due : now + TICK_NS);
 }
 
-static void *send_all(void *argument)
+_Noreturn static void send_all(struct flow *flow)
 {
 	static const char data[STREAM_BYTES];
-	struct flow *flow = argument;
 	size_t size = flow->kind == TCP ? STREAM_BYTES : flow->kind == UDP ? DATAGRAM_BYTES : BROADCAST_BYTES;
 	uint64_t begun, sent = 0;
 
-	pthread_barrier_wait(&begin);
+	pthread_barrier_wait(&shared->begin);
 	begun = clock_ns();
 	for (;;) {
 		ssize_t put = send(flow->sender, data, size, 0);
@@ -152,17 +161,13 @@ static void *send_all(void *argument)
 		if (flow->rate > 0)
 			wait_for_turn(flow, begun, sent);
 	}
-	return NULL;
 }
 
-static void *receive_all(void *argument)
+_Noreturn static void receive_all(struct flow *flow)
 {
-	struct flow *flow = argument;
-	char *data = malloc(STREAM_BYTES);
+	static char data[STREAM_BYTES];
 
-	if (!data)
-		fail("memory", kinds[flow->kind]);
-	pthread_barrier_wait(&begin);
+	pthread_barrier_wait(&shared->begin);
 	for (;;) {
 		ssize_t got = recv(flow->receiver, data, STREAM_BYTES, 0);
 
@@ -171,32 +176,46 @@ static void *receive_all(void *argument)
 		if (got > 0)
 			atomic_fetch_add_explicit(&flow->octets, (uint64_t)got, memory_order_relaxed);
 	}
-	return NULL;
 }
 
-static void start(void *(*run)(void *), struct flow *flow)
+static void start(void (*run)(struct flow *), struct flow *flow)
 {
-	pthread_t thread;
+	pid_t child = fork();
 
-	errno = pthread_create(&thread, NULL, run, flow);
-	if (errno)
-		fail("thread", kinds[flow->kind]);
+	if (child < 0)
+		fail("process", kinds[flow->kind]);
+	if (child)
+		return;
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || setsid() < 0)
+		fail("session", kinds[flow->kind]);
+	run(flow);
 }
 
-/** start_all() - All threads, which begin together */
+/** ended() - One of them has said why it could not go on: so can nobody, for all end with the first process */
+static void ended(int number)
+{
+	(void)number;
+	_exit(1);
+}
+
+/** start_all() - All processes, which begin together */
 static void start_all(unsigned n)
 {
-	unsigned threads = 1;
+	pthread_barrierattr_t between_processes;
+	unsigned processes = 1;
 
 	for (unsigned i = 0; i < n; i++)
-		threads += flows[i].kind == BROADCAST ? 1 : 2;
-	pthread_barrier_init(&begin, NULL, threads);
+		processes += shared->flows[i].kind == BROADCAST ? 1 : 2;
+	pthread_barrierattr_init(&between_processes);
+	pthread_barrierattr_setpshared(&between_processes, PTHREAD_PROCESS_SHARED);
+	pthread_barrier_init(&shared->begin, &between_processes, processes);
+	signal(SIGCHLD, ended);
 	for (unsigned i = 0; i < n; i++) {
-		start(send_all, &flows[i]);
-		if (flows[i].kind != BROADCAST)
-			start(receive_all, &flows[i]);
+		start(send_all, &shared->flows[i]);
+		if (shared->flows[i].kind != BROADCAST)
+			start(receive_all, &shared->flows[i]);
 	}
-	pthread_barrier_wait(&begin);
+	pthread_barrier_wait(&shared->begin);
 }
 
 int main(int argc, char **argv)
@@ -210,18 +229,21 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+		fail("memory", "of the flows");
 	n = read_flows();
 	start_all(n);
 	begun = clock_ns();
 	sleep_until(begun + (uint64_t)(atof(argv[1]) * (double)SECOND_NS));
 	from = clock_ns();
 	for (unsigned i = 0; i < n; i++)
-		before[i] = atomic_load(&flows[i].octets);
+		before[i] = atomic_load(&shared->flows[i].octets);
 	sleep_until(from + (uint64_t)(atof(argv[2]) * (double)SECOND_NS));
 	until = clock_ns();
 	printf("{\"seconds\": %.6f, \"octets\": [", (double)(until - from) / (double)SECOND_NS);
 	for (unsigned i = 0; i < n; i++)
-		printf("%s%" PRIu64, i ? ", " : "", atomic_load(&flows[i].octets) - before[i]);
+		printf("%s%" PRIu64, i ? ", " : "", atomic_load(&shared->flows[i].octets) - before[i]);
 	printf("]}\n");
 	return 0;
 }

@@ -23,10 +23,6 @@
  *   A receiver that is too slow loses in its own socket (SO_RXQ_OVFL). That is loss like any other, for what use is a
  *   path whose far end it starves of CPU? But it is told apart. The socket's buffer is BUFFER_BYTES if the kernel
  *   allows; what it has become is told, too.
- *
- *   Each end is a session of its own. Where sessions are groups to the scheduler (CONFIG_SCHED_AUTOGROUP), two ends of
- *   one session share its weight: the receiver has the less of the CPUs the more the sender takes. Two hosts do not
- *   know that, nor do two containers, which are control groups of their own.
  */
 #define _GNU_SOURCE
 #define PROGRAM		"udp_load"
@@ -36,7 +32,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
 #ifndef SOL_UDP
 #define SOL_UDP		17
@@ -379,8 +374,6 @@ int main(int argc, char **argv)
 {
 	struct trial trial = { .fd = -1, .train = 1 };
 
-	if (setsid() < 0 && getsid(0) != getpid())
-		fail("begin", "a session");
 	if (argc == 3 && strcmp(argv[1], "receive") == 0)
 		receive(argv[2]);
 	if (argc != 8 || strcmp(argv[1], "send") != 0 || atof(argv[5]) <= 0) {

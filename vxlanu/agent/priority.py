@@ -1,9 +1,10 @@
 """The agent's share of the CPUs.
 
 A frame of any container waits for a worker, and a worker waits for a CPU like every other process. Kernel vxlan has no
-such wait: it runs in the sender's own system call. So where 32 containers sent UDP as fast as they could on two CPUs,
-the workers got a fifth of them, and 32 TCP streams beside them a twelfth of what kernel vxlan gives; at nice -3 half
-(benchmarks/NOTES.md, Scheduling).
+such wait: it runs in the sender's own system call. So where containers send UDP as fast as they can and keep all CPUs
+busy, an agent carries by what it weighs: 64 such senders on two CPUs get 0.10 Gbit/s through at nice 0, 0.19 at -3, and
+0.75 at -10. But an agent that weighs more keeps round trips waiting that have the machine for themselves, so the
+default is small (benchmarks/NOTES.md, Scheduling).
 
 A nice value counts among the tasks of one group alone. Where CONFIG_SCHED_AUTOGROUP is on every session is a group,
 with a nice value of its own, so that is set as well, if the session is ours: not that of somebody's shell. Control

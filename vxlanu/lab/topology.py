@@ -10,6 +10,8 @@ Rules of this file
   1. No state but the supervisor's pid and the plan: what there is, is looked at when it is asked for.
   2. Every wait is a poll for something that can be observed, with a limit; its failure tells the story (agents, logs).
   3. Files of the lab are reached through /proc/PID/root, commands run inside through `namespaces`.
+  4. Each command is a session of its own, as each agent is: to the scheduler a group of its own, as containers are
+     (CONFIG_SCHED_AUTOGROUP). Two ends of one session would share its weight, as no two hosts do.
 """
 
 from __future__ import annotations
@@ -289,7 +291,7 @@ class Lab:
         """Run `argv` in `name` to its end; with `check` a non-zero status is an error that shows what it said."""
         done = subprocess.run(
             self.command(name, argv), env=self.environment(name), input=text, capture_output=True, text=True,
-            timeout=timeout_s, check=False,
+            timeout=timeout_s, check=False, start_new_session=True,
         )  # fmt: skip
         if check and done.returncode != 0:
             said = (done.stderr or done.stdout).strip()
@@ -302,7 +304,7 @@ class Lab:
         waited for: the command itself, not what that has started."""
         with subprocess.Popen(
             self.command(name, argv), env=self.environment(name), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         ) as process:  # fmt: skip
             try:
                 yield process
