@@ -41,7 +41,7 @@ help:
 	@echo 'make kernels  the tests that lean on the kernel, on kernels of Debian 11 to 13, under QEMU (long)'
 	@echo 'make units    our systemd unit beside those of Docker, under systemd in a QEMU guest (minutes)'
 	@echo 'make accept   the figures that this version promises, measured on this machine (long)'
-	@echo 'make bench    vxlanu beside kernel vxlan and the bare underlay: the main ratios (5 minutes)'
+	@echo 'make bench    vxlanu beside kernel vxlan: the main ratios (5 minutes)'
 	@echo 'make clean    remove everything that was made here, .venv too'
 
 demo: setup-demo build
@@ -56,7 +56,7 @@ accept: setup-test build
 	@$(PYTEST) -m accept -s $(PYTEST_FLAGS)
 
 bench: setup-bench build $(VENV)/.bench
-	@$(BIN)/python -m benchmarks compare --peers vxlanu,veth,kernel --meters short --seconds 1 $(BENCH_FLAGS)
+	@$(BIN)/python -m benchmarks compare --peers vxlanu,kernel --meters short --seconds 1 $(BENCH_FLAGS)
 
 fuzz: setup-test build
 	@VXLANU_FUZZ_TIMES=$${VXLANU_FUZZ_TIMES:-100} $(PYTEST) tests/fuzz --timeout 3600 $(PYTEST_FLAGS)
