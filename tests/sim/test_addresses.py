@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 from ipaddress import ip_interface, ip_network
+from typing import NamedTuple
 
 import pytest
 from simulator import Broken, Cluster, Host, Weather
@@ -194,8 +195,23 @@ def test_a_minority_gets_no_new_block_and_goes_on_with_what_it_holds() -> None:
     cluster.attach(rest[0], network, other)  # positive control: the majority may
 
 
-def test_a_fixed_address_in_anothers_block_is_lent_and_given_back() -> None:
-    cluster = Cluster(2, hosts=2)
+class Lending(NamedTuple):
+    """Two hosts, of which one holds a block with an address that the other wants."""
+
+    cluster: Cluster
+    network: NetworkId
+    holder: Host
+    borrower: Host
+    wanted: str
+
+    def loans(self) -> set[str]:
+        """What the holder has on loan."""
+        return {text for block in self.holder.core.view.blocks(self.network) for text in block.body.loans}
+
+
+def lending_of(seed: int) -> Lending:
+    """Before anything is lent: the holder has one endpoint, hence the only block."""
+    cluster = Cluster(seed, hosts=2)
     cluster.start_all()
     network = cluster.network(cluster.hosts[0])
     cluster.until(cluster.agree, 5.0)
@@ -203,79 +219,62 @@ def test_a_fixed_address_in_anothers_block_is_lent_and_given_back() -> None:
     cluster.attach(holder, network)
     cluster.until(cluster.agree, 5.0)
     (block,) = holder.core.view.blocks(network)
-    base = block.body.prefix.partition("/")[0].rpartition(".")
-    wanted = f"{base[0]}.{int(base[2]) + 33}"
+    return Lending(cluster, network, holder, borrower, str(ip_network(block.body.prefix)[40]))
+
+
+def test_a_fixed_address_in_anothers_block_is_lent_and_given_back() -> None:
+    lending = lending_of(2)
+    cluster, network, holder, borrower, wanted = lending
     endpoint = cluster.attach(borrower, network, wanted)
     cluster.until(cluster.agree, 5.0)
-    loans = {text for b in holder.core.view.blocks(network) for text in b.body.loans}
-    assert loans == {wanted}
+    assert lending.loans() == {wanted}
     cluster.allocate(holder, network, wanted)
     cluster.until(lambda: bool(cluster.refused), 20.0)
     assert cluster.refused[0].name == "address_in_use" and "h2" in cluster.refused[0].holder
     cluster.detach(borrower, network, endpoint)
-    cluster.until(lambda: not any(b.body.loans for b in holder.core.view.blocks(network)), 15.0)
+    cluster.until(lambda: not lending.loans(), 15.0)
     cluster.attach(holder, network, wanted)  # and may be had again
 
 
 def test_a_lost_answer_to_a_loan_heals_by_audit() -> None:
-    cluster = Cluster(3, hosts=2)
-    cluster.start_all()
-    network = cluster.network(cluster.hosts[0])
-    cluster.until(cluster.agree, 5.0)
-    holder, borrower = cluster.hosts
-    cluster.attach(holder, network)
-    cluster.until(cluster.agree, 5.0)
-    prefix = holder.core.view.blocks(network)[0].body.prefix
-    first, _, last = prefix.partition("/")[0].rpartition(".")
-    cluster.allocate(borrower, network, f"{first}.{int(last) + 40}")
-    cluster.until(lambda: any(b.body.loans for b in holder.core.view.blocks(network)), 5.0)
+    lending = lending_of(3)
+    cluster, network, _, borrower, wanted = lending
+    cluster.allocate(borrower, network, wanted)
+    cluster.until(lambda: bool(lending.loans()), 5.0)
     cluster.crash(borrower)  # before or after its journal had it: both are in order
     cluster.start(borrower)
     cluster.until(lambda: cluster.all_alive() and cluster.agree(), 10.0)
     leased = bool(borrower.core._parts.ipam.leases.given[network])
     cluster.run(25.0)
-    assert any(b.body.loans for b in holder.core.view.blocks(network)) is leased
+    assert bool(lending.loans()) is leased
 
 
 def test_a_return_that_is_lost_on_its_way_is_repeated_soon() -> None:
-    cluster = Cluster(2, hosts=2)
-    cluster.start_all()
-    network = cluster.network(cluster.hosts[0])
+    lending = lending_of(2)
+    cluster, network, holder, borrower, wanted = lending
+    endpoint = cluster.attach(borrower, network, wanted)
     cluster.until(cluster.agree, 5.0)
-    holder, borrower = cluster.hosts
-    cluster.attach(holder, network)
-    cluster.until(cluster.agree, 5.0)
-    first, _, last = holder.core.view.blocks(network)[0].body.prefix.partition("/")[0].rpartition(".")
-    endpoint = cluster.attach(borrower, network, f"{first}.{int(last) + 40}")
-    cluster.until(cluster.agree, 5.0)
-    assert any(b.body.loans for b in holder.core.view.blocks(network))
+    assert lending.loans()
     cluster.cut([borrower], [holder])
     cluster.detach(borrower, network, endpoint)
     cluster.run(0.1)
     cluster.heal()
-    cluster.until(lambda: not any(b.body.loans for b in holder.core.view.blocks(network)), 1.5)
+    cluster.until(lambda: not lending.loans(), 1.5)
 
 
 def test_what_a_crash_left_on_loan_is_given_back_as_soon_as_its_borrower_is_among_others_again() -> None:
-    cluster = Cluster(3, hosts=2)
-    cluster.start_all()
-    network = cluster.network(cluster.hosts[0])
-    cluster.until(cluster.agree, 5.0)
-    holder, borrower = cluster.hosts
-    cluster.attach(holder, network)
-    cluster.until(cluster.agree, 5.0)
-    prefix = holder.core.view.blocks(network)[0].body.prefix
-    first, _, last = prefix.partition("/")[0].rpartition(".")
+    lending = lending_of(3)
+    cluster, network, holder, borrower, wanted = lending
     cluster.cut([holder], [borrower])  # its answer does not arrive
-    cluster.allocate(borrower, network, f"{first}.{int(last) + 40}")
-    cluster.until(lambda: any(b.body.loans for b in holder.core.view.blocks(network)), 5.0)
+    cluster.allocate(borrower, network, wanted)
+    cluster.until(lambda: bool(lending.loans()), 5.0)
     cluster.crash(borrower)
     cluster.start(borrower)
     cluster.run(4.0)
     assert not borrower.took(Joined)
     cluster.heal()
     cluster.until(lambda: bool(borrower.took(Joined)), 10.0)
-    cluster.until(lambda: not any(b.body.loans for b in holder.core.view.blocks(network)), 0.5)
+    cluster.until(lambda: not lending.loans(), 0.5)
 
 
 def test_more_hosts_than_blocks_borrow_from_each_other_until_the_pool_is_empty() -> None:
