@@ -216,6 +216,14 @@ def test_a_path_that_got_narrower_is_noticed_and_counted(namespaces: Namespaces)
         assert one.namespace.pings(other.v4), "small ones still pass"
 
 
+def test_a_path_mtu_that_no_ip_packet_has_is_refused(namespaces: Namespaces) -> None:
+    with Bench.of(namespaces) as bench:
+        engine, vtep = bench.hosts[0].engine, bench.hosts[0].vteps[bench.hosts[1].own]
+        said = {mtu: lib.vx_vtep_path_mtu(engine, vtep, mtu) for mtu in (576, 65535, 575, 65536, 65536 + 1500)}
+        assert said == {576: 576, 65535: 65535} | dict.fromkeys((575, 65536, 65536 + 1500), -errno.EINVAL)
+        assert lib.vx_vtep_path_mtu(engine, vtep, 0) == 65535, "the last one that was taken"
+
+
 def test_frames_of_no_member_and_of_another_vni_are_dropped_and_counted(namespaces: Namespaces) -> None:
     with Bench.of(namespaces, hosts=2, strangers=1) as bench:
         victim, friend = bench.containers

@@ -282,6 +282,22 @@ static void a_path_mtu_never_rises_by_a_failure(void)
 	stand_free(stand);
 }
 
+static void a_path_mtu_is_at_most_the_longest_ip_packet(void)
+{
+	struct stand *stand = set_up(NONE);
+	struct vx_frame longest = small_frame(stand, VX_ETH_LEN + UINT16_MAX, 1);	/* of a TAP's largest MTU */
+	struct vx_vtep *vtep = vx_net_vtep(stand->scene->tables, (uint32_t)stand->scene->member);
+
+	for (unsigned i = 0; i <= VX_TX_RETRIES; i++)
+		sends.step[i] = -EMSGSIZE;
+	queue(stand, &longest, stand->scene->member);
+	flush(stand);
+	EQUAL(dropped(stand, stand->scene->member, VX_PKT_TOO_BIG), 1);
+	EQUAL(vtep->seat->path_mtu, UINT16_MAX);	/* one less than the packet had is too much for it */
+	EQUAL(stand->told[0].value, UINT16_MAX);
+	stand_free(stand);
+}
+
 static void each_error_drops_one_send_under_its_reason_and_stops_no_other(void)
 {
 	static const struct {
@@ -567,6 +583,7 @@ CASES(CASE(own_namespace), CASE(a_full_socket_keeps_its_messages_and_blocks),
       CASE(a_refused_batch_leaves_as_singles_and_demotes_its_vtep_once),
       CASE(what_fails_as_singles_too_is_not_udp_segments_fault),
       CASE(a_batch_too_long_for_an_old_kernel_is_no_reason_to_demote), CASE(a_path_mtu_never_rises_by_a_failure),
+      CASE(a_path_mtu_is_at_most_the_longest_ip_packet),
       CASE(each_error_drops_one_send_under_its_reason_and_stops_no_other),
       CASE(a_send_that_a_queue_dropped_costs_its_segments_only), CASE(an_old_icmp_error_costs_nobody_a_datagram),
       CASE(each_send_of_a_message_is_tried_anew), CASE(a_vtep_without_route_stops_no_other),

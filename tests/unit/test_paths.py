@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import cast
 
+import pytest
+
 from vxlanu.agent.paths import REFUSED_S, Paths
 from vxlanu.dataplane import Dataplane, VtepRef
 from vxlanu.nsopen import NamespaceHelper
@@ -84,6 +86,14 @@ def test_without_a_route_nothing_is_said() -> None:
     host.link, host.known = 0, 1400
     asyncio.run(paths_of(host).look())
     assert host.known == 1400
+
+
+@pytest.mark.parametrize(("link", "known"), [(65536, 65535), (65535, 65535), (500, 576)])
+def test_what_the_fast_path_is_told_is_a_width_that_it_takes(link: int, known: int) -> None:
+    host = Host()
+    host.link = link  # a loopback interface is wider than any IP packet is long
+    asyncio.run(paths_of(host).look())
+    assert host.known == known
 
 
 def test_a_vtep_that_went_and_came_back_is_looked_at_again() -> None:
