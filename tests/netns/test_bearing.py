@@ -53,6 +53,12 @@ HARMS = (
     "neigh replace 192.0.2.9 dev eth0 lladdr 02:00:00:00:00:0b nud reachable",
     "-6 neigh del fd97::9 dev eth0",
 )
+MOVES = {
+    "neigh replace 192.0.2.9 dev eth0 lladdr 02:00:00:00:00:0b nud reachable": {"192.0.2.9", "198.51.100.7"},
+    "neigh replace 192.0.2.9 dev eth0 nud failed": {"192.0.2.9", "198.51.100.7"},
+    "-6 neigh del fd97::9 dev eth0": {"fd97::9"},
+    "route add default dev d0": set[str](),
+}
 
 
 def inside(host: Namespace, do: Callable[[], None]) -> None:
@@ -142,6 +148,7 @@ def test_a_container_that_comes_and_goes_bears_on_nothing(host: Namespace, liste
     poll(lambda: kinds(listener.hear()).count(17) >= 2, what="both ends of the link have ended")
     assert len(kinds(listener.bundles)) > 2 * len(CONTAINER), "positive control"
     assert {judge.of(it) for it in listener.bundles} == {Weight.NOTHING}
+    assert not set[str]().union(*map(judge.moved, listener.bundles))
 
 
 @pytest.mark.parametrize("harm", HARMS)
@@ -151,6 +158,18 @@ def test_what_changes_the_way_is_looked_at(host: Namespace, listener: Listener, 
     listener.forget()
     host.ip(*harm.split())
     poll(lambda: Weight.NOW in map(judge.of, listener.hear()), what="a look is due", story=host.story)
+
+
+@pytest.mark.parametrize(("harm", "moved"), MOVES.items())
+def test_what_goes_by_a_neighbour_that_moved_is_told(
+    host: Namespace, listener: Listener, harm: str, moved: set[str]
+) -> None:
+    poll(lambda: settled(host), what="the links have their addresses", story=host.story)
+    judge = bearing(host)
+    listener.forget()
+    host.ip(*harm.split())
+    poll(lambda: Weight.NOW in map(judge.of, listener.hear()), what="a look is due", story=host.story)
+    assert set[str]().union(*map(judge.moved, listener.bundles)) == moved
 
 
 def test_a_route_may_count_again_without_a_word_when_its_link_gets_a_carrier(

@@ -68,6 +68,20 @@ def test_what_a_message_means(bundle: bytes, weight: Weight) -> None:
     assert after(DIRECT, ROUTED, SIXTH).of(bundle) is weight
 
 
+MOVED = {
+    "another MAC": {DIRECT},
+    "another MAC, and stale": {DIRECT},
+    "does not answer": {DIRECT},
+    "was forgotten": {DIRECT},
+    "is known now": {ROUTED},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_must_not_go_by_a_mac_any_more(case: str) -> None:
+    assert after(DIRECT, ROUTED, SIXTH).moved(CASES[case][0]) == MOVED.get(case, set())
+
+
 def test_of_a_bundle_the_weightiest_counts() -> None:
     nothing, later, now = (CASES[it][0] for it in ("a container's link", "stale", "the TAP"))
     bearing = after(DIRECT, ROUTED, SIXTH)

@@ -179,6 +179,39 @@ def test_a_neighbour_that_is_resolved_while_we_look_is_not_missed(world: World) 
     world.tell((nothing, lambda: world.plane.told == [(MAC, OWN)]))
 
 
+def test_a_next_hop_whose_mac_is_another_is_withdrawn_at_once_though_the_look_has_to_wait(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, both = VtepRef("192.0.2.3"), [(MAC, OWN)] * 2
+    monkeypatch.setattr(changes, "REST", 1e9)
+    world.plane.use(FAR, other)
+
+    def nothing_new() -> None:
+        world.host.say(netlink.neighbour(1, FAR.address, MAC, netlink.REACHABLE))
+        world.host.say(netlink.link(1, "lo"))
+
+    def move() -> None:
+        assert world.plane.told == both, "positive control"
+        world.host.say(netlink.neighbour(1, FAR.address, "02:00:00:00:00:0a", netlink.REACHABLE))
+
+    world.tell(
+        (nothing, lambda: world.plane.told == both),
+        (nothing_new, turns()),
+        (move, turns()),
+    )
+    assert world.plane.told == [*both, None] and world.host.looks == 1
+    assert world.plane.real._hops == {FAR: None, other: (MAC, OWN)}
+
+
+def test_a_next_hop_that_moves_while_we_look_is_withdrawn_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "REST", 1e9)
+    world.host.meanwhile = lambda: world.host.say(netlink.neighbour(1, FAR.address, "", netlink.FAILED))
+    world.tell((nothing, lambda: world.plane.told == [(MAC, OWN), None]))
+    assert world.host.looks == 1
+
+
 def test_a_look_that_failed_withdraws_all_and_is_made_again(world: World) -> None:
     def fail() -> None:
         world.host.fails = True

@@ -9,6 +9,7 @@ Rules of this file
      than the uplink, all links matter. Where routes are passed over while their link has no carrier, they always do:
      one that gets it is no news of its routes either.
   4. A neighbour that is only stale can wait: its MAC counts on, the kernel just has to be made to ask again.
+  5. One that has another MAC, or none, cannot wait even for a look: `moved` tells what must not go by it any more.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import socket
 import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
-from vxlanu.nsopen import NextHops, UplinkFacts
+from vxlanu.nsopen import NextHop, NextHops, UplinkFacts
 from vxlanu.nsopen.rtnetlink import NUD_STALE, NUD_VALID, attributes, messages
 
 __all__ = ["Bearing", "Weight"]
@@ -34,6 +36,7 @@ LINK_BYTES, ROUTE_BYTES, NEIGHBOUR_BYTES = 16, 12, 12  # struct ifinfomsg, rtmsg
 INDEX = struct.Struct("=i")  # behind the first four bytes of ifinfomsg, ifaddrmsg, tcmsg and ndmsg
 STATE = struct.Struct("=H")  # of ndmsg, behind that
 WIDTH: dict[int, int] = {socket.AF_INET: 4, socket.AF_INET6: 16}
+UNREADABLE = (struct.error, OSError, LookupError, ValueError)  # cut short, or of a kind that is new
 
 
 class Weight(IntEnum):
@@ -48,13 +51,15 @@ class Weight(IntEnum):
 class Bearing:
     """What the last look went by.
 
-    devices: the uplink and its TAP. addresses: ours and of the VTEPs (`_key`), sorted. neighbours: next hops with their
-    MACs, empty while not known. all_links: routes may change without a message of their own.
+    devices: the uplink and its TAP. addresses: ours and of the VTEPs (`_key`), sorted. hops: as found, by address.
+    neighbours: next hops with their MACs, empty while not known. all_links: routes may change without a message of
+    their own.
     """
 
     devices: frozenset[int]
     ifname: str
     addresses: tuple[bytes, ...]
+    hops: Mapping[str, NextHop]
     neighbours: Mapping[bytes, bytes]
     all_links: bool
 
@@ -66,6 +71,7 @@ class Bearing:
             devices=frozenset((opened.index, opened.uplink)),
             ifname=opened.uplink_ifname,
             addresses=tuple(sorted(_key(_packed(it)) for it in asked | {own})),
+            hops=found.items,
             neighbours={_packed(it.via): bytes.fromhex(it.mac.replace(":", "")) for it in found.items.values()},
             all_links=found.carrier or not asked <= found.items.keys(),
         )
@@ -76,8 +82,17 @@ class Bearing:
             return Weight.NOW
         try:
             return max((self._one(kind, body) for kind, _, body in messages(bundle)), default=Weight.NOTHING)
-        except (struct.error, OSError, LookupError, ValueError):  # cut short, or of a kind that is new
+        except UNREADABLE:
             return Weight.NOW
+
+    def moved(self, bundle: bytes) -> set[str]:
+        """The addresses whose next hop has another MAC than we know, or none, as neighbour messages in a bundle say."""
+        neighbours = set[bytes]()
+        with suppress(*UNREADABLE):
+            for kind, _, body in messages(bundle):
+                if kind in (NEWNEIGH, DELNEIGH) and self._one(kind, body) is Weight.NOW:
+                    neighbours.add(attributes(body, NEIGHBOUR_BYTES, frozenset((NDA_DST,)))[NDA_DST])
+        return {address for address, hop in self.hops.items() if _packed(hop.via) in neighbours}
 
     def _one(self, kind: int, body: bytes) -> Weight:
         if kind in (NEWLINK, DELLINK):

@@ -4,7 +4,7 @@ Rules of this file
   1. A frame that is injected goes where we say, and the kernel asks nobody whether that is still right. So whatever
      netlink says that bears on the links, routes, rules and neighbours concerned (bearing.py) has everything looked at
      anew, and what is not known for certain has no next hop: the sockets reach it, and have the kernel look for the
-     neighbour.
+     neighbour. A look may have to wait (`rest`); what goes to a MAC that is not the neighbour's any more does not.
   2. A next hop that the fast path had refused stays refused until it is another one, or for REFUSED_S.
   3. The uplink TAP may go, or lose what leads from it to the uplink; or the uplink is replaced by another of its name;
      or there was no TAP to be had at the start. Then nobody has a next hop, and a new TAP takes the place of the old
@@ -55,11 +55,11 @@ class Injection:
         self._unable = ""
         self._refused: dict[VtepRef | None, tuple[float, str]] = {}
         self._due = asyncio.Event()
-        self._failed = self._broken = self._stale = self._looking = False
+        self._failed = self._broken = self._stale = False
         self._looked = self._next_make = 0.0
         self._pause = REMAKE_S
         self._unmade = ""
-        self._bearing: Bearing | None = None
+        self._bearing: Bearing | None = None  # none while we look, and before
         self._unjudged: list[bytes] = []
 
     async def open(self) -> None:
@@ -121,13 +121,19 @@ class Injection:
 
     def _hear(self, bundle: bytes) -> None:
         """Messages came. Those that come while we look are judged by what it finds."""
-        if self._looking and len(self._unjudged) < UNJUDGED_MAX:
-            self._unjudged.append(bundle)
+        if not self._bearing:
+            if len(self._unjudged) < UNJUDGED_MAX:
+                self._unjudged.append(bundle)
+            else:
+                self._due.set()
             return
-        weight = self._bearing.of(bundle) if self._bearing and not self._looking else Weight.NOW
+        weight = self._bearing.of(bundle)
+        self._stale |= weight is Weight.LATER
         if weight is Weight.NOW:
             self._due.set()
-        self._stale |= weight is Weight.LATER
+            moved = self._bearing.moved(bundle)
+            for vtep in [it for it in self._dataplane.path_mtus() if it.address in moved]:
+                self._tell(vtep, None)
 
     async def _look(self, uplink: OpenedUplink) -> None:
         used = frozenset(self._dataplane.path_mtus())
@@ -137,6 +143,9 @@ class Injection:
         self._forget_refusals(used)
         for vtep in used & self._dataplane.path_mtus().keys():
             self._tell(vtep, found.items.get(vtep.address))
+        unjudged, self._unjudged = self._unjudged, []
+        for bundle in unjudged:  # not before, or a next hop that moved while we looked would be told again
+            self._hear(bundle)
         if found.broken and time.monotonic() >= self._next_make:
             await self._make(uplink)
             if self._broken:
@@ -145,18 +154,14 @@ class Injection:
     async def _ask(self, uplink: OpenedUplink, addresses: Sequence[str]) -> NextHops:
         """The next hops, and from then on what bears on them. What failed is asked again (`check`)."""
         self._failed = self._stale = False
-        self._looking = True
+        self._bearing = None
         try:
             found = NextHops({}, NO_TAP, broken=True)
             if uplink.facts.index:
                 found = await self._helper.next_hops(addresses, uplink.facts, self._underlay.address)
         except VxlanuError as why:
             found, self._failed = NextHops({}, f"{why.what}: {why.why}"), True
-        self._looking = False
         self._bearing = Bearing.after(found, uplink.facts, addresses, self._underlay.address)
-        unjudged, self._unjudged = self._unjudged, []
-        for bundle in unjudged:
-            self._hear(bundle)
         return found
 
     async def _make(self, uplink: OpenedUplink) -> None:
