@@ -449,7 +449,7 @@ int vx_counters_read(const vx_engine *engine, int kind, int id, vx_counters *cou
 		if (id < 0 || (unsigned)id >= engine->workers)
 			return -ENOENT;
 		vx_stats_sum(&engine->worker[id].stats, VX_AT_ENGINE, 0, counters);
-		counters->events_lost = engine->rings[id].lost_total;
+		counters->events_lost = atomic_load_explicit(&engine->rings[id].lost_total, memory_order_relaxed);
 		return 0;
 	}
 	if (kind < VX_AT_ENGINE || kind > VX_AT_WORKER)
@@ -459,6 +459,6 @@ int vx_counters_read(const vx_engine *engine, int kind, int id, vx_counters *cou
 	for (unsigned i = 0; i < engine->workers; i++)
 		vx_stats_sum(&engine->worker[i].stats, (unsigned)kind, (uint32_t)id, counters);
 	for (unsigned i = 0; i <= engine->workers && kind == VX_AT_ENGINE; i++)
-		counters->events_lost += engine->rings[i].lost_total;
+		counters->events_lost += atomic_load_explicit(&engine->rings[i].lost_total, memory_order_relaxed);
 	return 0;
 }

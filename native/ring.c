@@ -47,7 +47,7 @@ void vx_ring_push(struct vx_ring *ring, vx_event *event)
 
 	if (!may_push(ring, event) || head - tail >= VX_RING_SLOTS) {
 		ring->lost++;
-		ring->lost_total++;
+		atomic_fetch_add_explicit(&ring->lost_total, 1, memory_order_relaxed);
 		return;
 	}
 	event->lost = ring->lost;

@@ -16,7 +16,7 @@ struct vx_ring {
 	_Alignas(64) _Atomic uint32_t head;	/* next slot to fill; the producer's */
 	bool pushed;				/* since the last kick; the producer's */
 	uint32_t lost;				/* since the last event that fitted; the producer's */
-	uint64_t lost_total;
+	_Atomic uint64_t lost_total;		/* of all time; the producer writes, anybody reads */
 	uint64_t earned_ns[VX_EVENT_KINDS];	/* limiter of each kind, as in storm.c; the producer's */
 	struct vx_bell *bell;
 	_Alignas(64) _Atomic uint32_t tail;	/* next slot to read; the consumer's */
