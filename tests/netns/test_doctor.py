@@ -8,6 +8,7 @@ Findings about one host are made in a namespace of its own, without an agent. Fi
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -328,6 +329,14 @@ def test_probing_shows_up_nowhere_in_the_drops(two: Lab) -> None:
     before = two.vxlanu("h2", "drops")
     assert fails(two, "h1", [])
     assert two.vxlanu("h2", "drops") == before
+
+
+def test_how_long_the_workers_wait_for_a_cpu_is_seen(two: Lab) -> None:
+    """Ok or a warning, as busy as this machine is."""
+    done = two.exec("h1", ["vxlanu", "doctor", "--json"], check=False)
+    found = one(json.loads(done.stdout)["findings"], "cpu")
+    assert found["state"] in (OK, WARN)
+    assert re.fullmatch(r"the workers ran on \d\.\d\d CPUs and waited for \d\.\d\d more", found["what"]), found
 
 
 def test_a_host_whose_own_address_is_gone_says_so(make_lab: Callable[..., Lab]) -> None:

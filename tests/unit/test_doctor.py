@@ -14,7 +14,19 @@ from sample_agent import golden
 from vxlanu.api import schema
 from vxlanu.cli.doctor import draw
 from vxlanu.doctor import host, network
-from vxlanu.doctor.facts import Clock, Conntrack, Facts, File, Firewall, Holder, Host, PluginSocket, Settings, Tun
+from vxlanu.doctor.facts import (
+    Clock,
+    Conntrack,
+    Facts,
+    File,
+    Firewall,
+    Holder,
+    Host,
+    PluginSocket,
+    Settings,
+    Tun,
+    Workers,
+)
 from vxlanu.doctor.finding import FAIL, OK, SKIP, WARN, Finding, Report
 from vxlanu.doctor.firewall import Chain, Condition, Rule
 from vxlanu.doctor.host import LOST_WITHOUT, NEEDED
@@ -36,6 +48,7 @@ WELL = Facts(
     ),
     tun=Tun(File("/dev/net/tun", DEVICE, 0, True), lacking={}),
     conntrack=Conntrack(0, 10, 1000),
+    workers=Workers(0.5, 0.3, 0.5),
     clock=Clock(True, 1500),
     key=File("/etc/vxlanu/cluster.key", stat.S_IFREG | 0o600, 0, True),
     state_dir=File("/var/lib/vxlanu", stat.S_IFDIR | 0o700, 0, True),
@@ -119,6 +132,8 @@ SICK: list[tuple[str, Facts, str, str]] = [
     ("user-namespaces", replace(ALONE, host=replace(USER, max_user_namespaces=0)), WARN, "max_user_namespaces="),
     ("user-namespaces", replace(ALONE, host=replace(USER, unprivileged_userns_clone=0)), WARN, "userns_clone=1"),
     ("user-namespaces", replace(ALONE, host=replace(USER, apparmor_restricts_userns=1)), WARN, "AppArmor"),
+    ("cpu", replace(WELL, workers=Workers(0.5, 0.05, 0.5)), WARN, "CPUWeight=900"),
+    ("cpu", replace(WELL, workers=None), SKIP, "root"),
     ("clock", replace(WELL, clock=Clock(False, 16_000_000)), WARN, "set-ntp"),
     ("clock", replace(WELL, clock=None), SKIP, ""),
     ("key", replace(ALONE, key=None), WARN, "key gen"),

@@ -27,7 +27,7 @@ WORST_FIRST = (FAIL, WARN, SKIP, OK)
 
 @click.command("doctor", cls=Command, examples=["vxlanu doctor", "vxlanu doctor --json | jq .findings"])
 def doctor() -> int:
-    """Look for what is wrong on this host: device, capabilities, ports, firewall, paths, members, clock, key.
+    """Look for what is wrong on this host: device, capabilities, CPU, ports, firewall, paths, members, clock, key.
 
     Works without an agent too; with one it also asks the other hosts what arrives there. Changes nothing. Exit code 1
     if anything fails.

@@ -5,6 +5,7 @@ Files
   facts      what was found out about the host, as values; None: could not be found out
   read       small readers that fill in the facts: /proc, /sys, tools; nothing is changed
   ports      a reader: who holds a port, kernel vxlan devices included
+  workers    a reader: how long the agent's workers wait for a CPU
   gather     all readers and the agent, in one go: `Facts` for one run
   firewall   rules as values, and what they do to a packet; nft's JSON
   iptables   the same from iptables-save

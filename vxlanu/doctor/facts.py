@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from vxlanu.api.schema import Netcheck, Network, Status
 from vxlanu.doctor.firewall import Chain
 
-__all__ = ["Clock", "Conntrack", "Facts", "File", "Firewall", "Holder", "Host", "PluginSocket", "Settings", "Tun"]
+__all__ = [
+    "Clock", "Conntrack", "Facts", "File", "Firewall", "Holder", "Host", "PluginSocket", "Settings", "Tun",
+    "Workers",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,15 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Workers:
+    """What the agent's workers, taken together, had of the CPUs while `seconds` passed, and how long they waited."""
+
+    seconds: float
+    ran_s: float
+    waited_s: float
+
+
+@dataclass(frozen=True)
 class Host:
     """The kernel's switches. `capabilities`: of the agent, else ours."""
 
@@ -125,6 +137,7 @@ class Facts:
     holders: tuple[Holder, ...] = ()
     firewall: Firewall = field(default_factory=Firewall)
     conntrack: Conntrack | None = None
+    workers: Workers | None = None
     clock: Clock | None = None
     plugin: PluginSocket | None = None
     config_error: str = ""

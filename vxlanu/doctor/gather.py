@@ -14,6 +14,7 @@ from vxlanu.api.schema import Netcheck, Network, Status
 from vxlanu.config import DOCKER_SOCKET, AgentConfig
 from vxlanu.doctor import read
 from vxlanu.doctor.facts import Facts, Settings
+from vxlanu.doctor.workers import workers
 from vxlanu.errors import BadRequest, NotFound, VxlanuError
 
 __all__ = ["gather"]
@@ -42,6 +43,7 @@ def gather(client: Client, member: str = "", *, host: bool) -> Facts:
         facts,
         host=own.host,
         tun=own.tun,
+        workers=workers(agent),
         clock=own.clock,
         plugin=read.plugin_socket(config.docker or DOCKER_SOCKET, agent),
         key=read.file(config.key_file) if config.key_file else None,

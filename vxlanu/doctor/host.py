@@ -19,6 +19,9 @@ RECEIVE_BYTES = 16 << 20  # native/limits.h: VX_RX_BUFFER
 OLDEST = (5, 10, 0)
 SEGMENT_BUG = ((7, 0, 0), (7, 1, 5))  # UDP_SEGMENT may corrupt the last segment (native/sock.c: vx_sock_segments)
 AGENT = "the agent"
+WAIT_LEAST, WAIT_TIMES = 0.2, 4.0
+"""CPUs waited for, and how many times those that workers run on: with bulk TCP 1 to 2 times, with 16 containers that
+send UDP as fast as two CPUs can 9 times (benchmarks/NOTES.md, Scheduling)."""
 
 
 def findings(facts: Facts) -> list[Finding]:
@@ -152,6 +155,25 @@ def receive_buffer(facts: Facts) -> Iterator[Finding]:
         yield ok("receive-buffer", f"net.core.rmem_max is {host.rmem_max}")
 
 
+def cpu(facts: Facts) -> Iterator[Finding]:
+    """The agent weighs as much as a container or two: many that keep all CPUs busy leave it little."""
+    seen = facts.workers
+    if facts.status is None:
+        return
+    if seen is None:
+        why = "the scheduler's counters of its threads cannot be seen from here"
+        yield skip("cpu", "how long the agent waits for a CPU is not known", why, "run it as root on the agent's host")
+        return
+    ran, waited = seen.ran_s / seen.seconds, seen.waited_s / seen.seconds
+    shown = f"the workers ran on {ran:.2f} CPUs and waited for {waited:.2f} more"
+    if waited >= WAIT_LEAST and waited >= WAIT_TIMES * ran:
+        why = "other processes keep the CPUs busy, and frames wait with the workers"
+        hint = "vxlanu agent --nice -10; under systemd CPUWeight=900 in its unit (systemctl edit vxlanu)"
+        yield warn("cpu", shown, why, hint)
+    else:
+        yield ok("cpu", shown)
+
+
 def neighbor_table(facts: Facts) -> Iterator[Finding]:
     """The kernel's limit holds for all namespaces together; containers of this host alone can reach it."""
     used, most = facts.host.neighbors, facts.host.neighbors_max
@@ -273,6 +295,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     kernel,
     offload,
     receive_buffer,
+    cpu,
     neighbor_table,
     user_namespaces,
     clock,

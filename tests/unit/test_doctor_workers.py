@@ -1,0 +1,64 @@
+"""How long workers wait for a CPU, as the kernel counts it, of processes that look like an agent's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from vxlanu.doctor.workers import LOOK_S, workers
+
+PROGRAM = """
+import ctypes, os, sys, time
+name, nice, does = sys.argv[1:]
+ctypes.CDLL(None).prctl(15, name.encode())  # PR_SET_NAME
+os.nice(int(nice))
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+print("ready", flush=True)
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    if does == "sleep":
+        time.sleep(60)
+"""
+
+
+@contextmanager
+def process(name: str, nice: int, does: str) -> Iterator[int]:
+    """On the first CPU, for a minute at most."""
+    command = [sys.executable, "-c", PROGRAM, name, str(nice), does]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stdout is not None and running.stdout.readline() == "ready\n"
+            yield running.pid
+        finally:
+            running.kill()
+
+
+@pytest.fixture(autouse=True)
+def counted() -> None:
+    if not Path("/proc/self/schedstat").exists():
+        pytest.skip("the kernel has no counters of waiting (CONFIG_SCHED_INFO)")
+
+
+def test_a_worker_waits_while_a_busy_process_of_more_weight_has_its_cpu() -> None:
+    with process("vx-worker-00", 10, "spin") as pid, process("busy", 0, "spin"):
+        seen = workers(pid)
+    assert seen is not None and seen.seconds >= LOOK_S
+    assert seen.waited_s > 2 * seen.ran_s, seen  # 1024 against 110
+
+
+def test_one_that_sleeps_neither_runs_nor_waits() -> None:
+    with process("vx-worker-00", 0, "sleep") as pid:
+        seen = workers(pid)
+    assert seen is not None
+    assert seen.ran_s < 0.1 and seen.waited_s < 0.1, seen
+
+
+def test_a_process_without_workers_or_none_says_nothing() -> None:
+    with process("another", 0, "sleep") as pid:
+        assert workers(pid) is None
+    assert workers(None) is None
