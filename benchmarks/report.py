@@ -39,12 +39,20 @@ class Measured:
 
 
 def write(measured: Measured, notes: str, folder: Path) -> Path:
-    """REPORT.md and its plots in `folder`. Return: the report's path."""
+    """REPORT.md and its plots in `folder`, instead of those of a report that was there. Return: the report's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = list(_lines(measured, notes, folder))
     report = folder / "REPORT.md"
-    report.write_text("\n".join(parts) + "\n")
+    before = _pictures(report.read_text()) if report.exists() else set()
+    text = "\n".join(_lines(measured, notes, folder)) + "\n"
+    for path in before - _pictures(text):
+        (folder / path).unlink(missing_ok=True)
+    report.write_text(text)
     return report
+
+
+def _pictures(text: str) -> set[str]:
+    """The plots that a report shows, as paths from its folder."""
+    return set(re.findall(r"^!\[.*\]\((plots/[^/)]+)\)$", text, flags=re.MULTILINE))
 
 
 def _lines(measured: Measured, notes: str, folder: Path) -> Iterator[str]:

@@ -72,6 +72,19 @@ def test_a_report_has_the_bars_what_limits_the_tables_and_the_plots(tmp_path: Pa
     assert "### Bulk TCP: what limits\n\nNot looked into yet." in unknown and "The code alone" not in unknown
 
 
+def test_the_plots_of_an_earlier_report_go_and_what_it_did_not_show_stays(tmp_path: Path) -> None:
+    require("matplotlib")
+    from benchmarks.report import Measured, write
+
+    run = run_of(series("vxlanu", 5, 5, 5), series("kernel", 10, 10, 10))
+    write(Measured([run, run]), NOTES, tmp_path)
+    mine = tmp_path / "plots" / "3-offload-mine.png"
+    mine.write_bytes(b"")
+    assert len(list((tmp_path / "plots").iterdir())) == 3
+    write(Measured([run]), NOTES, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["1-offload-throughput.png", mine.name]
+
+
 def test_bars_of_the_code_are_held_or_missed_by_so_much() -> None:
     assert [row[1:] for row in bars(CODE).rows] == [
         ("≤ 30 ns", "24.0 ns", "held"),
