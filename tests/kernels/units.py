@@ -9,6 +9,7 @@ has no name by which `make test` would find it. The tests are one story, in this
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from docker_hosts import DOCKER
 from egress_scene import CLIENT, SERVER
 from lab_ns import Namespace, Namespaces, poll, run
 
+from vxlanu.doctor.workers import workers
 from vxlanu.runtimes.docker.absence import standing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +38,13 @@ PATIENCE_S = 300.0  # an emulated processor; dockerd's own waits are among it
 EXPOSURE_MAX = {UNIT: 6.0, STAND_IN: 2.0}  # of systemd-analyze: 10 is a service without a line of confinement
 RESTARTS = 2  # of each kind; more make the story longer by minutes where the processor is emulated
 IMAGE = "empty"
+LOOKS = 20
+SENDS = """
+import socket, sys
+with socket.socket(type=socket.SOCK_DGRAM) as sending:
+    while True:
+        sending.sendto(bytes(64), (sys.argv[1], 9))
+"""
 REFUSES = "refuses Docker's requests"
 AWAY = "it does not run on this host any more: it was stopped; try: systemctl start vxlanu"
 
@@ -170,6 +179,32 @@ def test_it_runs_confined_and_lacks_nothing(guest: Guest) -> None:
         exposure = re.search(rf"exposure level for {unit}: ([0-9.]+)", said)
         assert exposure is not None and float(exposure[1]) <= most, said
     assert not re.search(" (warning|error) |Traceback", guest.log()), guest.story()
+
+
+def ran_and_waited(pid: int) -> tuple[float, float]:
+    """Seconds of the workers, in LOOKS looks one after the other."""
+    seen = [it for it in (workers(pid) for _ in range(LOOKS)) if it]
+    assert len(seen) == LOOKS
+    return sum(it.ran_s for it in seen), sum(it.waited_s for it in seen)
+
+
+def test_among_busy_services_the_unit_has_what_its_weight_says(guest: Guest) -> None:
+    """Their groups and its are in one slice; one of them sends as fast as it can, through its workers."""
+    busy = [f"busy-{number}" for number in range(4 * (os.cpu_count() or 1))]
+    sends = (sys.executable, "-c", SENDS, guest.address)
+    try:
+        for name in busy:
+            run("systemd-run", "--quiet", "--collect", f"--unit={name}", sys.executable, "-c", "while True: pass")
+        run("systemd-run", "--quiet", "--collect", "--unit=sends", "ip", "netns", "exec", guest.one.name, *sends)
+        waits = []  # for each second that they run
+        for weight in ("200", "900"):
+            ctl("set-property", "--runtime", "vxlanu", f"CPUWeight={weight}")
+            ran, waited = ran_and_waited(guest.number("MainPID"))
+            print(f"CPUWeight={weight}: the workers ran for {ran:.2f} s and waited for {waited:.2f}")
+            waits.append(waited / ran)
+        assert waits[1] < waits[0] / 2, waits
+    finally:
+        ctl("stop", "sends", *busy)
 
 
 def test_a_killed_agent_comes_back_to_its_taps(guest: Guest) -> None:
