@@ -96,6 +96,11 @@ def _is_x86_64() -> str | None:
     return None if platform.machine() == "x86_64" else "needs an x86_64: instructions are recorded for it"
 
 
+def _has_schedstat() -> str | None:
+    counted = Path("/proc/self/schedstat").exists()
+    return None if counted else "needs the scheduler's counters of waiting (CONFIG_SCHED_INFO)"
+
+
 def _has_gigabyte() -> str | None:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None if memory >= 1 << 30 else "needs a gigabyte of memory"
@@ -111,6 +116,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "matplotlib": _has_matplotlib,
     "injection": _has_injection,
     "legacy-tables": _has_legacy_tables,
+    "schedstat": _has_schedstat,
     "gigabyte": _has_gigabyte,
     "x86_64": _is_x86_64,
 }

@@ -6,42 +6,37 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
+from needs import require
 
 from vxlanu.doctor.workers import LOOK_S, workers
 
 PROGRAM = """
-import ctypes, os, sys, time
+import ctypes, os, select, sys
 name, nice, does = sys.argv[1:]
 ctypes.CDLL(None).prctl(15, name.encode())  # PR_SET_NAME
 os.nice(int(nice))
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 print("ready", flush=True)
-end = time.monotonic() + 60
-while time.monotonic() < end:
-    if does == "sleep":
-        time.sleep(60)
+while does == "spin" and not select.select([sys.stdin], [], [], 0)[0]:
+    pass
+sys.stdin.read()
 """
 
 
 @contextmanager
 def process(name: str, nice: int, does: str) -> Iterator[int]:
-    """On the first CPU, for a minute at most."""
+    """On the first CPU, until the block, or the one that runs it, ends."""
     command = [sys.executable, "-c", PROGRAM, name, str(nice), does]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-        try:
-            assert running.stdout is not None and running.stdout.readline() == "ready\n"
-            yield running.pid
-        finally:
-            running.kill()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None and running.stdout.readline() == "ready\n"
+        yield running.pid
 
 
 @pytest.fixture(autouse=True)
 def counted() -> None:
-    if not Path("/proc/self/schedstat").exists():
-        pytest.skip("the kernel has no counters of waiting (CONFIG_SCHED_INFO)")
+    require("schedstat")
 
 
 def test_a_worker_waits_while_a_busy_process_of_more_weight_has_its_cpu() -> None:

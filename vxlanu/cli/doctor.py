@@ -3,7 +3,7 @@
 Rules of this file
   1. Both work without an agent, and say what only an agent could have told.
   2. What takes time is the agent's question to the others, and only that shows progress: the teller is a thread, and
-     TAPs are tried by a fork.
+     TAPs are tried by a fork. The look at its workers is half a second.
   3. The exit code is 1 if anything fails, else 0: a warning is no reason for a script to stop.
 """
 
