@@ -1,9 +1,10 @@
 """The socket that dockerd asks on.
 
 Rules of this file
-  1. Every request is answered within ANSWER_S, with what was asked for or with the reason why not: dockerd holds locks
-     meanwhile. Work that takes longer goes on, also when we are told to stop; what it has made is undone, since
-     Docker was told that it failed. A repetition of what was done before makes nothing, and has nothing to undo.
+  1. Every request is answered within ANSWER_S, and NOTICE_S, with what was asked for or with the reason why not:
+     dockerd holds locks meanwhile. Work that takes longer goes on, also when we are told to stop; what it has made is
+     undone, since Docker was told that it failed. A repetition of what was done before makes nothing, and has nothing
+     to undo.
      What a busy host may take longer for is given WORK_S, the kernel's work at Join and the claim of a block of
      addresses: a container that starts late is better than one that does not (seen with 100 at once on two CPUs).
   2. A body is bounded before it is read, and decoded to the struct of its method; what fails is one sentence.
@@ -32,6 +33,7 @@ from vxlanu.runtimes.docker.shapes import Failed
 log = logging.getLogger("vxlanu.docker")
 
 ANSWER_S = 0.9
+NOTICE_S = 0.05  # a loop that was held up learns that the time is over before it learns what was done meanwhile
 WORK_S = 10.0
 BODY_BYTES_MAX = 256 * 1024  # the largest request, an endpoint with hundreds of published ports, is some 50 KB
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
@@ -146,13 +148,14 @@ class Server:
         self._at_work.add(task)
         task.add_done_callback(self._at_work.discard)
         try:
-            async with asyncio.timeout(chosen.patience_s):
-                return await answer
-        except TimeoutError:
-            if answer.done() and not answer.cancelled():  # in this very moment: who did it knows of no failure
+            for seconds in (chosen.patience_s, NOTICE_S):
+                await asyncio.wait({answer}, timeout=seconds)
+            if answer.done():
                 return answer.result()
             late = f"not done within {chosen.patience_s:g} s"
-            raise TryAgain(name, late, hint="again in a moment; vxlanu doctor") from None
+            raise TryAgain(name, late, hint="again in a moment; vxlanu doctor")
+        finally:
+            answer.cancel()  # whoever does it learns by this that Docker will not hear of it
 
     async def _do(
         self, name: str, chosen: Method, asked: msgspec.Struct, answer: asyncio.Future[msgspec.Struct]
