@@ -8,10 +8,13 @@ Rules of this file
   3. Under pytest-xdist one process runs all of a file, for its tests share a lab; the longest files are handed out
      first. (Not `--dist loadgroup`: with pytest 9.2, xdist 3.8 overlooks the groups.)
   4. Whatever a test makes on the host has a name with our pid in it and is gone afterwards (lab_ns.py).
+  5. All namespaces of a processor share a queue for what comes over veth. For the time of the tests it is long enough
+     that a flood of one test loses nothing of another's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +42,9 @@ __all__ = [
 
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same")
+
+BACKLOG = Path("/proc/sys/net/core/netdev_max_backlog")
+BACKLOG_FRAMES = 10_000  # instead of 1000; more could hold gigabytes of super-frames
 
 
 LONGEST = (
@@ -78,6 +84,15 @@ LONGEST = (
     "fuzz/",
 )
 """Which to begin with, so that no process is left alone with one of them in the end; computing among waiting ones."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # a process of xdist's: the first one sees to it
+        return
+    with contextlib.suppress(OSError):  # not root, or a container's /proc
+        was = int(BACKLOG.read_text())
+        BACKLOG.write_text(f"{max(was, BACKLOG_FRAMES)}")
+        config.add_cleanup(lambda: BACKLOG.write_text(f"{was}"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,7 +6,7 @@ out. No process is started in a container, and what was sent and what arrived ar
 Rules of this file
   1. An exchange returns what happened; the test says what had to happen.
   2. Bulk is measured in bytes, never in seconds: a slow machine takes longer and proves the same.
-  3. Datagrams may be lost: all namespaces of a processor share a queue (netdev_max_backlog), which others' bulk fills.
+  3. Datagrams may be lost: all namespaces of a processor share a queue, which others' bulk may fill (conftest.py).
      What does not come is sent again; what comes and was not sent is never excused.
 """
 
