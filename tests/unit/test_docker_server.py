@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from vxlanu.runtimes.docker import shapes
+from vxlanu.runtimes.docker import absence, shapes
 from vxlanu.runtimes.docker.absence import StandIn, standing
 from vxlanu.runtimes.docker.server import Made, Server, method
 
@@ -121,8 +121,11 @@ def _stand_in(folder: Path) -> StandIn:
     return StandIn(folder / "vxlanu.sock", state)
 
 
-def test_a_stop_whose_stand_in_was_just_killed_leaves_another_on_the_same_socket(tmp_path: Path) -> None:
+def test_a_stop_whose_stand_in_was_just_killed_leaves_another_on_the_same_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The server's own socket is closed by then."""
+    monkeypatch.setattr(absence, "ANSWER_S", WAIT_S)  # the heir is a Python that starts, on a busy machine
     path, one = tmp_path / "vxlanu.sock", _stand_in(tmp_path)
 
     async def scene() -> None:
