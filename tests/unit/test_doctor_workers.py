@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from lab_ns import poll
 from needs import require
 
+from vxlanu.doctor.facts import Workers
 from vxlanu.doctor.workers import LOOK_S, workers
 
 PROGRAM = """
@@ -39,18 +41,26 @@ def counted() -> None:
     require("schedstat")
 
 
+def look_shows(pid: int, what: Callable[[Workers], bool]) -> None:
+    """Some look does; one alone may be of a time in which the machine did something else."""
+
+    def look() -> bool:
+        looks.append(workers(pid))
+        assert looks[-1] is not None and looks[-1].seconds >= LOOK_S
+        return what(looks[-1])
+
+    looks: list[Workers | None] = []
+    poll(look, what="a look that shows it", story=lambda: "\n".join(map(str, looks)))
+
+
 def test_a_worker_waits_while_a_busy_process_of_more_weight_has_its_cpu() -> None:
     with process("vx-worker-00", 10, "spin") as pid, process("busy", 0, "spin"):
-        seen = workers(pid)
-    assert seen is not None and seen.seconds >= LOOK_S
-    assert seen.waited_s > 2 * seen.ran_s, seen  # 1024 against 110
+        look_shows(pid, lambda seen: seen.waited_s > max(seen.seconds / 2, 2 * seen.ran_s))  # 1024 against 110
 
 
 def test_one_that_sleeps_neither_runs_nor_waits() -> None:
     with process("vx-worker-00", 0, "sleep") as pid:
-        seen = workers(pid)
-    assert seen is not None
-    assert seen.ran_s < 0.1 and seen.waited_s < 0.1, seen
+        look_shows(pid, lambda seen: max(seen.ran_s, seen.waited_s) < 0.1)
 
 
 def test_a_process_without_workers_or_none_says_nothing() -> None:
