@@ -29,6 +29,9 @@ NATIVE := $(wildcard native/*.c native/*.h native/*.py) setup.py
 export SETUP PROCESSES
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
+# A clean environment asks the index for each package again: one slow answer of it is no reason to fail.
+export PIP_RETRIES ?= 10
+export PIP_TIMEOUT ?= 60
 
 .PHONY: help demo test accept fuzz sim kernels units lint wheel bench build setup-demo setup-test setup-bench clean
 
