@@ -11,6 +11,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from vxlanu.control.core.errors import Refusal
 from vxlanu.control.core.records import Endpoint, EndpointId, Network, NetworkId
 from vxlanu.control.identity import load_or_create, node_id
 from vxlanu.control.net import ControlPlane
+
+PATIENT = replace(LOCAL, suspicion_mult=60)  # a node that a busy machine holds up for seconds is not dead
+JOINED_S = 60.0
 
 
 class Sqlite:
@@ -88,11 +92,11 @@ async def main(directory: str, name: str, address: str, seed: str) -> None:
     state = Path(directory)
     journal = Sqlite(state / "rows.sqlite")
     identity = node_id(load_or_create(state / "identity.pem"))
-    config = Config(node=identity, name=name, control_host=address, seeds=(seed,), profile=LOCAL)
+    config = Config(node=identity, name=name, control_host=address, seeds=(seed,), profile=PATIENT)
     plane = ControlPlane(config, journal.rows(), journal)
     try:
         await plane.start()
-        await plane.first_join(5.0)
+        await plane.first_join(JOINED_S)
     except (OSError, Refusal) as error:
         print(json.dumps({"failed": str(error)}), flush=True)
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -41,7 +42,7 @@ def receiver() -> Iterator[int]:
 def sender(port: int) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as to:
         to.connect(("127.0.0.1", port))
-        to.settimeout(10)
+        to.settimeout(60)
         yield to
 
 
@@ -80,12 +81,26 @@ def test_a_straggler_of_an_earlier_trial_counts_nowhere_and_a_later_one_begins_a
         assert counted(to, trial + 1) == {"received": 1, "duplicates": 0, "reordered": 0}
 
 
+def trial_of(port: int, train: str) -> dict[str, float]:
+    """What a sender says of a tenth of its 400 datagrams at least; the rest is what a busy machine may keep it from.
+
+    It stays on one CPU, whose queue of the loopback keeps the order.
+    """
+    own = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
+    command = [*own, program("udp_load"), "send", "127.0.0.1", str(port), train, "2000", "200", "64"]
+    for _ in range(5):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        said: dict[str, float] = json.loads(done.stdout or '{"sent": 0}')
+        if said["sent"] > 40:
+            return said
+    raise AssertionError(f"five times too few sent, or no answer: {done}")
+
+
 @pytest.mark.parametrize("train", ["1", "4"])
 def test_all_that_is_sent_over_the_loopback_arrives_and_is_told(train: str) -> None:
     with receiver() as port:
-        command = [program("udp_load"), "send", "127.0.0.1", str(port), train, "2000", "200", "64"]
-        said = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert said["received"] == said["sent"] > 40 and said["bytes"] == 64 * said["received"]
+        said = trial_of(port, train)
+    assert said["received"] == said["sent"] and said["bytes"] == 64 * said["received"]
     assert said["sent"] <= 2000 * said["seconds"] + int(train)
     assert (said["duplicates"], said["reordered"], said["overflow"], said["refused"]) == (0, 0, 0, 0)
 
