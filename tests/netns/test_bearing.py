@@ -129,10 +129,12 @@ def bearing(host: Namespace, *, carrier: bool = False) -> Bearing:
 
 
 def settled(host: Namespace, links: int = 4) -> bool:
-    """The addresses that the kernel gives by itself are there."""
-    shown = json.loads(host.ip("-j", "-6", "address", "show", "scope", "link"))
-    given = [own for link in shown for own in link.get("addr_info", ()) if own]  # of another scope: an empty one
-    return len(given) == links
+    """The kernel has said all that it says by itself, and later than the command that was the reason: that a cable is
+    there, with the link's state, and each IPv6 address just before it gets its local route (__ipv6_ifa_notify())."""
+    states = [it["operstate"] for it in json.loads(host.ip("-j", "link")) if it["ifname"] != "lo"]
+    local = json.loads(host.ip("-j", "-6", "route", "show", "table", "local", "type", "local"))
+    own = [it["dst"] for it in local if it["dev"] != "lo"]  # one that it gave to each link, and ours
+    return states == ["UP"] * links and len(own) == links + 1
 
 
 def kinds(bundles: list[bytes]) -> list[int]:
