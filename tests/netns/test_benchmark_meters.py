@@ -34,8 +34,8 @@ CPUS = os.cpu_count() or 1
 PLAUSIBLE: list[tuple[Meter, float, float]] = [
     (Bulk(seconds=1), 0.05, 1000),
     (Connect(seconds=0.2), 10, 1e6),
-    (CpuPerGbit(gigabits=0.05, seconds=0.5), 0.01, 1.1 * CPUS / (0.05 * REACHED)),
-    (CpuPerPackets(kpps=1, seconds=0.5), 1, 1.1 * CPUS * 1e3 / REACHED),
+    (CpuPerGbit(gigabits=0.05, seconds=2), 0.01, 1.1 * CPUS / (0.05 * REACHED)),
+    (CpuPerPackets(kpps=1, seconds=2), 1, 1.1 * CPUS * 1e3 / REACHED),
 ]
 
 

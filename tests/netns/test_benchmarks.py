@@ -21,7 +21,11 @@ from lab_ns import poll
 
 from benchmarks.results import load
 
-pytestmark = [pytest.mark.netns, pytest.mark.interop("iperf3", "ethtool", "kernel-vxlan")]
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.interop("iperf3", "ethtool", "kernel-vxlan"),
+    pytest.mark.timeout(600),  # twelve seconds, on a machine that does nothing else
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("--peers", "vxlanu,kernel", "--meters", "tcp-1", "--seconds", "1")
@@ -52,7 +56,7 @@ def is_there(group: int) -> bool:
 def test_two_rounds_are_measured_printed_and_kept(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     with compare(file, "--rounds", "2") as process:
-        shown, told = process.communicate(timeout=120)
+        shown, told = process.communicate(timeout=500)
     assert process.returncode == 0, shown + told
     run = load(file)
     assert run.complete and run.machine.cores == os.cpu_count() and run.offloads["tx-udp_tnl-segmentation"]
@@ -73,7 +77,7 @@ def test_an_interrupt_keeps_what_was_measured_and_leaves_nothing_behind(tmp_path
                 break
         assert is_there(process.pid), "positive control"
         os.killpg(process.pid, signal.SIGINT)
-        shown, told = process.communicate(timeout=60)
+        shown, told = process.communicate(timeout=150)
     assert process.returncode == 130, shown + told
     run = load(file)
     assert not run.complete and [it.round for it in run.series[0].samples] == [1] and "broken off" in shown
