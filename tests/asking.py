@@ -12,11 +12,13 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from threading import Lock
 
+from vxlanu.api.client import Client
 from vxlanu.cli.main import main
 from vxlanu.errors import AnswerIsNo, VxlanuError
-from vxlanu.lab.topology import Json, parsed
+from vxlanu.lab.plan import agent_socket
+from vxlanu.lab.topology import Json, Lab, parsed
 
-__all__ = ["ONLY_ASK", "ask"]
+__all__ = ["ONLY_ASK", "PATIENCE_S", "ask", "client"]
 
 ONLY_ASK = {
     *("attach", "detach", "drops", "endpoint", "fdb", "link", "member", "neighbor", "netns", "network"),
@@ -27,6 +29,9 @@ ONLY_ASK = {
 NO = AnswerIsNo.exit
 """The status of `verify` that has printed differences: an answer like any other, for who asks until there are none."""
 
+PATIENCE_S = 60.0
+"""A person is told after ten seconds of silence that the agent hangs; on a busy machine it may have had no time."""
+
 _output = Lock()
 """Of this process, and its environment; one command at a time may have them."""
 
@@ -35,11 +40,16 @@ def ask(who: str, socket: Path, *arguments: str) -> Json:
     """`vxlanu ARGUMENTS --json` of the agent on `socket`, parsed; a list is its `items`. `who` is for the error."""
     said, complained = io.TextIOWrapper(io.BytesIO()), io.StringIO()
     with _output, _no_settings_of_ours(), redirect_stdout(said), redirect_stderr(complained):
-        status = main(["--socket", str(socket), *arguments, "--json"])
+        status = main(["--socket", str(socket), *arguments, "--json"], timeout_s=PATIENCE_S)
     said.seek(0)
     if status and (status, arguments[0]) != (NO, "verify"):
         raise VxlanuError(f"{who}: vxlanu {' '.join(arguments)}", f"status {status}: {complained.getvalue().strip()}")
     return parsed(said.read())
+
+
+def client(lab: Lab, host: str) -> Client:
+    """The API of a host's agent, asked from outside."""
+    return Client(str(lab.path(agent_socket(host))), timeout_s=PATIENCE_S)
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from asking import client
 from lab_ns import poll
 
-from vxlanu.api.client import Client
 from vxlanu.api.schema import Attach, NetworkCreate
 from vxlanu.lab.plan import UNDERLAY, agent_socket
 from vxlanu.lab.topology import Lab
@@ -75,11 +75,6 @@ class Footprint:
     descriptors: dict[str, list[int]]
     passing: dict[str, list[int]]
     entries: dict[str, int]
-
-
-def client(lab: Lab, host: str) -> Client:
-    """The API of a host's agent, from outside."""
-    return Client(str(lab.path(agent_socket(host))))
 
 
 def processes(lab: Lab, host: str) -> list[int]:

@@ -119,7 +119,7 @@ class Namespace:
     def ip(self, *arguments: str, check: bool = True) -> str:
         return run("ip", "-n", self.name, *arguments, check=check)
 
-    def pings(self, address: str, *, wait: int = 10) -> bool:
+    def pings(self, address: str, *, wait: int = 60) -> bool:
         """Whether an echo comes back from `address`, asked for again until `wait` seconds have passed."""
         asked = self.command("ping", "-n", "-q", "-c", "1", "-W", str(min(wait, 2)), address)
         end = time.monotonic() + wait

@@ -95,7 +95,7 @@ def exactly(count: int, seen: Callable[[], int]) -> bool:
     return seen() == count
 
 
-def pings(lab: Lab, place: str, address: str, *, count: int = 1, wait: int = 10) -> bool:
+def pings(lab: Lab, place: str, address: str, *, count: int = 1, wait: int = 60) -> bool:
     """Whether `count` echoes come back, one after the other, each asked for again until `wait` seconds have passed.
 
     A neighbour that does not answer ends a ping after three seconds, a missing route at once, whatever it was told.

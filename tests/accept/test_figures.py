@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from crowd import client, processes
+from asking import client
+from crowd import processes
 from streams import pings
 
 import vxlanu

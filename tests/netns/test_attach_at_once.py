@@ -33,7 +33,7 @@ def pair(make_module_lab: Callable[..., Lab]) -> Lab:
 
 
 def api(lab: Lab, host: int) -> Client:
-    return Client(str(lab.path(agent_socket(f"h{host}"))), slow_timeout_s=PATIENCE_S)
+    return Client(str(lab.path(agent_socket(f"h{host}"))), timeout_s=PATIENCE_S, slow_timeout_s=PATIENCE_S)
 
 
 def attached(lab: Lab, host: int, name: str) -> tuple[list[str], int]:

@@ -11,10 +11,9 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
+from asking import client
 from lab_ns import poll as value_of
 
-from vxlanu.api.client import Client
-from vxlanu.lab.plan import agent_socket
 from vxlanu.lab.topology import Completed, Lab, poll
 
 pytestmark = [pytest.mark.netns, pytest.mark.rootless]
@@ -46,7 +45,7 @@ def seen(lab: Lab) -> str:
     """Empty, if a host did not see the other alive just then."""
     shown: list[object] = []
     for host in ("h1", "h2"):
-        api = Client(str(lab.path(agent_socket(host))))
+        api = client(lab, host)
         endpoints, vteps = api.endpoints(), api.vteps()
         if {it.state for it in (*vteps.value.items, *endpoints.value.items)} & {"suspect", "dead", "down"}:
             return ""

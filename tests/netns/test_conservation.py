@@ -24,12 +24,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
+from asking import client
 from lab_ns import poll
 from sockets import SOL_UDP, UDP_SEGMENT, Bulk, bulk, udp_socket
 from streams import pings
 
-from vxlanu.api.client import Client
-from vxlanu.lab.plan import agent_socket
 from vxlanu.lab.topology import Lab
 
 pytestmark = pytest.mark.netns
@@ -70,7 +69,7 @@ class Count:
 def count(lab: Lab) -> Count:
     stats, drops = {}, {}
     for host in HOSTS:
-        api = Client(str(lab.path(agent_socket(host))))
+        api = client(lab, host)
         for row in api.stats().value.items:
             stats[host, row.scope, row.name] = {key: getattr(row, key) for key in FIELDS}
         for drop in api.drops().value.items:

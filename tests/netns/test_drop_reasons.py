@@ -25,6 +25,7 @@ from contextlib import AbstractContextManager, contextmanager
 from subprocess import DEVNULL, PIPE, Popen
 
 import pytest
+from asking import client
 from lab_ns import poll
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import ICMPv6ND_NA, IPv6
@@ -32,9 +33,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet
 from sockets import inside
 
-from vxlanu.api.client import Client
 from vxlanu.dataplane.reading import REASONS
-from vxlanu.lab.plan import agent_socket
 from vxlanu.lab.topology import Lab
 
 pytestmark = [pytest.mark.netns, pytest.mark.interop("nft", "tc")]
@@ -104,7 +103,7 @@ class Scene:
 
     def __init__(self, lab: Lab, capture: Stream, events: Stream, sockets: contextlib.ExitStack) -> None:
         self.lab, self.capture, self.events, self._sockets = lab, capture, events, sockets
-        self.api = Client(str(lab.path(agent_socket("h1"))))
+        self.api = client(lab, "h1")
         members = {row["name"]: str(row["address"]) for row in lab.vxlanu("h1", "member", "ls")}
         self.h1 = members["h1"]
         self.mac: dict[str, str] = {}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from crowd import client
+from asking import client
 from lab_ns import poll
 
 from vxlanu.api.schema import Attach

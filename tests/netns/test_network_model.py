@@ -12,10 +12,9 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
+from asking import client as api
 from streams import pings
 
-from vxlanu.api.client import Client
-from vxlanu.lab.plan import agent_socket
 from vxlanu.lab.topology import Completed, Lab, poll
 
 pytestmark = [pytest.mark.netns]
@@ -40,11 +39,6 @@ def pair(shared: Lab) -> Iterator[Lab]:
     poll(lambda: not one.endpoints().value.items, "h1 to hear of the detaches", 60)
     one.network_prune()
     poll(lambda: not two.networks().value.items, "h2 to hear of the removals", 60)
-
-
-def api(lab: Lab, host: str) -> Client:
-    """For what is not under test: a command line each would take most of the time."""
-    return Client(str(lab.path(agent_socket(host))))
 
 
 def attach(lab: Lab, container: str, network: str, *flags: str) -> Row:

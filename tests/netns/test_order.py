@@ -17,10 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from asking import client
 from numbered import HEAD, Order
 
-from vxlanu.api.client import Client
-from vxlanu.lab.plan import agent_socket
 from vxlanu.lab.topology import Lab, poll
 
 pytestmark = pytest.mark.netns
@@ -96,8 +95,8 @@ class Hosts:
 
     def delivered(self, name: str) -> int:
         """Frames written to a container so far."""
-        client = Client(str(self.lab.path(agent_socket(f"h{name[1]}"))))
-        return sum(row.received_frames for row in client.stats().value.items if row.name == name)
+        api = client(self.lab, f"h{name[1]}")
+        return sum(row.received_frames for row in api.stats().value.items if row.name == name)
 
     @contextmanager
     def traffic(self) -> Iterator[Numbered]:

@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Callable
 
 import pytest
+from asking import client as api
 
-from vxlanu.api.client import Client
 from vxlanu.api.schema import Reclaim, Reclaimed
 from vxlanu.errors import Conflict, NotFound, TryAgain, VxlanuError
-from vxlanu.lab.plan import RUN, agent_socket
+from vxlanu.lab.plan import RUN
 from vxlanu.lab.topology import Lab, poll
 
 pytestmark = [pytest.mark.netns]
@@ -29,10 +29,6 @@ def trio(make_module_lab: Callable[..., Lab]) -> Lab:
     lab.vxlanu("h1", "network", "create", NET, "--subnet", "192.168.9.0/29", "--internal")
     lab.vxlanu("h3", "attach", NET, "c3-1", "--ip", WANTED)
     return lab
-
-
-def api(lab: Lab, host: str) -> Client:
-    return Client(str(lab.path(agent_socket(host))))
 
 
 def state(lab: Lab, host: str) -> str:

@@ -21,12 +21,13 @@ from vxlanu.errors import BadRequest, near
 if TYPE_CHECKING:  # it loads http.client, a third of the start, which help and the completion of commands do without
     from vxlanu.api.client import Client, Reply
 
-__all__ = ["Command", "Group", "client", "emit", "global_options", "show", "socket_option", "wants_json"]
+__all__ = ["TIMEOUT", "Command", "Group", "client", "emit", "global_options", "show", "socket_option", "wants_json"]
 
 T = TypeVar("T")
 
 SOCKET = "vxlanu.socket"
 JSON = "vxlanu.json"
+TIMEOUT = "vxlanu.timeout"  # no option: main() is told it
 
 
 def _remember(key: str) -> Callable[[click.Context, click.Parameter, object], None]:
@@ -158,9 +159,10 @@ def wants_json() -> bool:
 
 def client(doing: str = "asking the agent") -> Client:
     """The agent this command line means; whoever looks on is told what we are `doing` once it takes a while."""
-    from vxlanu.api.client import Client
+    from vxlanu.api.client import TIMEOUT_S, Client
 
-    return Client(socket_option(), around=lambda: waiting(doing))
+    timeout_s = click.get_current_context().meta.get(TIMEOUT) or TIMEOUT_S
+    return Client(socket_option(), timeout_s=timeout_s, around=lambda: waiting(doing))
 
 
 def show(reply: Reply[T], draw: Callable[[T], Iterable[str]]) -> None:

@@ -21,7 +21,7 @@ import msgspec
 from click.shell_completion import CompletionItem
 
 from vxlanu import __version__
-from vxlanu.cli.command import Group, emit, wants_json
+from vxlanu.cli.command import TIMEOUT, Group, emit, wants_json
 from vxlanu.cli.render import printable
 from vxlanu.errors import AnswerIsNo, BadRequest, Refused, VxlanuError, near
 
@@ -143,10 +143,10 @@ def _status_when_alone(context: click.Context) -> None:
 root.callback = _status_when_alone
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The console script: returns the exit code."""
+def main(arguments: Sequence[str] | None = None, *, timeout_s: float | None = None) -> int:
+    """The console script: returns the exit code. `timeout_s`: how long the agent may be silent, if not as usual."""
     try:
-        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        code = _run(list(sys.argv[1:] if arguments is None else arguments), timeout_s)
         sys.stdout.flush()
         return code
     except click.exceptions.Exit as left:
@@ -181,13 +181,14 @@ def _drop_unwritten() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], timeout_s: float | None) -> int:
     asked_by_shell = os.environ.get("_VXLANU_COMPLETE")
     if asked_by_shell:
         from click.shell_completion import shell_complete
 
         return shell_complete(root, {}, "vxlanu", "_VXLANU_COMPLETE", asked_by_shell)
     with root.make_context("vxlanu", arguments) as context:
+        context.meta[TIMEOUT] = timeout_s
         answer = root.invoke(context)
     return answer if isinstance(answer, int) else 0
 

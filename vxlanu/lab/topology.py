@@ -373,7 +373,7 @@ class Lab:
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(10)
+        connection.settimeout(COMMAND_TIMEOUT_S)
         try:
             connection.connect(supervisor.address_of(self.plan.lab))
         except OSError:
