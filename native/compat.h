@@ -10,6 +10,9 @@
 #ifndef SO_RXQ_OVFL
 #define SO_RXQ_OVFL 40
 #endif
+#ifndef SO_MEMINFO
+#define SO_MEMINFO 55
+#endif
 #ifndef IP_PMTUDISC_PROBE
 #define IP_PMTUDISC_PROBE 3
 #endif

@@ -441,6 +441,18 @@ static uint32_t kind_max(int kind)
 	}
 }
 
+/** add_worker() - Add what a worker counted, and of the engine's what its socket lost since it last read a datagram */
+static void add_worker(const struct vx_worker *worker, unsigned kind, uint32_t id, vx_counters *sum)
+{
+	uint64_t *overflow = &sum->drops[VX_RX_OVERFLOW], before = *overflow;
+	uint32_t lost = kind == VX_AT_ENGINE ? vx_receiver_lost(&worker->receiver) : 0, unread;
+
+	vx_stats_sum(&worker->stats, kind, id, sum);
+	unread = lost - (uint32_t)(*overflow - before);
+	if (kind == VX_AT_ENGINE && unread <= INT32_MAX)	/* else the worker counted on meanwhile */
+		*overflow += unread;
+}
+
 /** vx_counters_read() - Counters of anything, summed over the workers (of VX_AT_WORKER: one). Any thread */
 int vx_counters_read(const vx_engine *engine, int kind, int id, vx_counters *counters)
 {
@@ -448,7 +460,7 @@ int vx_counters_read(const vx_engine *engine, int kind, int id, vx_counters *cou
 	if (kind == VX_AT_WORKER) {
 		if (id < 0 || (unsigned)id >= engine->workers)
 			return -ENOENT;
-		vx_stats_sum(&engine->worker[id].stats, VX_AT_ENGINE, 0, counters);
+		add_worker(&engine->worker[id], VX_AT_ENGINE, 0, counters);
 		counters->events_lost = atomic_load_explicit(&engine->rings[id].lost_total, memory_order_relaxed);
 		return 0;
 	}
@@ -457,7 +469,7 @@ int vx_counters_read(const vx_engine *engine, int kind, int id, vx_counters *cou
 	if (kind != VX_AT_ENGINE && (id < 0 || (uint32_t)id >= kind_max(kind)))
 		return -ENOENT;
 	for (unsigned i = 0; i < engine->workers; i++)
-		vx_stats_sum(&engine->worker[i].stats, (unsigned)kind, (uint32_t)id, counters);
+		add_worker(&engine->worker[i], (unsigned)kind, (uint32_t)id, counters);
 	for (unsigned i = 0; i <= engine->workers && kind == VX_AT_ENGINE; i++)
 		counters->events_lost += atomic_load_explicit(&engine->rings[i].lost_total, memory_order_relaxed);
 	return 0;

@@ -15,11 +15,13 @@
  *                     first IP packet fills it to the end.
  *   The frames of a train share a buffer, end to end: what writes in front of one, or behind it, writes into another.
  *
- *   The TOS comes along for ECN, and the kernel's own count of what it dropped for want of buffer.
+ *   The TOS comes along for ECN, and the kernel's own count of what it had dropped for want of buffer when it queued
+ *   the datagram. What it dropped since is known to vx_receiver_lost() alone, until another datagram comes.
  *   An idle agent's buffers go back to the kernel (vx_receiver_rest()): a burst long ago is no reason to hold memory.
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -141,6 +143,15 @@ static uint32_t later(uint32_t now, uint32_t *seen)
 		return 0;
 	*seen = now;
 	return grown;
+}
+
+/** vx_receiver_lost() - Datagrams that the kernel has ever dropped at the socket (sk_get_meminfo()). Any thread */
+uint32_t vx_receiver_lost(const struct vx_receiver *receiver)
+{
+	uint32_t info[SK_MEMINFO_VARS] = { 0 };
+	socklen_t len = sizeof(info);
+
+	return getsockopt(receiver->fd, SOL_SOCKET, SO_MEMINFO, info, &len) ? 0 : info[SK_MEMINFO_DROPS];
 }
 
 /** take_control() - Read TOS, size of a train and loss count that came with a datagram. Return: the losses */

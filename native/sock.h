@@ -60,6 +60,7 @@ void vx_sock_forget_errors(int fd);
 int vx_receiver_open(struct vx_receiver *receiver, int fd, const vx_config *config, _Atomic uint32_t *offloads);
 void vx_receiver_discard(struct vx_receiver *receiver);
 void vx_receiver_close(struct vx_receiver *receiver);
+uint32_t vx_receiver_lost(const struct vx_receiver *receiver);
 int vx_receiver_read(struct vx_receiver *receiver, uint32_t *overflow);
 unsigned vx_receiver_next(struct vx_receiver *receiver, struct vx_frame *frames);
 unsigned vx_receiver_followers(const struct vx_receiver *receiver, uint8_t **next);

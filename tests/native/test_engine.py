@@ -16,7 +16,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from data_plane import VNI, Bench, Container, Host, inside, kernel_vxlan, mac, new_engine, settled, transfer
+from data_plane import REASONS, VNI, Bench, Container, Host, inside, kernel_vxlan, mac, new_engine, settled, transfer
 from lab_ns import Namespace, Namespaces, Underlay, poll
 
 from vxlanu._native import ffi, lib
@@ -286,6 +286,32 @@ def test_every_frame_is_delivered_answered_absorbed_or_counted_as_dropped(namesp
             return from_near.in_frames == port.out_frames - answered + lost + refused
 
         poll(is_conserved, what="what arrived is delivered or counted", story=bench.story)
+
+
+def test_what_a_socket_lost_is_counted_though_nothing_comes_behind_it(namespaces: Namespaces) -> None:
+    """With a datagram the kernel tells what it had lost before; of a burst's end it tells with none."""
+    underlay, sent = Underlay.build(namespaces, 2), 1000
+    engine = new_engine(underlay.hosts[0], underlay.v4(1), receive_bytes=65536)
+    assert not isinstance(engine, int)
+    host = Host(underlay.hosts[0], underlay.v4(1), engine, -1)
+
+    def are_counted(number: int) -> None:
+        poll(lambda: sum(host.drops().values()) == number, what=f"{number} datagrams", story=host.story)
+
+    try:
+        with inside(underlay.hosts[1], lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as voice:
+            for _ in range(sent):
+                voice.sendto(bytes(64), (host.own, 4789))
+            poll(lambda: host.drops().get("rx_overflow", 0) > sent // 2, what="losses, though nobody reads")
+            assert inside(host.namespace, lambda: lib.vx_engine_start(engine)) == 0
+            are_counted(sent)
+            before = host.drops()
+            voice.sendto(bytes(64), (host.own, 4789))  # brings the count, which was in the sum already
+            are_counted(sent + 1)
+            assert host.drops()["rx_overflow"] == before["rx_overflow"]
+            assert host.counters(lib.VX_AT_WORKER).drops[REASONS.index("rx_overflow")] == before["rx_overflow"]
+    finally:
+        lib.vx_engine_free(engine)
 
 
 def test_a_port_that_is_refused_leaves_its_descriptor_to_the_caller(namespaces: Namespaces, tmp_path: Path) -> None:
