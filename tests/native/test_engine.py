@@ -102,7 +102,8 @@ def test_the_outer_header_shows_the_inner_ecn_field(namespaces: Namespaces, ipv6
             bench.hosts[1].namespace, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(kind))
         )
         wire.setblocking(False)
-        one.namespace.run("ping", "-n", "-q", "-c", "1", "-W", "10", "-Q", str(0xB8 | ecn), other.v4)
+        marked = ["ping", "-n", "-q", "-c", "1", "-W", "10", "-Q", str(0xB8 | ecn), other.v4]
+        poll(lambda: "1 received" in one.namespace.run(*marked, check=False), what="an echo", story=bench.story)
         seen = set()
         while select.select([wire], [], [], 0)[0]:
             frame = wire.recv(2000)

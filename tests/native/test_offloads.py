@@ -80,7 +80,7 @@ def exchange(server: Namespace, client: Namespace, to: str, sends: Sequence[Send
         ]
         ear.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         ear.bind((to, 0))
-        ear.settimeout(20)
+        ear.settimeout(60)
         got: Datagrams = []
         sent = 0
         for turn, send in enumerate(sends):

@@ -57,7 +57,7 @@ def to_and_fro(one: Container, other: Container, inner: str, port: int) -> Flow:
         inside(other.namespace, lambda: socket.socket(family, socket.SOCK_DGRAM)) as b,
     ):
         for voice, container, own in ((a, one, port), (b, other, PORT)):
-            voice.settimeout(20)
+            voice.settimeout(60)
             voice.bind((getattr(container, inner), own))
         for _ in range(ROUNDS):
             for source, sink in ((a, b), (b, a)):
@@ -92,6 +92,7 @@ def flows(bench: Bench, inner: str, workers: int) -> Iterator[tuple[Flow, list[s
     """Eight flows, one after the other, and whom each kept busy on either host."""
     one, other = bench.containers
     resolve_for_good(one.namespace, getattr(other, inner))
+    resolve_for_good(other.namespace, getattr(one, inner))
     for number in range(8):
         before = [work(host, workers) for host in bench.hosts]
         flow = to_and_fro(one, other, inner, PORT + 1 + number)
