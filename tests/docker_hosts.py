@@ -20,6 +20,7 @@ Rules of this file
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -45,6 +46,8 @@ UNDERLAY = "192.0.2"
 OUTSIDE = {1: "198.51.100", 2: "203.0.113"}
 SOCKET = Path("/run/vxlanu/agent.sock")
 LOG_TAIL_LINES = 30
+LATE = ": not done within "  # the plugin's word when the host was too busy for a request: it undoes what it has done
+LATE_TRIES, LATE_REST_S = 5, 2.0
 ECHO_S = 3  # for the answer to one echo request, before the next is sent
 
 # In the machine's own /etc/netns the files of other tests come and go.
@@ -199,16 +202,35 @@ class DockerHost:
             env=self.environment(), check=False,
         )  # fmt: skip
 
+    def call_again(
+        self, *words: str, timeout: float = 90.0, stdin: str = "", fails: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """`call`, and again if our plugin had no time for Docker, as it tells the user to; any other failure stands.
+
+        Once it was late, what follows may be refused while that is undone: tried until it succeeds or, with `fails`,
+        is refused for another reason.
+        """
+        done = self.call(*words, timeout=timeout, stdin=stdin)
+        for _ in range(LATE_TRIES if _late(done) else 0):
+            print(f"{self.name}: {' '.join(words)}: {done.stderr}")
+            if named := re.search(r" --name (\S+)", " ".join(words)):
+                self.call(DOCKER, "rm", "-f", named[1])  # `run` leaves what it could not start
+            time.sleep(LATE_REST_S)
+            done = self.call(*words, timeout=timeout, stdin=stdin)
+            if done.returncode == 0 or (fails and not _late(done)):
+                break
+        return done
+
     def run(self, *words: str, timeout: float = 90.0, stdin: str = "") -> str:
         """What a program printed; a failure carries all of its output."""
-        done = self.call(*words, timeout=timeout, stdin=stdin)
+        done = self.call_again(*words, timeout=timeout, stdin=stdin)
         if done.returncode != 0:
             raise AssertionError(f"{self.name}: {' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout.strip()
 
     def fails(self, *words: str, timeout: float = 90.0) -> str:
         """What a program said on stderr that must fail."""
-        done = self.call(*words, timeout=timeout)
+        done = self.call_again(*words, timeout=timeout, fails=True)
         assert done.returncode != 0, f"{self.name}: {' '.join(words)} succeeded:\n{done.stdout}"
         return done.stderr.strip()
 
@@ -390,6 +412,10 @@ def _emptied(host: DockerHost) -> bool:
     if done.returncode != 0:
         print(f"{host.name}: {done.stderr}")
     return done.returncode == 0
+
+
+def _late(done: subprocess.CompletedProcess[str]) -> bool:
+    return done.returncode != 0 and LATE in done.stderr
 
 
 def _stopped(pid: int) -> bool:
