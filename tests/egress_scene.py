@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -63,10 +64,13 @@ class Scene:
         self.outside = self.host["h1"].rpartition(".")[0] + ".250"
         lab.exec("underlay", ["ip", "addr", "replace", f"{self.outside}/24", "dev", "underlay"])
 
-    def asked(self, place: str, address: str, port: int, protocol: str = "tcp", wait: int = 10) -> str:
-        """What a server answers, which is the address that it sees; empty if nobody does."""
-        command = [words()[0], "-c", CLIENT, protocol, address, str(port), str(wait)]
-        return self.lab.exec(place, command, check=False).stdout.strip()
+    def asked(self, place: str, address: str, port: int, protocol: str = "tcp", wait: int = 60) -> str:
+        """What a server answers, which is the address that it sees; empty if nobody does, however often asked."""
+        command = [words()[0], "-c", CLIENT, protocol, address, str(port), str(min(wait, 10))]
+        end = time.monotonic() + wait
+        while not (said := self.lab.exec(place, command, check=False).stdout.strip()) and time.monotonic() < end:
+            pass
+        return said
 
     def serving(self, place: str, port: int, protocol: str = "tcp") -> AbstractContextManager[Popen[str]]:
         return self.lab.running(place, [words()[0], "-c", SERVER, protocol, str(port)])

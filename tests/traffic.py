@@ -184,6 +184,7 @@ def burst(interface: str, text: str, count: int) -> None:
 def watch(interface: str, text: str) -> None:
     wanted, frames = bytes.fromhex(text), 0
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as sock:
+        make_room(sock)
         sock.bind((interface, ETH_P_ALL))
         sock.setblocking(False)
         say(ready=True)

@@ -164,8 +164,7 @@ def test_a_second_agent_on_the_same_socket_refuses(pair: Lab) -> None:
 
 def test_a_name_held_by_a_live_node_is_refused_and_the_cluster_is_undisturbed(pair: Lab) -> None:
     peer = pair.vxlanu("h1", "status")["advertise"]
-    poll(lambda: len(members(pair)) == 2, "both to be alive", 60, pair.story)
-    before = members(pair)
+    before = value_of(lambda: found if len(found := members(pair)) == 2 else None, what="both alive", story=pair.story)
     other = ["--data-port", "5789", "--control-port", "8946", "--join", peer]
     key = pair.vxlanu("h1", "status")
     flags = key_flags(pair) if key["keyed"] else []

@@ -54,9 +54,9 @@ def router_mac(lab: Lab, host: str) -> str:
 
 
 def ping_with(lab: Lab, place: str, address: str, tag: bytes) -> bool:
-    """One echo request that carries `tag` again and again."""
-    asked = ["ping", "-n", "-q", "-c", "1", "-W", "10", "-p", tag.hex(), address]
-    return lab.exec(place, asked, check=False).returncode == 0
+    """Whether an echo comes back of a request that carries `tag` again and again; one of some, as with `pings`."""
+    asked = ["ping", "-n", "-q", "-c", "1", "-W", "5", "-p", tag.hex(), address]
+    return any(lab.exec(place, asked, check=False).returncode == 0 for _ in range(6))
 
 
 @pytest.mark.parametrize("gateway", GATEWAYS)
@@ -82,12 +82,18 @@ def test_subnets_reach_each_other_through_the_gateway(blue: Lab, addresses: dict
 
 
 def test_what_is_routed_has_lost_one_hop(blue: Lab) -> None:
-    for addresses, said in ((V4, r"192\.168\.10\.1 .*Time to live exceeded"), (V6, r"fd00:10::1 .*Hop limit")):
-        target = addresses["c2-1"]
-        asked = blue.exec("c1-1", ["ping", "-n", "-c", "1", "-W", "10", "-t", "1", target], check=False).stdout
-        assert re.search(said, asked), asked
-        told = blue.exec("c1-1", ["ping", "-n", "-c", "1", "-W", "10", "-t", "2", target], check=False).stdout
-        assert re.search(r"(ttl|hop limit)=63", told), told
+    said = [""]
+
+    def says(target: str, hops: str, wanted: str) -> bool:
+        """Whether ping does; asked again, for a kernel sends so many ICMP errors a second and no more."""
+        asked = ["ping", "-n", "-c", "1", "-W", "5", "-t", hops, target]
+        said.append(blue.exec("c1-1", asked, check=False).stdout)
+        return bool(re.search(wanted, said[-1]))
+
+    for target, router in ((V4["c2-1"], r"192\.168\.10\.1 .*Time to live exceeded"),
+                           (V6["c2-1"], r"fd00:10::1 .*Hop limit")):  # fmt: skip
+        poll(lambda: says(target, "1", router), "the router's error", 60, lambda: said[-1])  # noqa: B023
+        poll(lambda: says(target, "2", "(ttl|hop limit)=63"), "one hop less", 60, lambda: said[-1])  # noqa: B023
 
 
 def test_the_gateway_answers_as_a_router(blue: Lab) -> None:
@@ -180,11 +186,13 @@ class Held:
     def namespace(self) -> str:
         """The way to the gateway's, in the lab."""
         places = [f"/proc/{self.pid}/fd/{number}" for number in range(1024)]
-        return next(it for it in places if (found := self.lab.path(Path(it))).is_symlink() and is_net(found))
+        return next(it for it in places if is_net(self.lab.path(Path(it))))
 
 
 def is_net(entry: Path) -> bool:
-    return str(entry.readlink()).startswith("net:")
+    with suppress(FileNotFoundError):
+        return str(entry.readlink()).startswith("net:")
+    return False
 
 
 @pytest.fixture
