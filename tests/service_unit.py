@@ -76,9 +76,9 @@ class Unit:
             print(self.story(), file=sys.stderr)
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
         os.close(self._end_writer)
-        self._thread.join(10)
+        self._thread.join(60)
         for fd in (*self.kept.values(), self._end_reader, self._wake_reader, self._wake_writer):
             os.close(fd)
         self._socket.close()

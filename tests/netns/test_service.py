@@ -133,6 +133,13 @@ def lost_over(containers: list[Namespace], address: str, disturb: Callable[[], N
     return max(answered) - len(answered), met
 
 
+def all_kept(unit: Unit) -> bool:
+    """Whether the store has what comes there last: of a TAP, the queue by which several workers write, or the only."""
+    kept = list(unit.kept)
+    last = "tap-.*-w" if "data-1" in kept else "tap-.*-0"
+    return any(re.fullmatch(last, name) for name in kept)
+
+
 def restart(unit: Unit, number: int) -> None:
     unit.stop(number)
     unit.start()
@@ -144,8 +151,7 @@ def test_a_restart_loses_nothing_with_the_store_and_something_without(
     pair = hosts()
     containers, addresses = attached(pair, namespaces)
     unit = pair[0].unit
-    poll(lambda: len(unit.kept) >= 2, what="a socket and a TAP in the store", story=unit.story)
-    assert any(name.startswith("data-") for name in unit.kept) and any(name.startswith("tap-") for name in unit.kept)
+    poll(lambda: all_kept(unit), what="the sockets and a TAP in the store", story=unit.story)
     lost, _ = lost_over(containers, addresses[0], lambda: restart(unit, signal.SIGTERM))
     assert lost == 0, unit.story()
     assert "kept" not in unit.log.read_text(), unit.story()
@@ -166,7 +172,7 @@ def test_a_crash_keeps_the_descriptors_and_what_is_queued_in_them(
     pair = hosts()
     containers, addresses = attached(pair, namespaces)
     unit = pair[0].unit
-    poll(lambda: len(unit.kept) >= 2, what="a socket and a TAP in the store", story=unit.story)
+    poll(lambda: all_kept(unit), what="the sockets and a TAP in the store", story=unit.story)
     before = sorted(unit.kept)
     pair[0].ask("network", "create", "other")  # durable; the cache of others' records is so only with the next such row
     lost, met = lost_over(containers, addresses[0], lambda: restart(unit, signal.SIGKILL))
@@ -258,7 +264,7 @@ def test_the_watchdog_is_fed_while_all_workers_run_and_not_while_one_is_stopped(
         poll(lambda: "the watchdog goes unfed: worker 0" in unit.log.read_text(), what="it goes unfed")
         fed = unit.count("WATCHDOG")
         poll(lambda: "stuck for" in unit.log.read_text(), what="the loop going on", story=unit.story)
-        assert unit.count("WATCHDOG") == fed
+        assert unit.count("WATCHDOG") <= fed + 1, "one may have been read after the log; in that time it is fed often"
     poll(lambda: unit.count("WATCHDOG") > fed, what="the watchdog fed again", story=unit.story)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from asking import ask
-from lab_ns import Namespace, Namespaces, Underlay, poll
+from lab_ns import Namespace, Namespaces, Underlay, pids_in, poll
 from needs import require
 from service_unit import Unit
 
@@ -116,6 +116,7 @@ def test_a_stop_in_the_middle_of_an_attach_ends_and_leaves_nothing_of_it(
     assert h1.unit.process is not None
     assert h1.unit.process.wait(60) == 0, h1.unit.story()
     assert not re.search(r"^[0-9:.]+ error ", h1.log(), re.MULTILINE), h1.unit.story()
+    poll(lambda: not pids_in({h1.namespace.inode, c1.inode}), what="its helper's end, and that of the helper's child")
     h1.unit.start()
     assert h1.ask("endpoint", "ls") == {"items": []}
     assert json.loads(c1.ip("-j", "link", "show")) == json.loads(before)
