@@ -120,6 +120,13 @@ def echoes(lab: Lab, place: str, address: str, count: int) -> int:
     return sum(_echoed(lab, place, address, ECHO_S) for _ in range(count))
 
 
+def know_each_other(lab: Lab, address: dict[str, str], *pair: str) -> None:
+    """Have two containers be permanent neighbours, whose kernels never ask again, nor give up when nobody answers."""
+    for name, other in (pair, pair[::-1]):
+        mac = json.loads(lab.exec(other, ["ip", "-j", "link", "show", "eth0"]).stdout)[0]["address"]
+        lab.exec(name, ["ip", "neigh", "replace", address[other], "lladdr", mac, "dev", "eth0", "nud", "permanent"])
+
+
 def _echoed(lab: Lab, place: str, address: str, wait: int) -> bool:
     asked = ["ping", "-n", "-q", "-c", "1", "-W", str(wait), address]
     return lab.exec(place, asked, check=False).returncode == 0

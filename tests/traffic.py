@@ -1,7 +1,8 @@
 """Traffic for tests, run inside containers: `python traffic.py VERB …`. Standard library only; prints one line of JSON.
 
 receive tcp|udp ADDRESS PORT SECONDS     listen, print {"ready": true}, then {"bytes": n, "sha256": …}
-send tcp ADDRESS PORT BYTES SEED RATE    connect and send BYTES pseudo-random bytes at RATE bytes/s (0: no limit)
+send tcp ADDRESS PORT BYTES SEED RATE    connect and send BYTES pseudo-random bytes at RATE bytes/s at most, and never
+                                         catch up (0: no limit)
 send udp ADDRESS PORT COUNT SEED SIZE    COUNT datagrams of SIZE bytes, each numbered, slowly enough to arrive
 echo ADDRESS PORT SECONDS                {"ready": true}, then send every datagram back until an empty one
 probe ADDRESS PORT INTERVAL              a numbered datagram to an echo every INTERVAL s; the numbers that return
@@ -86,15 +87,13 @@ def send_tcp(address: str, port: int, size: int, seed: int, rate: float) -> None
     with socket.socket(family(address), socket.SOCK_STREAM) as sock:
         sock.settimeout(60.0)
         sock.connect((address, port))
-        begun = time.monotonic()
         while left:
             data = rng.randbytes(min(CHUNK, left))
             sock.sendall(data)
             digest.update(data)
             left -= len(data)
-            ahead = (size - left) / rate - (time.monotonic() - begun) if rate else 0.0
-            if ahead > 0:
-                time.sleep(ahead)
+            if rate:
+                time.sleep(len(data) / rate)
         sock.shutdown(socket.SHUT_WR)
         while sock.recv(16):
             pass

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from asking import client
 from numbered import HEAD, Order
+from streams import know_each_other
 
 from vxlanu.lab.topology import Lab, poll
 
@@ -88,10 +89,7 @@ class Hosts:
         What waits for ARP is released by whoever brings the answer, and what the sender sends meanwhile from another
         CPU overtakes it (__neigh_update() drains arp_queue unlocked): the container's kernel, before an agent sees it.
         """
-        for name, other in (pair, pair[::-1]):
-            link = json.loads(self.lab.exec(other, ["ip", "-j", "link", "show", "eth0"]).stdout)[0]
-            words = ["lladdr", link["address"], "dev", "eth0", "nud", "permanent"]
-            self.lab.exec(name, ["ip", "neigh", "replace", self.address[other], *words])
+        know_each_other(self.lab, self.address, *pair)
 
     def delivered(self, name: str) -> int:
         """Frames written to a container so far."""
