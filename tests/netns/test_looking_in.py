@@ -23,6 +23,7 @@ pytestmark = pytest.mark.netns
 
 Story = list[dict[str, object]]
 Links = Items[Link]
+PATIENTLY = ("-W", "30")
 
 
 @pytest.fixture(scope="module")
@@ -232,10 +233,10 @@ def answers(lab: Lab) -> None:
 
 def test_ping_names_the_way_and_a_broken_one(pair: Lab) -> None:
     answers(pair)
-    far = pair.exec("h1", ["vxlanu", "ping", "B", "-c", "2"]).stdout.splitlines()
+    far = pair.exec("h1", ["vxlanu", "ping", "B", "-c", "2", *PATIENTLY]).stdout.splitlines()
     assert len(far) == 2 and all(line.startswith("pong from B (192.168.0.20) on h2 via ") for line in far), far
     assert ":4789 vni " in far[0] and far[0].endswith(" ms")
-    near = pair.exec("h2", ["vxlanu", "ping", "look/B", "--from", "B"]).stdout
+    near = pair.exec("h2", ["vxlanu", "ping", "look/B", "--from", "B", *PATIENTLY]).stdout
     assert "via this host's switch in" in near
     pair.exec("c2-1", ["ip", "link", "set", "eth0", "down"])
     silent = pair.exec("h1", ["vxlanu", "ping", "B", "-W", "0.3"], check=False)
@@ -262,7 +263,7 @@ def test_exec_leaves_the_signals_as_a_program_expects_them(pair: Lab) -> None:
 
 
 def test_ping_with_json_is_an_object_a_line(pair: Lab) -> None:
-    lines = pair.exec("h1", ["vxlanu", "ping", "B", "-c", "2", "--json"]).stdout.splitlines()
+    lines = pair.exec("h1", ["vxlanu", "ping", "B", "-c", "2", "--json", *PATIENTLY]).stdout.splitlines()
     first, second = map(json.loads, lines)
     assert (first["endpoint"], first["node"], first["address"]) == ("B", "h2", "192.168.0.20")
     assert (first["number"], second["number"]) == (1, 2) and first["rtt_ms"] > 0
