@@ -4,16 +4,18 @@
     c2-1 ── the other direction of the same kind ─────────► c1-1
     h1, 4 workers ────────────────────────── h2, 4 workers       c2-x comes and goes
 
-Four workers on whatever CPUs there are: more threads than CPUs makes overtaking likelier, not less likely.
+Four workers on whatever CPUs there are: more threads than CPUs makes overtaking likelier, not less likely. Each stays
+on one of them, or it would at times overtake itself (`settle`).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,22 @@ SCRIPT = Path(__file__).parents[1] / "numbered.py"
 FLOWS = 12
 ENOUGH = 20_000  # datagrams each way: some hundred batches of every worker
 WORKERS = "4"
+WORKER = "vx-worker-"  # each has its number in its thread's name
+
+
+def settle(lab: Lab) -> None:
+    """Pin the workers, as an agent does by itself that has as many as there are CPUs.
+
+    What a worker sends crosses the underlay in the backlog of its CPU. If the kernel puts that off, as it may on a busy
+    machine, what the worker sends after a move to another CPU overtakes it: the underlay's doing, as in any network.
+    """
+    cpus = sorted(os.sched_getaffinity(0))
+    for pid in lab.agent_pids().values():
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError):  # a thread that ended while we looked: no worker does
+                name, tid = (task / "comm").read_text(), int(task.name)
+                if name.startswith(WORKER) and len(os.sched_getaffinity(tid)) > 1:
+                    os.sched_setaffinity(tid, {cpus[int(name.removeprefix(WORKER)) % len(cpus)]})
 
 
 class Numbered:
@@ -36,6 +54,7 @@ class Numbered:
 
     def __init__(self, lab: Lab, one: tuple[str, str], other: tuple[str, str]) -> None:
         self.lab = lab
+        settle(lab)
         self.checkers = {name: self._start(name, "check", address, "7000") for name, address in (one, other)}
         self.senders: list[subprocess.Popen[str]] = []
         for seed, (name, to) in enumerate(((one[0], other[1]), (other[0], one[1]))):
@@ -165,6 +184,7 @@ def test_an_agent_with_other_workers_takes_the_queues_over_in_the_middle_of_traf
         hosts.wait_for(1000)
         lab.kill_agent("h2")
         lab.start_agent("h2", "--workers", workers)
+        settle(lab)
         hosts.wait_for(ENOUGH // 4)
         in_order(running.stop(), ENOUGH // 4)
     with hosts.traffic() as running:
