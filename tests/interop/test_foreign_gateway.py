@@ -66,13 +66,13 @@ def forget_gateway(peer: KernelPeer) -> None:
 
 
 def found_at(peer: KernelPeer, host: str, target: str, version: str) -> str:
-    """The kernel's entry for the gateway once it has pinged `target`, which must be the host's; it may err once.
+    """The kernel's entry for the gateway once it has pinged `target`, which must be the host's; it may err a few times.
 
     The other host, too, tells who it is when its own entry for the kernel has aged: some 20 s after they have talked.
     """
     mac = router_mac(peer.lab, host)
     seen: list[str] = []
-    for _ in range(2):
+    for _ in range(5):
         assert pings(peer.lab, FOREIGN, target), peer.story()
         seen.append(neighbor(peer, GATEWAY[version]))
         if mac in seen[-1]:

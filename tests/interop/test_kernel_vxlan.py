@@ -53,10 +53,10 @@ class Mixed:
         """Make the kernel a VTEP of the network again."""
         self.kernel.add()
 
-    def ping(self, sender: str, receiver: str, version: str, wait: int = 10) -> bool:
+    def ping(self, sender: str, receiver: str, version: str, wait: int = 60) -> bool:
         return pings(self.lab, sender, self.addresses[receiver, version], wait=wait)
 
-    def lost(self, version: str, wait: int = 10) -> list[tuple[str, str]]:
+    def lost(self, version: str, wait: int = 60) -> list[tuple[str, str]]:
         """Which container does not reach the kernel, or is not reached by it."""
         return [way for way in WAYS if not self.ping(*way, version, wait)]
 
@@ -114,6 +114,10 @@ MARKS = """table inet marks {{
 }}"""
 
 
+SPEAK_ECN = ("net.ipv4.tcp_ecn=1", "net.ipv4.tcp_ecn_fallback=0", "net.ipv4.tcp_congestion_control=reno")
+"""Also in a SYN that is sent again, since a busy machine was slow to answer the first."""
+
+
 def kernel_counters(lab: Lab, name: str) -> dict[str, int]:
     """/proc/net/netstat and snmp6 of a place."""
     shown = lab.exec(name, ["cat", "/proc/net/netstat", "/proc/net/snmp6"]).stdout.splitlines()
@@ -134,7 +138,7 @@ def test_a_congestion_mark_of_the_underlay_reaches_both_ends_of_a_stream(
     lab, (sender, receiver) = mixed.lab, way
     arrived = "h1" if receiver == "c1-1" else FOREIGN
     for name in way:
-        lab.exec(name, ["sysctl", "-qw", "net.ipv4.tcp_ecn=1", "net.ipv4.tcp_congestion_control=reno"])
+        lab.exec(name, ["sysctl", "-qw", *SPEAK_ECN])
     marked, capable = {"v4": ("InCEPkts", "InECT0Pkts"), "v6": ("Ip6InCEPkts", "Ip6InECT0Pkts")}[version]
     family = "ip6" if ":" in mixed.outer else "ip"
 
