@@ -35,7 +35,7 @@ def test_the_rules_outlive_dockerds_restart_after_a_flush_and_go_with_the_last_c
     assert expected
     poll(reaches_outside, what="a way out", story=h1.story)
     h1.stop("dockerd")
-    h1.run("sh", "-c", FLUSH)
+    poll(lambda: h1.call("sh", "-c", FLUSH).returncode == 0, what="a flush without an audit in between", story=h1.story)
     h1.start_dockerd()
     poll(lambda: ours() == expected, what="the rules to be put back", timeout=AUDIT_S, story=h1.story)
     poll(reaches_outside, what="a way out again", story=h1.story)

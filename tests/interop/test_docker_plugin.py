@@ -48,6 +48,14 @@ def create(host: DockerHost, name: str, *options: str) -> None:
     host.docker("network", "create", *OURS, *options, name)
 
 
+def on_both(pair: Pair, name: str, *options: str) -> None:
+    """A new network of vxlanu, of which both hosts know: one that is slow to hear of it would refuse Docker's."""
+    pair[0].vxlanu("network", "create", name, *options)
+    named = ("network", "ls", "--filter", f"name={name}")
+    for host in pair:
+        poll(lambda: host.vxlanu(*named), what=f"{host.name} to hear of {name}", story=host.story)  # noqa: B023
+
+
 def known(host: DockerHost) -> set[str]:
     """The names of all endpoints, as this host has heard of them."""
     return {row["name"] for row in host.vxlanu("endpoint", "ls")}
@@ -59,7 +67,7 @@ def listed(host: DockerHost) -> set[str]:
 
 def test_both_families_with_every_address_chosen(pair: Pair) -> None:
     h1, h2 = pair
-    h1.vxlanu("network", "create", "dual", "--subnet", SUBNET, "--subnet", "fd00:7::/64")
+    on_both(pair, "dual", "--subnet", SUBNET, "--subnet", "fd00:7::/64")
     for host in pair:
         create(host, "dual", "--ipv6", "--subnet", SUBNET, "--subnet", "fd00:7::/64")
     fixed = ("--ip", "192.168.0.100", "--ip6", "fd00:7::100", "--mac-address", "02:11:22:33:44:55")
@@ -81,7 +89,7 @@ def test_both_families_with_every_address_chosen(pair: Pair) -> None:
 
 def test_an_address_held_elsewhere_is_refused_and_leaves_nothing(pair: Pair) -> None:
     h1, h2 = pair
-    h1.vxlanu("network", "create", "demonet", "--subnet", SUBNET)
+    on_both(pair, "demonet", "--subnet", SUBNET)
     h1.run("ip", "netns", "add", "plain")
     h1.vxlanu("attach", "demonet", "plain", "--ip", "192.168.0.100")
     create(h2, "demonet", "--subnet", SUBNET)
@@ -145,7 +153,7 @@ def test_an_auxiliary_address_is_no_container_s(pair: Pair) -> None:
 def test_a_container_comes_into_networks_and_leaves_them_while_it_runs(pair: Pair) -> None:
     h1, h2 = pair
     for name, subnet in (("one", "192.168.1.0/24"), ("two", "192.168.2.0/24")):
-        h1.vxlanu("network", "create", name, "--subnet", subnet)
+        on_both(pair, name, "--subnet", subnet)
         for host in pair:
             create(host, name, "--subnet", subnet)
     h2.run_container("A1", "--network", "one", "--ip", "192.168.1.9")
@@ -208,7 +216,7 @@ def test_a_published_port_answers(pair: Pair) -> None:
 
 def test_two_subnets_of_one_network_reach_each_other(pair: Pair) -> None:
     h1, h2 = pair
-    h1.vxlanu("network", "create", "wide", "--subnet", "192.168.1.0/24", "--subnet", "192.168.2.0/24")
+    on_both(pair, "wide", "--subnet", "192.168.1.0/24", "--subnet", "192.168.2.0/24")
     create(h1, "wide", "--ipam-opt", "vxlanu.network=wide", "--subnet", "192.168.1.0/24")
     create(h2, "wide", "--ipam-opt", "vxlanu.network=wide", "--subnet", "192.168.2.0/24")
     h1.run_container("C0", "--network", "wide", "--ip", "192.168.1.9")
@@ -225,7 +233,7 @@ def test_two_subnets_of_one_network_reach_each_other(pair: Pair) -> None:
 def test_one_docker_network_may_have_several_subnets(pair: Pair) -> None:
     h1, h2 = pair
     subnets = ("--subnet", "192.168.1.0/24", "--subnet", "192.168.2.0/24")
-    h1.vxlanu("network", "create", "wide", *subnets)
+    on_both(pair, "wide", *subnets)
     for host in pair:
         create(host, "wide", *subnets)
     h1.run_container("C0", "--network", "wide")
