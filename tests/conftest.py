@@ -8,8 +8,8 @@ Rules of this file
   3. Under pytest-xdist one process runs all of a file, for its tests share a lab; the longest files are handed out
      first. (Not `--dist loadgroup`: with pytest 9.2, xdist 3.8 overlooks the groups.)
   4. Whatever a test makes on the host has a name with our pid in it and is gone afterwards (lab_ns.py).
-  5. All namespaces of a processor share a queue for what comes over veth. For the time of the tests it is long enough
-     that a flood of one test loses nothing of another's.
+  5. What all namespaces share is large enough, for the time of the tests, that one test takes nothing of another's:
+     the queue of a processor for what comes over veth, which floods fill, and the neighbour tables, which crowds fill.
 """
 
 from __future__ import annotations
@@ -43,8 +43,14 @@ __all__ = [
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("same")
 
-BACKLOG = Path("/proc/sys/net/core/netdev_max_backlog")
-BACKLOG_FRAMES = 10_000  # instead of 1000; more could hold gigabytes of super-frames
+SHARED = {
+    "net/core/netdev_max_backlog": 10_000,  # instead of 1000; more could hold gigabytes of super-frames
+    "net/ipv4/neigh/default/gc_thresh2": 8192,  # instead of 512, which one test of 200 endpoints exceeds (crowd.py):
+    "net/ipv6/neigh/default/gc_thresh2": 8192,  # from then on every host's neighbours go 5 s after they were heard
+    "net/ipv4/neigh/default/gc_thresh3": 16_384,
+    "net/ipv6/neigh/default/gc_thresh3": 16_384,
+}
+"""Limits of the kernel, under /proc/sys, that all namespaces share, and what they are at least meanwhile."""
 
 
 LONGEST = (
@@ -89,10 +95,12 @@ LONGEST = (
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):  # a process of xdist's: the first one sees to it
         return
-    with contextlib.suppress(OSError):  # not root, or a container's /proc
-        was = int(BACKLOG.read_text())
-        BACKLOG.write_text(f"{max(was, BACKLOG_FRAMES)}")
-        config.add_cleanup(lambda: BACKLOG.write_text(f"{was}"))
+    for name, least in SHARED.items():
+        with contextlib.suppress(OSError):  # not root, or a container's /proc
+            limit = Path("/proc/sys", name)
+            was = int(limit.read_text())
+            limit.write_text(f"{max(was, least)}")
+            config.add_cleanup(lambda limit=limit, was=was: limit.write_text(f"{was}"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
