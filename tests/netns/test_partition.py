@@ -47,6 +47,7 @@ def test_a_blocked_control_port_disturbs_no_traffic_also_across_a_restart(
             assert ping.poll() is None, ping.communicate()
             transfer(lab, "c1-1", "c2-1", where["c2-1"])
             time.sleep(max(0.0, at_least_s - (time.monotonic() - began)))  # the length is what is tested
+            assert pings(lab, "c1-1", where["c2-1"]), "to the end: what is lost is told by an answer behind it"
             said = interrupted(ping)
         assert lost(said) == [], said
         lab.kill_agent("h2")

@@ -134,10 +134,11 @@ def lost_over(containers: list[Namespace], address: str, disturb: Callable[[], N
 
 
 def all_kept(unit: Unit) -> bool:
-    """Whether the store has what comes there last: of a TAP, the queue by which several workers write, or the only."""
+    """Whether the store has a socket and what comes there last: of a TAP, the queue by which several workers write, or
+    the only one."""
     kept = list(unit.kept)
     last = "tap-.*-w" if "data-1" in kept else "tap-.*-0"
-    return any(re.fullmatch(last, name) for name in kept)
+    return "data-0" in kept and any(re.fullmatch(last, name) for name in kept)
 
 
 def restart(unit: Unit, number: int) -> None:
